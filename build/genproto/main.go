@@ -1,0 +1,248 @@
+// Command genproto generates the Go code of the wire APIs under api/proto.
+//
+// Run it from anywhere inside the module:
+//
+//	go run ./build/genproto          rewrite api/proto/*/*.pb.go
+//	go run ./build/genproto -check   fail if that would change anything
+//
+// It needs neither protoc nor anything installed: the sources are compiled in this
+// process, and the two standard plugins run as tools of the module, so that go.mod alone
+// decides the versions and two machines produce the same bytes.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/bufbuild/protocompile/linker"
+	"github.com/bufbuild/protocompile/protoutil"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/pluginpb"
+)
+
+// sourceDir holds one directory per subject, relative to the module root. Import
+// statements and registered file names use paths from the module root, so that they
+// cannot collide with another project's `net.proto` in the same program.
+const sourceDir = "api/proto"
+
+// A plugin is a code generator that speaks protoc's plugin protocol.
+type plugin struct {
+	tool   string // name for `go tool`
+	suffix string // of the files it writes
+}
+
+var plugins = []plugin{
+	{tool: "protoc-gen-go", suffix: ".pb.go"},
+	{tool: "protoc-gen-go-grpc", suffix: "_grpc.pb.go"},
+}
+
+func main() {
+	check := flag.Bool("check", false, "compare with the files on disk instead of writing them")
+	flag.Parse()
+	if err := run(context.Background(), *check); err != nil {
+		fmt.Fprintln(os.Stderr, "genproto:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, check bool) error {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := generate(ctx, root)
+	if err != nil {
+		return err
+	}
+	have, err := readGenerated(root)
+	if err != nil {
+		return err
+	}
+	changed := diff(have, want)
+	if check {
+		if len(changed) > 0 {
+			return fmt.Errorf("out of date, run `go run ./build/genproto`: %s", strings.Join(changed, ", "))
+		}
+		return nil
+	}
+	for _, name := range changed {
+		file := filepath.Join(root, filepath.FromSlash(name))
+		content, ok := want[name]
+		if !ok {
+			// Its source is gone.
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moduleRoot is where go.mod lies.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// generate returns the content of each generated file by its slash-separated path from
+// the module root.
+func generate(ctx context.Context, root string) (map[string][]byte, error) {
+	sources, err := listFiles(root, func(name string) bool { return strings.HasSuffix(name, ".proto") })
+	if err != nil {
+		return nil, err
+	}
+	request, err := compile(ctx, root, sources)
+	if err != nil {
+		return nil, err
+	}
+	input, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the plugin request: %w", err)
+	}
+	files := map[string][]byte{}
+	for _, p := range plugins {
+		if err := p.run(ctx, root, input, files); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.tool, err)
+		}
+	}
+	return files, nil
+}
+
+// compile builds the request that protoc would send to its plugins.
+func compile(ctx context.Context, root string, sources []string) (*pluginpb.CodeGeneratorRequest, error) {
+	compiler := protocompile.Compiler{
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
+		SourceInfoMode: protocompile.SourceInfoStandard, // comments of the sources become doc comments
+	}
+	compiled, err := compiler.Compile(ctx, sources...)
+	if err != nil {
+		return nil, fmt.Errorf("compiling: %w", err)
+	}
+	request := &pluginpb.CodeGeneratorRequest{
+		FileToGenerate: sources,
+		Parameter:      proto.String("paths=source_relative"),
+	}
+	seen := map[string]bool{}
+	for _, file := range compiled {
+		request.ProtoFile = appendWithImports(request.ProtoFile, file, seen)
+	}
+	return request, nil
+}
+
+// appendWithImports appends a file after the files it imports, each once, which is the
+// order that plugins require.
+func appendWithImports(files []*descriptorpb.FileDescriptorProto, file protoreflect.FileDescriptor, seen map[string]bool) []*descriptorpb.FileDescriptorProto {
+	if seen[file.Path()] {
+		return files
+	}
+	seen[file.Path()] = true
+	imports := file.Imports()
+	for i := range imports.Len() {
+		imported := imports.Get(i).FileDescriptor
+		if result, ok := file.(linker.File); ok {
+			// The import of a compiled file is a bare placeholder in some cases; the
+			// linker's view is always complete.
+			if f := result.FindImportByPath(imported.Path()); f != nil {
+				imported = f
+			}
+		}
+		files = appendWithImports(files, imported, seen)
+	}
+	return append(files, protoutil.ProtoFromFileDescriptor(file))
+}
+
+// run feeds the request to the plugin and adds what it returns to files.
+func (p plugin) run(ctx context.Context, root string, input []byte, files map[string][]byte) error {
+	cmd := exec.CommandContext(ctx, "go", "tool", p.tool)
+	cmd.Dir = root
+	cmd.Stdin = bytes.NewReader(input)
+	cmd.Stderr = os.Stderr
+	output, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	response := &pluginpb.CodeGeneratorResponse{}
+	if err := proto.Unmarshal(output, response); err != nil {
+		return fmt.Errorf("decoding the answer: %w", err)
+	}
+	if response.Error != nil {
+		return errors.New(response.GetError())
+	}
+	for _, file := range response.GetFile() {
+		if !strings.HasSuffix(file.GetName(), p.suffix) {
+			return fmt.Errorf("unexpected file %s", file.GetName())
+		}
+		files[file.GetName()] = []byte(file.GetContent())
+	}
+	return nil
+}
+
+// readGenerated returns the generated files that are on disk.
+func readGenerated(root string) (map[string][]byte, error) {
+	names, err := listFiles(root, func(name string) bool { return strings.HasSuffix(name, ".pb.go") })
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string][]byte, len(names))
+	for _, name := range names {
+		files[name], err = os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// listFiles returns the sorted names of files under the source directory, as
+// slash-separated paths from the module root.
+func listFiles(root string, keep func(name string) bool) ([]string, error) {
+	var names []string
+	err := fs.WalkDir(os.DirFS(root), sourceDir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() && keep(path.Base(name)) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// diff returns the sorted names of the files that differ or exist on one side only.
+func diff(have, want map[string][]byte) []string {
+	var names []string
+	for name, content := range want {
+		if old, ok := have[name]; !ok || !bytes.Equal(old, content) {
+			names = append(names, name)
+		}
+	}
+	for name := range have {
+		if _, ok := want[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
