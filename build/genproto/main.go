@@ -40,12 +40,13 @@ const sourceDir = "api/proto"
 
 // A plugin is a code generator that speaks protoc's plugin protocol.
 type plugin struct {
-	tool   string // name for `go tool`
-	suffix string // of the files it writes
+	tool      string // name for `go tool`
+	suffix    string // of the files it writes
+	documents bool   // its files carry the package comment
 }
 
 var plugins = []plugin{
-	{tool: "protoc-gen-go", suffix: ".pb.go"},
+	{tool: "protoc-gen-go", suffix: ".pb.go", documents: true},
 	{tool: "protoc-gen-go-grpc", suffix: "_grpc.pb.go"},
 }
 
@@ -192,9 +193,24 @@ func (p plugin) run(ctx context.Context, root string, input []byte, files map[st
 		if !strings.HasSuffix(file.GetName(), p.suffix) {
 			return fmt.Errorf("unexpected file %s", file.GetName())
 		}
-		files[file.GetName()] = []byte(file.GetContent())
+		content := []byte(file.GetContent())
+		if p.documents {
+			content = attachPackageComment(content)
+		}
+		files[file.GetName()] = content
 	}
 	return nil
+}
+
+// attachPackageComment makes the comment on a source's package statement the doc comment
+// of the Go package. The plugin copies it, but leaves an empty line that detaches it.
+func attachPackageComment(content []byte) []byte {
+	head, rest, found := bytes.Cut(content, []byte("\n\npackage "))
+	last := bytes.LastIndex(head, []byte("\n\n"))
+	if !found || !bytes.HasPrefix(head[last+1:], []byte("\n// Package ")) {
+		return content
+	}
+	return slices.Concat(head, []byte("\npackage "), rest)
 }
 
 // readGenerated returns the generated files that are on disk.

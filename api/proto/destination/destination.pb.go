@@ -6,7 +6,6 @@
 
 // Package destinationpb is the API for endpoint discovery and service profiles.
 // Source: proxy API chapter, sections 2.7, 3 and 4.
-
 package destinationpb
 
 import (

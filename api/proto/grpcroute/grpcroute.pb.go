@@ -6,7 +6,6 @@
 
 // Package grpcroutepb has the gRPC matches and filters that inbound and outbound policy
 // share. Source: proxy API chapter, section 2.5.
-
 package grpcroutepb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package httproutepb has the HTTP matches and filters that inbound and outbound policy
 // share. Source: proxy API chapter, section 2.4.
-
 package httproutepb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package httptypespb has the HTTP vocabulary of policy, profiles and tap.
 // Source: proxy API chapter, section 2.2.
-
 package httptypespb
 
 import (

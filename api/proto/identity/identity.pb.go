@@ -6,7 +6,6 @@
 
 // Package identitypb is the API that issues workload certificates.
 // Source: proxy API chapter, sections 2.8 and 7.
-
 package identitypb
 
 import (

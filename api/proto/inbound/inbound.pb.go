@@ -6,7 +6,6 @@
 
 // Package inboundpb is the API for server-side policy: what a proxy does with connections
 // to its own workload. Source: proxy API chapter, sections 2.9 and 5.
-
 package inboundpb
 
 import (

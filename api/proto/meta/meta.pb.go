@@ -7,7 +7,6 @@
 // Package metapb has the references from policy and discovery answers to the objects they
 // come from, which end up as labels of the proxy's metrics.
 // Source: proxy API chapter, section 2.3.
-
 package metapb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package netpb has network addresses as the control plane and the proxies exchange them.
 // Source: proxy API chapter, section 2.1.
-
 package netpb
 
 import (

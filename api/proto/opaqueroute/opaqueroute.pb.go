@@ -6,7 +6,6 @@
 
 // Package opaqueroutepb has the filters for connections whose content the proxy does not
 // read; TLS routes use them as well. Source: proxy API chapter, section 2.6.
-
 package opaqueroutepb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package outboundpb is the API for client-side policy: what a proxy does with connections
 // that its workload opens. Source: proxy API chapter, sections 2.10 and 6.
-
 package outboundpb
 
 import (

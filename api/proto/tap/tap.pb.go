@@ -6,7 +6,6 @@
 
 // Package tappb is the API by which each proxy lets its requests be observed.
 // Source: proxy API chapter, sections 2.11 and 9.
-
 package tappb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package tlsroutepb has the matches of TLS connections by server name.
 // Source: proxy API chapter, section 2.6.
-
 package tlsroutepb
 
 import (

@@ -7,7 +7,6 @@
 // Package transportpb has the header that a proxy sends at the start of a connection to
 // another proxy's inbound port. On the wire it follows a preface and a length.
 // Source: proxy API chapter, sections 2.12 and 10.
-
 package transportpb
 
 import (

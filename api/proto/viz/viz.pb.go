@@ -6,7 +6,6 @@
 
 // Package vizpb is the viz extension's metrics API, and the vocabulary it shares with viz
 // tap. Source: extensions chapter, section 3.2; proxy API chapter, section 2.14.
-
 package vizpb
 
 import (

@@ -6,7 +6,6 @@
 
 // Package viznetpb has network addresses as the viz extension exchanges them.
 // Source: proxy API chapter, section 2.14.
-
 package viznetpb
 
 import (

@@ -7,7 +7,6 @@
 // Package viztappb is the API by which the viz extension lets the requests of whole
 // workloads be observed. Source: extensions chapter, section 4.4; proxy API chapter,
 // section 2.14.
-
 package viztappb
 
 import (
