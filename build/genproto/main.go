@@ -1,8 +1,9 @@
-// Command genproto generates the Go code of the wire APIs under api/proto.
+// Command genproto generates the Go code of the wire APIs under api/proto and of
+// the sample shop's own under sample/shoppb.
 //
 // Run it from anywhere inside the module:
 //
-//	go run ./build/genproto          rewrite api/proto/*/*.pb.go
+//	go run ./build/genproto          rewrite the *.pb.go beside each source
 //	go run ./build/genproto -check   fail if that would change anything
 //
 // It needs neither protoc nor anything installed: the sources are compiled in this
@@ -33,10 +34,10 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// sourceDir holds one directory per subject, relative to the module root. Import
-// statements and registered file names use paths from the module root, so that they
-// cannot collide with another project's `net.proto` in the same program.
-const sourceDir = "api/proto"
+// sourceDirs are searched for sources, relative to the module root. Import statements
+// and registered file names use paths from the module root, so that they cannot collide
+// with another project's `net.proto` in the same program.
+var sourceDirs = []string{"api/proto", "sample/shoppb"}
 
 // A plugin is a code generator that speaks protoc's plugin protocol.
 type plugin struct {
@@ -229,21 +230,26 @@ func readGenerated(root string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// listFiles returns the sorted names of files under the source directory, as
+// listFiles returns the sorted names of files under the source directories, as
 // slash-separated paths from the module root.
 func listFiles(root string, keep func(name string) bool) ([]string, error) {
 	var names []string
-	err := fs.WalkDir(os.DirFS(root), sourceDir, func(name string, entry fs.DirEntry, err error) error {
+	for _, dir := range sourceDirs {
+		err := fs.WalkDir(os.DirFS(root), dir, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if !entry.IsDir() && keep(path.Base(name)) {
+				names = append(names, name)
+			}
+			return nil
+		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !entry.IsDir() && keep(path.Base(name)) {
-			names = append(names, name)
-		}
-		return nil
-	})
+	}
 	slices.Sort(names)
-	return names, err
+	return names, nil
 }
 
 // diff returns the sorted names of the files that differ or exist on one side only.
