@@ -1,0 +1,70 @@
+package main
+
+import v1 "github.com/google/go-containerregistry/pkg/v1"
+
+// registry is where the charts expect the images.
+const registry = "ghcr.io/linkerd-go"
+
+// spec says what an image holds. Every image is the binary of one Go package.
+type spec struct {
+	name string // last part of the image's name
+	pkg  string // package of its main, from the module root
+	path string // of the binary inside the image
+	// links are further paths of the same binary, as hard links: kubelets
+	// and hooks call it by these names, and it tells by them what to be.
+	links []string
+	// dirs exist in the image though nothing is in them.
+	dirs []string
+	conf v1.Config
+	tags []string // further tags beside the version
+}
+
+// images are all that the project ships. Paths and environment of the proxy's
+// are the proxy chapter's, section 1.1.
+var images = []spec{
+	{
+		name: "proxy",
+		pkg:  "./cmd/linkerd-proxy",
+		path: "usr/lib/linkerd/linkerd2-proxy",
+		links: []string{
+			"usr/lib/linkerd/linkerd2-proxy-identity",
+			"usr/lib/linkerd/linkerd2-proxy-init",
+			"usr/lib/linkerd/linkerd2-network-validator",
+			"usr/lib/linkerd/linkerd-await",
+			"bin/sleep",
+		},
+		// The init container mounts an empty volume on /run.
+		dirs: []string{"run", "tmp"},
+		conf: v1.Config{
+			Entrypoint: []string{"/usr/lib/linkerd/linkerd2-proxy-identity"},
+			User:       "65534",
+			Env: []string{
+				"PATH=/usr/lib/linkerd:/bin",
+				"LINKERD2_PROXY_LOG=warn,linkerd=info",
+				"LINKERD2_PROXY_LOG_FORMAT=plain",
+			},
+		},
+	},
+	{
+		name:  "controller",
+		pkg:   "./cmd/linkerd-controller",
+		path:  "linkerd-controller",
+		links: []string{"linkerd-policy-controller"},
+		dirs:  []string{"tmp"},
+		conf: v1.Config{
+			Entrypoint: []string{"/linkerd-controller"},
+			User:       "2103",
+		},
+	},
+	{
+		name: "sample",
+		pkg:  "./sample/cmd/shop",
+		path: "shop",
+		conf: v1.Config{
+			Entrypoint: []string{"/shop"},
+			User:       "65534",
+		},
+		// The shop's manifest is fixed, so it names no version.
+		tags: []string{"latest"},
+	},
+}
