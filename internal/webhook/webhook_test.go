@@ -1,0 +1,179 @@
+package webhook_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/linkerd-go/linkerd-go/internal/webhook"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// writePair writes a new self-signed certificate for localhost with the given common name.
+func writePair(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: name},
+		DNSNames:     []string{"localhost"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: der},
+		"tls.key": {Type: "EC PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func newServer(t *testing.T, dir string, admit webhook.Admit) (*webhook.Server, *webhook.Certificate) {
+	t.Helper()
+	cert, err := webhook.LoadCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return webhook.New(webhook.Options{
+		Addr: "127.0.0.1:0", Certificate: cert, Admit: admit, Logger: slog.New(slog.DiscardHandler),
+	}), cert
+}
+
+func TestAnswers(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "one")
+	srv, _ := newServer(t, dir, func(_ context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+		if r.Name == "bad" {
+			return nil, errors.New("no such luck")
+		}
+		return &admissionv1.AdmissionResponse{Allowed: true, Result: &metav1.Status{Message: "fine"}}, nil
+	})
+	for _, c := range []struct {
+		name, body string
+		status     int
+		contains   []string
+	}{
+		{"empty body", "", 200, nil},
+		{"not JSON", "{", 400, []string{"decoding admission review"}},
+		{"no request", `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`, 400, []string{"request.uid"}},
+		{"no uid", `{"kind":"AdmissionReview","request":{"name":"x"}}`, 400, []string{"request.uid"}},
+		{"too large", `{"kind":"` + strings.Repeat("x", 10<<20) + `"}`, 500, []string{"too large"}},
+		{"allowed", `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u1","name":"x","object":{"a":1}}}`, 200,
+			[]string{`"apiVersion":"admission.k8s.io/v1"`, `"object":{"a":1}`, `"response":{"uid":"u1","allowed":true`, `"message":"fine"`}},
+		{"the version asked in", `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"u2","name":"x"}}`, 200,
+			[]string{`"apiVersion":"admission.k8s.io/v1beta1"`, `"uid":"u2","allowed":true`}},
+		{"an error denies", `{"kind":"AdmissionReview","request":{"uid":"u3","name":"bad"}}`, 200,
+			[]string{`"uid":"u3","allowed":false`, `"message":"no such luck"`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rec := httptest.NewRecorder()
+			srv.ServeHTTP(rec, httptest.NewRequest("POST", "/any/path", strings.NewReader(c.body)))
+			if rec.Code != c.status {
+				t.Fatalf("got %d %s, want %d", rec.Code, rec.Body, c.status)
+			}
+			if c.body == "" && rec.Body.Len() != 0 {
+				t.Fatalf("got %q, want an empty body", rec.Body)
+			}
+			for _, want := range c.contains {
+				if !strings.Contains(rec.Body.String(), want) {
+					t.Errorf("got %s, want %s in it", rec.Body, want)
+				}
+			}
+		})
+	}
+}
+
+// TestReload follows one server over a good and a bad change of its certificate, as seen by its clients.
+func TestReload(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "one")
+	srv, cert := newServer(t, dir, func(context.Context, *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+		return &admissionv1.AdmissionResponse{Allowed: true}, nil
+	})
+	lis, err := srv.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ctx, lis) }()
+
+	ask := func() (peer string) {
+		t.Helper()
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS13}}
+		defer transport.CloseIdleConnections()
+		body, _ := json.Marshal(admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "u"}})
+		resp, err := (&http.Client{Transport: transport}).Post("https://"+lis.Addr().String()+"/", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(resp.Body)
+		if !strings.Contains(string(answer), `"allowed":true`) {
+			t.Fatalf("got %s", answer)
+		}
+		return resp.TLS.PeerCertificates[0].Subject.CommonName
+	}
+	if got := ask(); got != "one" {
+		t.Fatalf("got %s", got)
+	}
+	writePair(t, dir, "two")
+	if err := cert.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(); got != "two" {
+		t.Fatalf("got %s after a good change", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tls.crt"), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if cert.Reload() == nil {
+		t.Fatal("want an error")
+	}
+	if got := ask(); got != "two" {
+		t.Fatalf("got %s after a bad change", got)
+	}
+	if _, err := tls.Dial("tcp", lis.Addr().String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
+		t.Fatal("a TLS 1.2 client was let in")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
