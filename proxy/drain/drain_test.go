@@ -1,0 +1,63 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDrainWaitsForHandles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New()
+		a, _ := d.Hold()
+		b, ok := d.Hold()
+		if !ok || d.Draining() {
+			t.Fatal("a drain that has not begun refused work")
+		}
+		done := make(chan error, 1)
+		go func() { done <- d.Drain(t.Context()) }()
+		<-d.Started()
+		if _, ok := d.Hold(); ok {
+			t.Error("work was taken while draining")
+		}
+		a.Release()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Fatal("drained while a handle was out")
+		default:
+		}
+		b.Release()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDrainGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New()
+		h, _ := d.Hold()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		began := time.Now()
+		err := d.Drain(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 2*time.Minute {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		h.Release()
+		if err := d.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDrainOfNothingIsImmediate(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := New().Drain(ctx); err != nil {
+		t.Error(err)
+	}
+}
