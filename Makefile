@@ -1,0 +1,54 @@
+# linkerd-go: the commands of the project. `make` alone lists them.
+#
+# Everything is built with the Go toolchain; OS packages that the embedded
+# cluster needs are installed by it (`devcluster deps`).
+
+VERSION ?= dev
+MODULE  := github.com/linkerd-go/linkerd-go
+BIN     := $(CURDIR)/bin
+LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
+GO      := CGO_ENABLED=0 go
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
+
+.PHONY: demo
+demo: ## from a bare machine to a meshed application; leaves it running
+	@go run ./build/demo
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo
+	@go run ./build/demo -down
+
+.PHONY: test
+test: ## every test: repository rules, units under the race detector, end to end on the embedded cluster
+	@go run ./build/runtests
+
+.PHONY: unit
+unit: ## the tests that need no cluster
+	@go run ./build/runtests -only unit
+
+.PHONY: e2e
+e2e: ## the tests on the embedded cluster; RUN=regexp chooses some
+	@go run ./build/runtests -only e2e $(if $(RUN),-run '$(RUN)')
+
+.PHONY: cli
+cli: ## build bin/linkerd
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linkerd ./cmd/linkerd
+
+.PHONY: images
+images: ## build the container images into out/images; ARCH=amd64,arm64 or PUSH=registry/path for more
+	go run ./build/images -version $(VERSION) $(if $(ARCH),-arch $(ARCH)) $(if $(PUSH),-push $(PUSH)) $(if $(ONLY),-only $(ONLY))
+
+.PHONY: devcluster
+devcluster: ## build the embedded Kubernetes: bin/devcluster, bin/kubectl
+	$(MAKE) --no-print-directory -C devcluster BIN=$(BIN)
+
+.PHONY: generate
+generate: ## regenerate all that is generated
+	go generate ./...
+
+.PHONY: clean
+clean: ## remove what was built (not the demo: make demo-down)
+	rm -rf bin out

@@ -1,0 +1,142 @@
+// Command runtests runs every test of the project and says in one line how it
+// ended. It is what `make test` runs.
+//
+//	go run ./build/runtests                 everything
+//	go run ./build/runtests -only unit      repository rules and units
+//	go run ./build/runtests -only e2e       end to end on the embedded cluster
+//	go run ./build/runtests -run REGEXP     only the tests that match
+//
+// Passing packages take a line each, failing tests show all that they printed.
+// The last line has the form "N passed, N failed, N skipped".
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	only := flag.String("only", "", "unit or e2e; both if empty")
+	run := flag.String("run", "", "regular expression that test names have to match")
+	keep := flag.Bool("keep", false, "leave the end-to-end cluster running")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r := &runner{filter: *run, start: time.Now()}
+	var err error
+	switch *only {
+	case "":
+		err = r.all(ctx, *keep)
+	case "unit":
+		err = r.unit(ctx)
+	case "e2e":
+		err = r.e2e(ctx, *keep)
+	default:
+		fmt.Fprintf(os.Stderr, "runtests: -only takes unit or e2e, not %q\n", *only)
+		os.Exit(2)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runtests:", err)
+		r.count.failed++
+	}
+	fmt.Printf("\ntook %s\n%d passed, %d failed, %d skipped\n", time.Since(r.start).Round(time.Second), r.count.passed, r.count.failed, r.count.skipped)
+	if r.count.failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// runner runs groups of tests and adds up their results.
+type runner struct {
+	filter string
+	start  time.Time
+	count  counts
+}
+
+func (r *runner) all(ctx context.Context, keep bool) error {
+	if err := r.unit(ctx); err != nil {
+		return err
+	}
+	if r.count.failed > 0 {
+		// A broken unit makes for a slow and unreadable failure end to end.
+		return fmt.Errorf("the units failed: not going on to the cluster")
+	}
+	return r.e2e(ctx, keep)
+}
+
+func (r *runner) say(format string, args ...any) {
+	fmt.Printf("\n[%6s] %s\n", time.Since(r.start).Round(time.Second), fmt.Sprintf(format, args...))
+}
+
+// unit runs what needs no cluster. Packages of end-to-end tests skip
+// themselves without LINKERD_E2E.
+func (r *runner) unit(ctx context.Context) error {
+	r.say("go vet")
+	if err := command(ctx, ".", "go", "vet", "./...").Run(); err != nil {
+		return fmt.Errorf("go vet: %w", err)
+	}
+	r.say("Unit tests, under the race detector")
+	if err := r.goTest(ctx, ".", "-race", "./..."); err != nil {
+		return err
+	}
+	r.say("Unit tests of the embedded cluster")
+	return r.goTest(ctx, "devcluster", "./...")
+}
+
+// e2e starts a cluster of its own, runs the tests on it and removes it.
+func (r *runner) e2e(ctx context.Context, keep bool) error {
+	const cluster = "e2e"
+	r.say("Building the embedded Kubernetes")
+	if err := command(ctx, ".", "make", "--no-print-directory", "devcluster").Run(); err != nil {
+		return fmt.Errorf("building the embedded Kubernetes: %w", err)
+	}
+	r.say("Installing the OS packages that are missing")
+	if err := command(ctx, ".", "bin/devcluster", "deps").Run(); err != nil {
+		return fmt.Errorf("OS packages: %w", err)
+	}
+	r.say("Building the CLI and the images")
+	if err := command(ctx, ".", "make", "--no-print-directory", "cli", "images").Run(); err != nil {
+		return fmt.Errorf("building the mesh: %w", err)
+	}
+	if !keep {
+		defer func() {
+			r.say("Removing the cluster")
+			// The tests' context may be over already; the cluster has
+			// to go all the same.
+			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+			defer cancel()
+			if err := command(c, ".", "bin/devcluster", "down", "--cluster", cluster).Run(); err != nil {
+				fmt.Fprintln(os.Stderr, "runtests: removing the cluster:", err)
+				r.count.failed++
+			}
+		}()
+	}
+	r.say("Starting the cluster")
+	if err := command(ctx, ".", "bin/devcluster", "up", "--cluster", cluster).Run(); err != nil {
+		return fmt.Errorf("starting the cluster: %w", err)
+	}
+	kubeconfig, err := exec.CommandContext(ctx, "bin/devcluster", "kubeconfig", "--cluster", cluster).Output()
+	if err != nil {
+		return fmt.Errorf("finding the cluster's kubeconfig: %w", err)
+	}
+	if err := os.Setenv("LINKERD_E2E", strings.TrimSpace(string(kubeconfig))); err != nil {
+		return err
+	}
+	r.say("End-to-end tests")
+	return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e/...")
+}
+
+func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
