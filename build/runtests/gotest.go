@@ -177,7 +177,6 @@ func (p *printer) packageDone(e event) {
 	t.output = nil
 }
 
-
 func (p *printer) show(t *result) {
 	for _, l := range t.output {
 		if s := strings.TrimSpace(l); strings.HasPrefix(s, "=== ") || s == "PASS" || s == "FAIL" {

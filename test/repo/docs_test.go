@@ -1,0 +1,86 @@
+package repo
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPackagesIntroduceThemselves: the first thing a newcomer reads of a
+// package is its comment.
+func TestPackagesIntroduceThemselves(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.GoFiles) == 0 {
+			continue // only tests
+		}
+		if strings.TrimSpace(p.Doc) == "" {
+			t.Errorf("%s has no package comment: say what it is, how it is used, and from which goroutines", within(p.ImportPath))
+		}
+	}
+}
+
+// TestMapNamesEveryRoom compares docs/map.md with the folders there are.
+func TestMapNamesEveryRoom(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "docs/map.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mapped []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)/` \\|").FindAllStringSubmatch(string(text), -1) {
+		mapped = append(mapped, m[1])
+	}
+	entries, err := os.ReadDir(root(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rooms []string
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && e.Name() != "bin" && e.Name() != "out" {
+			rooms = append(rooms, e.Name())
+		}
+	}
+	slices.Sort(mapped)
+	slices.Sort(rooms)
+	for _, r := range rooms {
+		if !slices.Contains(mapped, r) {
+			t.Errorf("docs/map.md has no line for %s/", r)
+		}
+	}
+	for _, m := range mapped {
+		if !slices.Contains(rooms, m) {
+			t.Errorf("docs/map.md has a line for %s/, which does not exist", m)
+		}
+	}
+}
+
+// TestLinksInDocsLeadSomewhere follows relative links of every Markdown file.
+func TestLinksInDocsLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	err := filepath.WalkDir(root(t), func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == "out") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".md") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", path, m[1], err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
