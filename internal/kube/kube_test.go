@@ -1,0 +1,146 @@
+package kube_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func pod(name, node string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Spec: corev1.PodSpec{NodeName: node}}
+}
+
+// node keeps the one field the test is about, and refuses one value of it.
+func node(pod *corev1.Pod) (string, error) {
+	if pod.Spec.NodeName == "bad" {
+		return "", errors.New("no such node")
+	}
+	return pod.Spec.NodeName, nil
+}
+
+// counts is an Observer that counts.
+type counts struct{ applied, deleted, restarted, failed int }
+
+func (c *counts) Applied(metav1.Object) { c.applied++ }
+func (c *counts) Deleted()              { c.deleted++ }
+func (c *counts) Restarted(int)         { c.restarted++ }
+func (c *counts) Failed(error)          { c.failed++ }
+
+func TestWatchFollowsObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(pod("a", "n1"), pod("b", "bad"))
+		var table kube.Table[string]
+		var seen counts
+		w := kube.NewWatch("pods", kube.Resource(client, client.CoreV1().Pods("")), node, &table)
+		w.Observer = &seen
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), w)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); group.Run(ctx) }()
+		if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
+			t.Fatal(err)
+		}
+		expect := func(step, want string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for _, key := range table.Keys() {
+				node, _ := table.Get(key.Namespace, key.Name)
+				got = append(got, key.String()+"="+node)
+			}
+			if s := strings.Join(got, " "); s != want {
+				t.Fatalf("%s: got %q, want %q", step, s, want)
+			}
+		}
+		must := func(_ any, err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect("start", "ns/a=n1")
+		pods := client.CoreV1().Pods("ns")
+		must(pods.Create(ctx, pod("c", "n2"), metav1.CreateOptions{}))
+		expect("created", "ns/a=n1 ns/c=n2")
+		must(pods.Update(ctx, pod("a", "n3"), metav1.UpdateOptions{}))
+		expect("changed", "ns/a=n3 ns/c=n2")
+		must(pods.Update(ctx, pod("a", "bad"), metav1.UpdateOptions{}))
+		expect("a refused change keeps the old one", "ns/a=n3 ns/c=n2")
+		must(nil, pods.Delete(ctx, "c", metav1.DeleteOptions{}))
+		expect("deleted", "ns/a=n3")
+		cancel()
+		<-done
+		if want := (counts{applied: 3, deleted: 1, restarted: 1, failed: 2}); seen != want {
+			t.Errorf("observed %+v, want %+v", seen, want)
+		}
+	})
+}
+
+func TestSyncTimeoutNamesTheWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset()
+		client.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("forbidden")
+		})
+		w := kube.NewWatch("pods", kube.Resource(client, client.CoreV1().Pods("")), node, &kube.Table[string]{})
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), w)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); group.Run(ctx) }()
+		start := time.Now()
+		err := group.WaitSynced(ctx, kube.SyncTimeout)
+		if err == nil || !strings.Contains(err.Error(), "pods") || time.Since(start) != kube.SyncTimeout {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestCheckAccess(t *testing.T) {
+	allowed := false
+	client := fake.NewClientset()
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		review := a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview)
+		review.Status.Allowed = allowed
+		return true, review, nil
+	})
+	attributes := authorizationv1.ResourceAttributes{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"}
+	err := kube.CheckAccess(t.Context(), client, attributes)
+	if err == nil || err.Error() != "not authorized to create tokenreviews.authentication.k8s.io" {
+		t.Fatalf("got %v", err)
+	}
+	allowed = true
+	if err := kube.CheckAccess(t.Context(), client, attributes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHasResource(t *testing.T) {
+	client := fake.NewClientset()
+	client.Resources = []*metav1.APIResourceList{{GroupVersion: "linkerd.io/v1alpha2", APIResources: []metav1.APIResource{{Name: "serviceprofiles"}}}}
+	for resource, want := range map[string]bool{"serviceprofiles": true, "others": false} {
+		if got, err := kube.HasResource(client.Discovery(), "linkerd.io/v1alpha2", resource); err != nil || got != want {
+			t.Errorf("%s: got %v, %v; want %v", resource, got, err, want)
+		}
+	}
+	if got, err := kube.HasResource(client.Discovery(), "linkerd.io/v9", "serviceprofiles"); err != nil || got {
+		t.Errorf("unknown group version: got %v, %v", got, err)
+	}
+}
