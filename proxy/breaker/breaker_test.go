@@ -1,0 +1,162 @@
+package breaker
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+)
+
+var update = flag.Bool("update", false, "rewrite the results in testdata")
+
+// TestTranscripts runs the scripts in testdata. Lines without indentation are
+// commands, the indented lines after them what happened:
+//
+//	new consecutive max=3 | unified max=3 threshold=8000 window=10s min=5    then min/max backoff: backoff=1s..60s
+//	ok, fail, limit [n]     n responses
+//	send                    asks for admission
+//	return                  the probe ended without outcome
+//	wait 5s                 lets time pass
+func TestTranscripts(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txt")
+	if len(files) == 0 {
+		t.Fatal("no transcripts")
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			want, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, want)
+			if *update {
+				if err := os.WriteFile(f, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("got:\n%s", got)
+			}
+		})
+	}
+}
+
+func play(t *testing.T, script []byte) []byte {
+	var out bytes.Buffer
+	start := time.Unix(1000, 0)
+	now := start
+	var b *Breaker
+	say := func(format string, a ...any) { fmt.Fprintf(&out, "    "+format+"\n", a...) }
+	last := Open
+	show := func() {
+		if s := b.State(); s != last {
+			last = s
+			if at, ok := b.Until(); ok {
+				say("%v shut until %v", now.Sub(start), at.Sub(start))
+			} else {
+				say("%v %v", now.Sub(start), s)
+			}
+		}
+	}
+	sc := bufio.NewScanner(bytes.NewReader(script))
+	for sc.Scan() {
+		line := sc.Text()
+		if strings.HasPrefix(line, "    ") {
+			continue
+		}
+		out.WriteString(line + "\n")
+		if i := strings.IndexByte(line, '#'); i >= 0 {
+			line = line[:i]
+		}
+		w := strings.Fields(line)
+		if len(w) == 0 {
+			continue
+		}
+		n := 1
+		if len(w) == 2 {
+			if i, err := strconv.Atoi(w[1]); err == nil {
+				n = i
+			}
+		}
+		switch w[0] {
+		case "new":
+			cfg := config(t, w[1:])
+			b = New(&cfg, func() float64 { return 0 })
+		case "ok", "fail", "limit":
+			for range n {
+				b.Record(now, map[string]Outcome{"ok": Success, "fail": Failure, "limit": RateLimited}[w[0]])
+				show()
+			}
+		case "send":
+			avail := b.Available()
+			ok, probe := b.Admit()
+			if ok != avail {
+				t.Errorf("available %v, admitted %v", avail, ok)
+			}
+			switch {
+			case probe:
+				say("probe")
+			case ok:
+				say("admitted")
+			default:
+				say("refused")
+			}
+		case "return":
+			b.Return()
+		case "wait":
+			d, err := time.ParseDuration(w[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(d)
+			b.Advance(now)
+			show()
+		default:
+			t.Fatalf("unknown command %q", line)
+		}
+	}
+	return out.Bytes()
+}
+
+func config(t *testing.T, words []string) (c model.FailureAccrual) {
+	c.Unified = words[0] == "unified"
+	c.Window = 10 * time.Second
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		n, _ := strconv.Atoi(v)
+		switch k {
+		case "max":
+			c.MaxConsecutive = uint32(n)
+		case "threshold":
+			c.Threshold = uint32(n)
+		case "min":
+			c.MinRequests = uint32(n)
+		case "window":
+			c.Window, _ = time.ParseDuration(v)
+		case "backoff":
+			lo, hi, _ := strings.Cut(v, "..")
+			c.Backoff.Min, _ = time.ParseDuration(lo)
+			c.Backoff.Max, _ = time.ParseDuration(hi)
+		default:
+			t.Fatalf("unknown setting %q", w)
+		}
+	}
+	return c
+}
+
+func TestNilBreakerIsOpen(t *testing.T) {
+	var b *Breaker = New(nil, nil)
+	if ok, probe := b.Admit(); !ok || probe || !b.Available() || b.Record(time.Now(), Failure) || b.Advance(time.Now()) {
+		t.Error("nil breaker interferes")
+	}
+	b.Return()
+}
