@@ -1,0 +1,75 @@
+package names
+
+// Annotations of Services, EgressNetworks and routes that shape traffic, by control plane
+// chapter, section 3.3. Their durations are an integer and one of ms, s, m, h, d, or 0.
+const (
+	// AnnotationRetryHTTP lists the HTTP statuses to retry.
+	AnnotationRetryHTTP = "retry.linkerd.io/http"
+	// AnnotationRetryGRPC lists the gRPC codes to retry.
+	AnnotationRetryGRPC = "retry.linkerd.io/grpc"
+	// AnnotationRetryLimit is the number of retries of a request.
+	AnnotationRetryLimit = "retry.linkerd.io/limit"
+	// AnnotationRetryTimeout limits each attempt.
+	AnnotationRetryTimeout = "retry.linkerd.io/timeout"
+
+	// AnnotationTimeoutRequest limits the whole exchange.
+	AnnotationTimeoutRequest = "timeout.linkerd.io/request"
+	// AnnotationTimeoutResponse limits the time from the request's end to the response's end.
+	AnnotationTimeoutResponse = "timeout.linkerd.io/response"
+	// AnnotationTimeoutIdle limits the time without a frame.
+	AnnotationTimeoutIdle = "timeout.linkerd.io/idle"
+
+	// AnnotationFailureAccrual is one of the FailureAccrual constants.
+	AnnotationFailureAccrual = "balancer.linkerd.io/failure-accrual"
+	// AnnotationFailureAccrualMaxFailures is the number of failures in a row that takes an
+	// endpoint out.
+	AnnotationFailureAccrualMaxFailures = "balancer.linkerd.io/failure-accrual-consecutive-max-failures"
+	// AnnotationFailureAccrualMinPenalty is the first time that an endpoint stays out.
+	AnnotationFailureAccrualMinPenalty = "balancer.linkerd.io/failure-accrual-consecutive-min-penalty"
+	// AnnotationFailureAccrualMaxPenalty is the longest time that an endpoint stays out.
+	AnnotationFailureAccrualMaxPenalty = "balancer.linkerd.io/failure-accrual-consecutive-max-penalty"
+	// AnnotationFailureAccrualJitterRatio is the random share added to a penalty.
+	AnnotationFailureAccrualJitterRatio = "balancer.linkerd.io/failure-accrual-consecutive-jitter-ratio"
+	// AnnotationFailureAccrualSuccessRateThreshold is the success rate below which an endpoint
+	// is taken out, in unified mode.
+	AnnotationFailureAccrualSuccessRateThreshold = "balancer.alpha.linkerd.io/failure-accrual-success-rate-threshold"
+	// AnnotationFailureAccrualSuccessRateWindow is the time over which the rate is measured.
+	AnnotationFailureAccrualSuccessRateWindow = "balancer.alpha.linkerd.io/failure-accrual-success-rate-window"
+	// AnnotationFailureAccrualSuccessRateMinRequests is the number of requests below which
+	// there is no verdict.
+	AnnotationFailureAccrualSuccessRateMinRequests = "balancer.alpha.linkerd.io/failure-accrual-success-rate-min-requests"
+	// AnnotationFailureAccrualHonorRetryAfter lets a server's Retry-After lengthen a penalty.
+	AnnotationFailureAccrualHonorRetryAfter = "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after"
+
+	// AnnotationPenalizeFailures makes failing endpoints look slow; Services only.
+	AnnotationPenalizeFailures = "balancer.alpha.linkerd.io/penalize-failures"
+	// AnnotationLoadBiaserPenalty is the latency that a failure counts as.
+	AnnotationLoadBiaserPenalty = "balancer.alpha.linkerd.io/load-biaser-penalty"
+	// AnnotationLoadBiaserMaxRetryAfter limits how much Retry-After is honoured.
+	AnnotationLoadBiaserMaxRetryAfter = "balancer.alpha.linkerd.io/load-biaser-max-retry-after"
+)
+
+// Values of AnnotationFailureAccrual.
+const (
+	FailureAccrualConsecutive = "consecutive"
+	FailureAccrualUnified     = "unified"
+)
+
+// Values of a Service port's appProtocol that the mesh knows, compared without case. Any
+// other value makes a port opaque, and none asks for detection.
+const (
+	AppProtocolHTTP   = "http"
+	AppProtocolH2C    = "kubernetes.io/h2c"
+	AppProtocolOpaque = "linkerd.io/opaque"
+	AppProtocolTCP    = "linkerd.io/tcp"
+)
+
+// Values of a Server's proxyProtocol.
+const (
+	ProxyProtocolUnknown = "unknown"
+	ProxyProtocolHTTP1   = "HTTP/1"
+	ProxyProtocolHTTP2   = "HTTP/2"
+	ProxyProtocolGRPC    = "gRPC"
+	ProxyProtocolOpaque  = "opaque"
+	ProxyProtocolTLS     = "TLS"
+)
