@@ -1,0 +1,254 @@
+// Package charts holds the Helm charts of the mesh and renders them the way
+// Helm does, so that the CLI, the injector and a user with Helm get the same
+// objects.
+//
+// Usage:
+//
+//	chart, err := charts.Load(charts.ControlPlane)
+//	values, err := chart.Defaults()
+//	... change values ...
+//	manifests, err := chart.Render(release, values)
+//
+// The charts are plain directories beside this file, embedded in the binary. A
+// loaded Chart is immutable; Render may be called from any number of
+// goroutines.
+package charts
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sort"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/internal/version"
+)
+
+//go:generate go run ./gen
+
+// Names of the charts (CLI chapter, section 10.1).
+const (
+	ControlPlane = "linkerd-control-plane"
+	CRDs         = "linkerd-crds"
+	Patch        = "patch"
+)
+
+// partials is the library chart that every other chart depends on.
+const partials = "partials"
+
+// ServiceCLI is Release.Service of a render by the CLI; only then do charts
+// make their own namespace (CLI chapter, section 2.4).
+const ServiceCLI = "CLI"
+
+// ErrUnknown says that no chart has the wanted name.
+var ErrUnknown = errors.New("unknown chart")
+
+// The patterns take every chart that is there, including files whose names
+// begin with an underscore.
+//
+//go:embed */Chart.yaml */values*.yaml all:*/templates
+var files embed.FS
+
+// Chart is one loaded chart together with its library.
+type Chart struct {
+	name   string
+	loaded *chart.Chart
+	ha     map[string]any
+}
+
+// Release is what templates see of the release they are rendered for.
+type Release struct {
+	// Name of the release.
+	Name string
+	// Namespace the release is installed into.
+	Namespace string
+	// Service that renders: ServiceCLI, or Helm's own name when empty.
+	Service string
+}
+
+// Manifest is one rendered template.
+type Manifest struct {
+	// Path of the template inside its chart, for instance templates/config.yaml.
+	Path string
+	// Content is YAML, zero or more documents.
+	Content string
+}
+
+// Load returns the chart of that name.
+func Load(name string) (*Chart, error) {
+	own, err := read(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(own) == 0 {
+		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
+	}
+	library, err := read(partials)
+	if err != nil {
+		return nil, err
+	}
+	// A packaged chart carries its dependencies in a folder charts/.
+	for _, f := range library {
+		own = append(own, &loader.BufferedFile{Name: path.Join("charts", partials, f.Name), Data: f.Data})
+	}
+	loaded, err := loader.LoadFiles(own)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", name, err)
+	}
+	if err := chartutil.ProcessDependenciesWithMerge(loaded, map[string]any{}); err != nil {
+		return nil, fmt.Errorf("chart %s: %w", name, err)
+	}
+	c := &Chart{name: name, loaded: loaded}
+	for _, f := range own {
+		if f.Name == "values-ha.yaml" {
+			if err := yaml.Unmarshal(f.Data, &c.ha); err != nil {
+				return nil, fmt.Errorf("chart %s: %s: %w", name, f.Name, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+func read(name string) ([]*loader.BufferedFile, error) {
+	var out []*loader.BufferedFile
+	err := fs.WalkDir(files, name, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := files.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		out = append(out, &loader.BufferedFile{Name: strings.TrimPrefix(p, name+"/"), Data: data})
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return out, err
+}
+
+// Defaults returns a fresh copy of the chart's values, with the version of
+// this build where the chart asks for one. The caller may change it.
+func (c *Chart) Defaults() (map[string]any, error) {
+	values, err := clone(c.loaded.Values)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", c.name, err)
+	}
+	if _, ok := values["linkerdVersion"]; ok {
+		values["linkerdVersion"] = version.Current()
+	}
+	return values, nil
+}
+
+// HighAvailability returns a fresh copy of the chart's values-ha.yaml, to be
+// laid over other values with Merge; empty when the chart has none.
+func (c *Chart) HighAvailability() (map[string]any, error) {
+	return clone(c.ha)
+}
+
+// Merge lays over on top of base, map by map, and returns base.
+func Merge(base, over map[string]any) map[string]any {
+	for key, value := range over {
+		overMap, ok := value.(map[string]any)
+		baseMap, both := base[key].(map[string]any)
+		if ok && both {
+			base[key] = Merge(baseMap, overMap)
+			continue
+		}
+		base[key] = value
+	}
+	return base
+}
+
+// clone copies values by way of YAML, which is also how Helm would read them:
+// the copy has only the types a values file can have.
+func clone(values map[string]any) (map[string]any, error) {
+	data, err := yaml.Marshal(values)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	if err := yaml.Unmarshal(data, &out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Render renders every template of the chart with values laid over the chart's
+// own. The result is sorted by path and leaves out templates that gave
+// nothing. An error is a mistake in the values or a refusal by a template,
+// whose message it carries.
+func (c *Chart) Render(release Release, values map[string]any) ([]Manifest, error) {
+	options := chartutil.ReleaseOptions{
+		Name:      release.Name,
+		Namespace: release.Namespace,
+		Revision:  1,
+		IsInstall: true,
+	}
+	top, err := chartutil.ToRenderValues(c.loaded, values, options, nil)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", c.name, err)
+	}
+	if release.Service != "" {
+		top["Release"].(map[string]any)["Service"] = release.Service
+	}
+	rendered, err := engine.Engine{}.Render(c.loaded, top)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", c.name, err)
+	}
+	var out []Manifest
+	for name, content := range rendered {
+		p := strings.TrimPrefix(name, c.loaded.Name()+"/")
+		if strings.HasPrefix(path.Base(p), "_") || path.Ext(p) == ".txt" || strings.TrimSpace(content) == "" {
+			continue
+		}
+		out = append(out, Manifest{Path: p, Content: content})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
+	return out, nil
+}
+
+// Join writes manifests one after the other, each document introduced by a
+// separator line and without blank lines around it. Templates named in first
+// (by path below templates/, without extension) come first in that order, the
+// rest follow by path.
+func Join(manifests []Manifest, first ...string) []byte {
+	rank := make(map[string]int, len(first))
+	for i, name := range first {
+		rank["templates/"+name+".yaml"] = i + 1
+	}
+	sorted := append([]Manifest(nil), manifests...)
+	sort.SliceStable(sorted, func(i, j int) bool {
+		a, b := rank[sorted[i].Path], rank[sorted[j].Path]
+		if a == 0 {
+			a = len(first) + 1
+		}
+		if b == 0 {
+			b = len(first) + 1
+		}
+		if a != b {
+			return a < b
+		}
+		return sorted[i].Path < sorted[j].Path
+	})
+	var out bytes.Buffer
+	for _, m := range sorted {
+		content := strings.TrimSpace(m.Content)
+		if !strings.HasPrefix(content, "---") {
+			out.WriteString("---\n")
+		}
+		out.WriteString(content)
+		out.WriteString("\n")
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,248 @@
+{{/* component-labels marks objects of one component; takes root and component. */}}
+{{- define "control-plane.component-labels" -}}
+linkerd.io/control-plane-component: {{ .component }}
+linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . | trim }}
+{{- end }}
+{{- end }}
+
+{{/* workload-labels marks workloads besides; takes root and component. */}}
+{{- define "control-plane.workload-labels" -}}
+app.kubernetes.io/name: {{ .component }}
+app.kubernetes.io/part-of: Linkerd
+app.kubernetes.io/version: {{ .root.Values.linkerdVersion }}
+{{ include "control-plane.component-labels" . }}
+{{- end }}
+
+{{/* security-context of every controller container. */}}
+{{- define "control-plane.security-context" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop:
+    - ALL
+  readOnlyRootFilesystem: true
+  {{- if ge (int64 .Values.controllerGID) 0 }}
+  runAsGroup: {{ int64 .Values.controllerGID }}
+  {{- end }}
+  runAsNonRoot: true
+  runAsUser: {{ int64 .Values.controllerUID }}
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+
+{{- define "control-plane.image" -}}
+image: {{ .Values.controllerImage }}:{{ .Values.controllerImageVersion | default .Values.linkerdVersion }}
+imagePullPolicy: {{ .Values.imagePullPolicy }}
+{{- end }}
+
+{{/* env joins additionalEnv and experimentalEnv of one component's values. */}}
+{{- define "control-plane.env" -}}
+{{- with .additionalEnv }}
+{{ toYaml . | trim }}
+{{- end }}
+{{- with .experimentalEnv }}
+{{ toYaml . | trim }}
+{{- end }}
+{{- end }}
+
+{{/*
+probes of a controller container. Takes port (number or name), live (path) and
+values with livenessProbe and readinessProbe. Seven failures: the container
+must not be taken out of service by a short stall of the API server.
+*/}}
+{{- define "control-plane.probes" -}}
+livenessProbe:
+  httpGet:
+    path: {{ .live }}
+    port: {{ .port }}
+  initialDelaySeconds: 10
+  timeoutSeconds: {{ int64 .values.livenessProbe.timeoutSeconds }}
+readinessProbe:
+  failureThreshold: 7
+  httpGet:
+    path: /ready
+    port: {{ .port }}
+  timeoutSeconds: {{ int64 .values.readinessProbe.timeoutSeconds }}
+{{- end }}
+
+{{/*
+proxy-values prepares, in place, a copy of the values for the sidecar of one
+control-plane pod. Takes values (the copy), component, ports, and resources
+(the component's <component>ProxyResources, may be nil).
+
+The control plane's sidecars differ from users': they accept unauthenticated
+clients, since kubelets and the API server have no mesh identity; they read
+trust anchors from the ConfigMap, which an operator may rotate; and they leave
+traffic to the API server alone, which must work before the mesh does.
+*/}}
+{{- define "control-plane.proxy-values" -}}
+{{- $proxy := .values.proxy }}
+{{- $_ := set $proxy "workloadKind" "deployment" }}
+{{- $_ := set $proxy "component" .component }}
+{{- $_ := set $proxy "podInboundPorts" .ports }}
+{{- $_ := set $proxy "waitBeforeExitSeconds" 0 }}
+{{- $_ := set $proxy "defaultInboundPolicy" "all-unauthenticated" }}
+{{- $_ := set $proxy "capabilities" (dict "drop" (list "ALL")) }}
+{{- $_ := set $proxy "outboundDiscoveryCacheUnusedTimeout" "5s" }}
+{{- $_ := set $proxy "inboundDiscoveryCacheUnusedTimeout" "90s" }}
+{{- $_ := set $proxy "loadTrustBundleFromConfigMap" true }}
+{{- $_ := set .values.proxyInit "ignoreOutboundPorts" .values.proxyInit.kubeAPIServerPorts }}
+{{- with .resources }}
+{{- $_ := set $proxy "resources" . }}
+{{- if .cores }}
+{{- $_ := set $proxy "cores" .cores }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* init-container that sets up, or checks, the redirection. Takes the proxy context. */}}
+{{- define "control-plane.init-container" -}}
+{{- if .Values.cniEnabled -}}
+{{ include "partials.network-validator" . }}
+{{- else -}}
+{{ include "partials.proxy-init" . }}
+{{- end }}
+{{- end }}
+
+{{/* proxy-volumes of a control-plane pod. */}}
+{{- define "control-plane.proxy-volumes" -}}
+- {{ include "partials.volumes.manual-mount-service-account-token" . | indent 2 | trim }}
+{{- if not .Values.cniEnabled }}
+- {{ include "partials.proxy-init.volumes.xtables" . | indent 2 | trim }}
+{{- end }}
+{{- if .Values.identity.serviceAccountTokenProjection }}
+- {{ include "partials.proxy.volumes.service-account-token" . | indent 2 | trim }}
+{{- end }}
+{{- if .Values.proxy.tracing.enabled }}
+- {{ include "partials.proxy.volumes.podinfo" . | indent 2 | trim }}
+{{- end }}
+- {{ include "partials.proxy.volumes.identity" . | indent 2 | trim }}
+{{- end }}
+
+{{/*
+pod-scheduling: fields of a pod spec that every workload shares. Takes the root.
+*/}}
+{{- define "control-plane.pod-scheduling" -}}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ quote . }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ quote . }}
+{{- end }}
+{{- if .Values.nodeSelector }}
+{{ include "linkerd.node-selector" . }}
+{{- end }}
+{{- if .Values.tolerations }}
+{{ include "linkerd.tolerations" . }}
+{{- end }}
+{{- end }}
+
+{{/*
+webhook.certificate makes sure that one webhook has a serving certificate, as
+{crt, key, ca}, under Values.generatedCertificates.<service>. Takes root,
+service and values (of the webhook). Generated once per render: the RBAC files
+are rendered a second time for the checksum that rolls the pods, and that has
+to see the same certificate.
+*/}}
+{{- define "linkerd.webhook.certificate" -}}
+{{- include "linkerd.webhook.validation" .values }}
+{{- if not .root.Values.generatedCertificates }}
+{{- $_ := set .root.Values "generatedCertificates" dict }}
+{{- end }}
+{{- $known := .root.Values.generatedCertificates }}
+{{- if not (hasKey $known .service) }}
+{{- $host := printf "%s.%s.svc" .service .root.Release.Namespace }}
+{{- if and .values.crtPEM .values.keyPEM }}
+{{- $_ := set $known .service (dict "crt" .values.crtPEM "key" .values.keyPEM "ca" (.values.caBundle | default .values.crtPEM)) }}
+{{- else if .values.externalSecret }}
+{{- $_ := set $known .service (dict "ca" .values.caBundle) }}
+{{- else }}
+{{- $pair := genSelfSignedCert $host (list) (list $host) 365 }}
+{{- $_ := set $known .service (dict "crt" $pair.Cert "key" $pair.Key "ca" $pair.Cert) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* webhook.secret renders the serving certificate's Secret; takes root, service, component, values. */}}
+{{- define "linkerd.webhook.secret" -}}
+{{- include "linkerd.webhook.certificate" . }}
+{{- if not .values.externalSecret }}
+{{- $pair := index .root.Values.generatedCertificates .service -}}
+---
+kind: Secret
+apiVersion: v1
+metadata:
+  name: {{ .service }}-k8s-tls
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "control-plane.component-labels" . | nindent 4 }}
+  annotations:
+    {{- include "partials.annotations.created-by" .root | nindent 4 }}
+type: kubernetes.io/tls
+data:
+  tls.crt: {{ $pair.crt | b64enc }}
+  tls.key: {{ $pair.key | b64enc }}
+{{- end }}
+{{- end }}
+
+{{/* webhook.metadata of a webhook configuration; takes root, service, component, values. */}}
+{{- define "linkerd.webhook.metadata" -}}
+metadata:
+  name: {{ .service }}-webhook-config
+  {{- with .values.injectCaFrom }}
+  annotations:
+    cert-manager.io/inject-ca-from: {{ . }}
+  {{- end }}
+  {{- with .values.injectCaFromSecret }}
+  annotations:
+    cert-manager.io/inject-ca-from-secret: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "control-plane.component-labels" . | nindent 4 }}
+{{- end }}
+
+{{/* webhook.client-config; takes root, service, values. */}}
+{{- define "linkerd.webhook.client-config" -}}
+{{- include "linkerd.webhook.certificate" . -}}
+clientConfig:
+  service:
+    name: {{ .service }}
+    namespace: {{ .root.Release.Namespace }}
+    path: "/"
+  {{- if not (or .values.injectCaFrom .values.injectCaFromSecret) }}
+  caBundle: {{ (index .root.Values.generatedCertificates .service).ca | b64enc }}
+  {{- end }}
+{{- end }}
+
+{{/* disruption-budget; takes root, component and name. */}}
+{{- define "control-plane.disruption-budget" -}}
+{{- if .root.Values.enablePodDisruptionBudget -}}
+---
+kind: PodDisruptionBudget
+apiVersion: policy/v1
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "control-plane.component-labels" . | nindent 4 }}
+  annotations:
+    {{- include "partials.annotations.created-by" .root | nindent 4 }}
+spec:
+  maxUnavailable: {{ .root.Values.controller.podDisruptionBudget.maxUnavailable }}
+  selector:
+    matchLabels:
+      linkerd.io/control-plane-component: {{ .component }}
+{{- end }}
+{{- end }}
+
+{{- define "control-plane.monitor-labels" -}}
+linkerd.io/control-plane-ns: {{ .Release.Namespace }}
+{{- with .Values.commonLabels }}
+{{ toYaml . | trim }}
+{{- end }}
+{{- with .Values.podMonitor.labels }}
+{{ toYaml . | trim }}
+{{- end }}
+{{- end }}
