@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestRollingRestartLosesNothing restarts a service twice under 200 requests a
+// second.
+func TestRollingRestartLosesNothing(t *testing.T) {
+	w := newWorld(t, injected)
+	w.shop(200)
+	w.steady(200)
+	w.reset("traffic")
+	for _, d := range []string{"catalog", "front"} {
+		w.must("kubectl -n " + w.ns + " rollout restart deployment/" + d)
+		w.must("kubectl -n " + w.ns + " rollout status deployment/" + d + " --timeout=180s")
+	}
+	// Old pods are still leaving when the roll-out is called done.
+	w.eventually(60*time.Second, "old pods to be gone", func() error {
+		for _, app := range []string{"catalog", "front"} {
+			list, err := cluster.client.CoreV1().Pods(w.ns).List(context.Background(), metav1.ListOptions{LabelSelector: "app=" + app})
+			if err != nil {
+				return err
+			}
+			if len(list.Items) != 2 {
+				return fmt.Errorf("%d pods of %s", len(list.Items), app)
+			}
+		}
+		return nil
+	})
+	s := w.stats("traffic")
+	t.Logf("%d requests, p99 %.1f ms, longest %.1f ms", s.Sent, s.P99Millis, s.MaxMillis)
+	if s.Failed > 0 {
+		t.Errorf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	}
+	if s.Sent < 1000 {
+		t.Errorf("only %d requests were sent meanwhile: nothing was shown", s.Sent)
+	}
+}
+
+// steady waits until the load generator gets n answers without a failure.
+func (w *world) steady(n uint64) {
+	w.t.Helper()
+	w.eventually(60*time.Second, "steady traffic", func() error {
+		w.reset("traffic")
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			s := w.stats("traffic")
+			if s.Failed > 0 {
+				return fmt.Errorf("failures: %v", s.Errors)
+			}
+			if s.OK >= n {
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%d answers so far", s.OK)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	})
+}
+
+// TestScalingSpreadsLoad scales the front to ten and back to two: clients use
+// new endpoints within a second of their being ready, and none that is gone.
+func TestScalingSpreadsLoad(t *testing.T) {
+	w := newWorld(t, injected)
+	w.shop(100)
+	w.steady(100)
+	client := w.pods("app=traffic")[0].Name
+
+	w.reset("traffic")
+	w.must("kubectl -n " + w.ns + " scale deployment/front --replicas=10")
+	lag := w.pickUp(client, 10)
+	t.Logf("ten endpoints were in use %s after the last was ready", lag.Round(time.Millisecond))
+	if lag > time.Second {
+		t.Errorf("it took %s, want at most 1s", lag)
+	}
+	w.reset("traffic")
+	w.eventually(30*time.Second, "1,000 answers", func() error {
+		if s := w.stats("traffic"); s.OK < 1000 {
+			return fmt.Errorf("%d so far", s.OK)
+		}
+		return nil
+	})
+	s := w.stats("traffic")
+	if len(s.Servers) != 10 {
+		t.Errorf("%d pods answered, want 10: %v", len(s.Servers), s.Servers)
+	}
+	even := float64(s.OK) / 10
+	for pod, n := range s.Servers {
+		if math.Abs(float64(n)-even) > even {
+			t.Errorf("%s answered %d of %d, an even share is %.0f", pod, n, s.OK, even)
+		}
+	}
+
+	w.must("kubectl -n " + w.ns + " scale deployment/front --replicas=2")
+	w.pickUp(client, 2)
+	w.eventually(60*time.Second, "only two pods", func() error {
+		if n := len(w.pods("app=front")); n != 2 {
+			return fmt.Errorf("%d pods", n)
+		}
+		return nil
+	})
+	if s := w.stats("traffic"); s.Failed > 0 {
+		t.Errorf("%d of %d failed while scaling: %v", s.Failed, s.Sent, s.Errors)
+	}
+}
+
+// pickUp waits until that many pods of the front are ready and the client's
+// balancer holds that many endpoints, and returns the time between the two.
+func (w *world) pickUp(client string, n int) time.Duration {
+	w.t.Helper()
+	var ready time.Time
+	deadline := time.Now().Add(3 * time.Minute)
+	for time.Now().Before(deadline) {
+		if ready.IsZero() {
+			d, err := cluster.client.AppsV1().Deployments(w.ns).Get(context.Background(), "front", metav1.GetOptions{})
+			if err == nil && int(d.Status.ReadyReplicas) == n && int(d.Status.Replicas) == n {
+				ready = time.Now()
+			}
+		}
+		held := w.metrics(client).sum("outbound_http_balancer_p2c_endpoints", "backend_name", "front")
+		if !ready.IsZero() && int(held) == n {
+			return time.Since(ready)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.t.Fatalf("the balancer of %s does not hold %d endpoints", client, n)
+	return 0
+}
+
+// TestKilledPodCostsOnlyWhatWasInFlight kills a pod of the front without
+// warning.
+func TestKilledPodCostsOnlyWhatWasInFlight(t *testing.T) {
+	w := newWorld(t, injected)
+	w.shop(200)
+	w.steady(200)
+	w.reset("traffic")
+	victim := w.pods("app=front")[0].Name
+	w.must("kubectl -n " + w.ns + " delete pod " + victim + " --grace-period=0 --force")
+	w.eventually(60*time.Second, "2,000 requests", func() error {
+		if s := w.stats("traffic"); s.Sent < 2000 {
+			return fmt.Errorf("%d so far", s.Sent)
+		}
+		return nil
+	})
+	s := w.stats("traffic")
+	t.Logf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	// At 200 a second and answers of a few ms, a handful is in flight to one
+	// of two pods. More than this and requests went on being sent to it.
+	if s.Failed > 10 {
+		t.Errorf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	}
+}
+
+// TestTrafficOutlivesTheControlPlane takes the whole control plane away.
+func TestTrafficOutlivesTheControlPlane(t *testing.T) {
+	w := newWorld(t, injected)
+	w.shop(50)
+	w.steady(100)
+	t.Cleanup(func() {
+		w.must("kubectl -n linkerd scale deployment --all --replicas=1")
+		w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
+		w.must("linkerd check")
+	})
+	w.must("kubectl -n linkerd scale deployment --all --replicas=0")
+	w.eventually(90*time.Second, "no control plane", func() error {
+		list, err := cluster.client.CoreV1().Pods("linkerd").List(context.Background(), metav1.ListOptions{LabelSelector: "linkerd.io/control-plane-component"})
+		if err != nil {
+			return err
+		}
+		if len(list.Items) > 0 {
+			return fmt.Errorf("%d pods are left", len(list.Items))
+		}
+		return nil
+	})
+	w.reset("traffic")
+	// Longer than any idle time-out of a cache, so that what is used must be
+	// what is kept.
+	time.Sleep(30 * time.Second)
+	s := w.stats("traffic")
+	t.Logf("%d requests without a control plane", s.Sent)
+	if s.Failed > 0 || s.Sent < 1000 {
+		t.Errorf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	}
+}
+
+// TestCertificatesRenewUnderTraffic gives certificates a life of half a minute
+// and watches several renewals pass.
+func TestCertificatesRenewUnderTraffic(t *testing.T) {
+	w := newWorld(t, injected)
+	t.Cleanup(func() {
+		w.must("linkerd upgrade --identity-issuance-lifetime=24h0m0s | kubectl apply -f -")
+		w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
+	})
+	w.must("linkerd upgrade --identity-issuance-lifetime=20s --identity-clock-skew-allowance=5s | kubectl apply -f -")
+	w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
+	w.shop(50)
+	w.steady(100)
+	w.reset("traffic")
+	front := w.pods("app=front")[0].Name
+	start := w.metrics(front).sum("control_identity_cert_refreshes_total", "result", "ok")
+	w.eventually(2*time.Minute, "three renewals", func() error {
+		if n := w.metrics(front).sum("control_identity_cert_refreshes_total", "result", "ok") - start; n < 3 {
+			return fmt.Errorf("%v so far", n)
+		}
+		return nil
+	})
+	s := w.stats("traffic")
+	t.Logf("%d requests over three renewals", s.Sent)
+	if s.Failed > 0 {
+		t.Errorf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	}
+}

@@ -1,0 +1,53 @@
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func find(text, pattern string) bool { return regexp.MustCompile(pattern).MatchString(text) }
+
+// TestBadInput: each mistake is named, exits with an error and changes nothing.
+func TestBadInput(t *testing.T) {
+	w := newWorld(t, injected)
+	for _, c := range []struct {
+		name, command, want string
+	}{
+		{"unknown flag", "linkerd install --frobnicate", `unknown flag: --frobnicate`},
+		{"unknown command", "linkerd frobnicate", `frobnicate`},
+		{"broken manifest", "printf 'kind: [' | linkerd inject -", `(?i)yaml`},
+		{"missing manifest", "linkerd inject /no/such/file.yaml", `/no/such/file\.yaml`},
+		{"no cluster", "KUBECONFIG=/no/such/config linkerd check", `(?i)kubeconfig|kubernetes|configuration`},
+		{"cluster that does not answer", "linkerd check --api-addr 127.0.0.1:1 --wait=0s --kubeconfig " + "/dev/null", `.`},
+		{"no rights", "linkerd check --pre --as nobody --wait=0s", `(?i)can create|forbidden`},
+		{"bad value", "linkerd install --set proxy.image.pullPolicy=Sometimes", `(?i)pull.?policy|Sometimes`},
+		{"identity files that do not exist", "linkerd install --identity-issuer-certificate-file /no/such/crt --identity-issuer-key-file /no/such/key --identity-trust-anchors-file /no/such/ca", `/no/such/`},
+		{"already installed", "linkerd install", `(?i)already|exists|upgrade`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out := w.fails(c.command)
+			if !find(out, c.want) {
+				t.Errorf("$ %s printed nothing like %q but\n%s", c.command, c.want, out)
+			}
+			if strings.Contains(out, "goroutine ") {
+				t.Errorf("a panic:\n%s", out)
+			}
+		})
+	}
+
+	t.Run("bad annotation value", func(t *testing.T) {
+		w.apply(client("crooked", "http://nowhere", 1, "config.linkerd.io/admin-port: lots"))
+		w.eventually(60e9, "an event that names the value", func() error {
+			out := w.must("kubectl -n " + w.ns + " get events -o custom-columns=R:.reason,M:.message --no-headers")
+			if find(out, `admin-port`) || find(out, `"lots"`) {
+				return nil
+			}
+			return errorText(out)
+		})
+	})
+}
+
+type errorText string
+
+func (e errorText) Error() string { return "saw only:\n" + string(e) }
