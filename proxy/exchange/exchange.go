@@ -104,10 +104,13 @@ func (r *Response) Close() {
 // Canceler ends an exchange from the outside, once, for a reason. The zero
 // value is ready. All methods may be called from any goroutine.
 type Canceler struct {
-	mu sync.Mutex
-	// cause and fn are guarded by mu. fn is called without mu held.
+	// mu guards cause and fn.
+	mu    sync.Mutex
 	cause error
 	fn    func(error)
+	// running is held while fn runs, and taken before mu is released, so
+	// that Bind can wait for it. It guards nothing else.
+	running sync.Mutex
 }
 
 // Cancel ends the exchange with the given reason; only the first call counts.
@@ -120,10 +123,14 @@ func (c *Canceler) Cancel(cause error) {
 	}
 	c.cause = cause
 	fn := c.fn
-	c.mu.Unlock()
-	if fn != nil {
-		fn(cause)
+	if fn == nil {
+		c.mu.Unlock()
+		return
 	}
+	c.running.Lock()
+	c.mu.Unlock()
+	fn(cause)
+	c.running.Unlock()
 }
 
 // Cause returns why the exchange was cancelled, nil if it was not.
@@ -135,16 +142,26 @@ func (c *Canceler) Cause() error {
 
 // Bind makes fn the function that Cancel calls, replacing the one before; nil
 // unbinds. If the canceler was cancelled already Bind leaves fn unbound and
-// returns the cause. fn must not block and may run concurrently with what
-// follows Bind(nil) on another goroutine: it has to tolerate being late.
+// returns the cause. When Bind returns the function bound before does not run
+// any more, so what it refers to can be reused. fn must neither block nor call
+// methods of the canceler.
 func (c *Canceler) Bind(fn func(error)) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause != nil && fn != nil {
-		return c.cause
+	cause := c.cause
+	if cause == nil {
+		c.fn = fn
+		c.mu.Unlock()
+		return nil
 	}
-	c.fn = fn
-	return nil
+	c.fn = nil
+	c.mu.Unlock()
+	c.running.Lock()
+	//lint:ignore SA2001 the function that holds it has to be waited for
+	c.running.Unlock()
+	if fn == nil {
+		return nil
+	}
+	return cause
 }
 
 // Reset makes the canceler usable for another exchange. Nobody else may hold

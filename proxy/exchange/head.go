@@ -132,12 +132,27 @@ func (f *Fields) Del(name string) bool {
 
 // Keep copies s into the list's buffer and returns the copy, valid until Reset.
 func (f *Fields) Keep(s string) []byte {
-	if cap(f.buf)-len(f.buf) < len(s) {
-		f.buf = make([]byte, 0, max(256, 2*len(s)))
-	}
+	f.Grow(len(s))
 	n := len(f.buf)
 	f.buf = append(f.buf, s...)
 	return f.buf[n:len(f.buf):len(f.buf)]
+}
+
+// KeepBytes is Keep for bytes.
+func (f *Fields) KeepBytes(b []byte) []byte {
+	f.Grow(len(b))
+	n := len(f.buf)
+	f.buf = append(f.buf, b...)
+	return f.buf[n:len(f.buf):len(f.buf)]
+}
+
+// Grow makes room for n more bytes to be kept. Each new array is at least
+// twice the one before, so that a head that is reused soon has one that holds
+// all of it and no longer allocates.
+func (f *Fields) Grow(n int) {
+	if cap(f.buf)-len(f.buf) < n {
+		f.buf = make([]byte, 0, max(256, 2*cap(f.buf), 2*n))
+	}
 }
 
 // CopyFrom makes f a deep copy of src.
@@ -151,7 +166,7 @@ func (f *Fields) CopyFrom(src *Fields) {
 		f.buf = make([]byte, 0, n+64)
 	}
 	for _, e := range src.List {
-		f.List = append(f.List, Field{f.Keep(string(e.Name)), f.Keep(string(e.Value))})
+		f.List = append(f.List, Field{f.KeepBytes(e.Name), f.KeepBytes(e.Value)})
 	}
 }
 
@@ -216,10 +231,10 @@ func (h *RequestHead) CopyFrom(src *RequestHead) {
 	*h = *src
 	h.Fields = f
 	h.Fields.CopyFrom(&src.Fields)
-	h.Method = h.Keep(string(src.Method))
-	h.Scheme = h.Keep(string(src.Scheme))
-	h.Authority = h.Keep(string(src.Authority))
-	h.Path = h.Keep(string(src.Path))
+	h.Method = h.KeepBytes(src.Method)
+	h.Scheme = h.KeepBytes(src.Scheme)
+	h.Authority = h.KeepBytes(src.Authority)
+	h.Path = h.KeepBytes(src.Path)
 }
 
 // ResponseHead is a response without its body.

@@ -1,0 +1,552 @@
+package h1
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/copy"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+)
+
+// ServerOptions configure a server connection. The zero value is what the
+// proxy chapter asks for: no timeouts.
+type ServerOptions struct {
+	// Info becomes Exchange.Conn of every exchange.
+	Info any
+	// HeaderTimeout limits how long a head may take from its first byte to
+	// its last; 0 is no limit. It is the cure against clients that send a
+	// byte now and then.
+	HeaderTimeout time.Duration
+	// IdleTimeout limits how long a connection may wait for the first byte
+	// of a request; 0 is no limit.
+	IdleTimeout time.Duration
+}
+
+// The states of a server connection, for Drain.
+const (
+	idle    int32 = iota // waits for a request
+	active               // from the first byte of a request to the end of its response
+	stopped              // takes no more requests
+)
+
+// Server is a client's connection. Serve runs it; Drain may be called from any
+// goroutine.
+type Server struct {
+	conn    net.Conn
+	handler exchange.Handler
+	o       ServerOptions
+
+	state    atomic.Int32
+	draining atomic.Bool
+
+	// The rest belongs to the goroutine of Serve, except that the reader
+	// and body may be used by another while the handler runs.
+	rd   reader
+	w    writer
+	p    parser
+	req  exchange.RequestHead
+	body serverBody
+	x    exchange.Exchange
+
+	beganFn   func() error
+	responded bool // Respond or Tunnel was called
+	head      bool // the request was HEAD
+	version   exchange.Version
+	close     bool // this exchange is the last
+	broken    bool // the response is incomplete: nothing more can be said
+	tunnelled bool
+}
+
+var _ exchange.Responder = (*Server)(nil)
+
+// NewServer makes a server of conn, which it owns from now on.
+func NewServer(conn net.Conn, h exchange.Handler, o ServerOptions) *Server {
+	s := &Server{conn: conn, handler: h, o: o}
+	s.rd.conn, s.w.conn = conn, conn
+	s.beganFn = s.began
+	s.body.s = s
+	s.x.Conn = o.Info
+	s.x.Responder = s
+	return s
+}
+
+// Serve answers the requests of conn until either side ends it, and closes it.
+// The error tells why it ended; it is nil if the client closed it between
+// requests, or a drain.
+func Serve(conn net.Conn, h exchange.Handler, o ServerOptions) error {
+	return NewServer(conn, h, o).Serve()
+}
+
+// Drain lets the connection end: at once if it is idle, else after the
+// response in flight, which then says Connection: close. Tunnels go on until
+// one side closes (proxy chapter, section 3).
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	if s.state.CompareAndSwap(idle, stopped) {
+		s.conn.Close()
+	}
+}
+
+// Close ends the connection at once.
+func (s *Server) Close() error { return s.conn.Close() }
+
+// began is called when the first byte of a request is there.
+func (s *Server) began() error {
+	if !s.state.CompareAndSwap(idle, active) {
+		return net.ErrClosed
+	}
+	if s.o.HeaderTimeout > 0 {
+		return s.conn.SetReadDeadline(time.Now().Add(s.o.HeaderTimeout))
+	}
+	if s.o.IdleTimeout > 0 {
+		return s.conn.SetReadDeadline(time.Time{})
+	}
+	return nil
+}
+
+// Serve runs the connection; see the function of the same name.
+func (s *Server) Serve() error {
+	defer func() {
+		s.rd.release()
+		s.w.flush()
+		s.conn.Close()
+	}()
+	for {
+		if s.o.IdleTimeout > 0 {
+			if err := s.conn.SetReadDeadline(time.Now().Add(s.o.IdleTimeout)); err != nil {
+				return err
+			}
+		}
+		s.p.request(&s.req)
+		if err := s.rd.readHead(&s.p, s.beganFn); err != nil {
+			return s.headError(err)
+		}
+		if s.o.HeaderTimeout > 0 {
+			if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+				return err
+			}
+		}
+		if err := s.exchange(); err != nil {
+			return err
+		}
+		if s.tunnelled {
+			return nil
+		}
+		if s.close {
+			if s.x.Body != exchange.Empty {
+				// Else nothing of the client's is under way.
+				s.linger()
+			}
+			return nil
+		}
+		s.state.Store(idle)
+		if s.draining.Load() && s.state.CompareAndSwap(idle, stopped) {
+			return nil
+		}
+	}
+}
+
+// headError answers a request that is none.
+func (s *Server) headError(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		s.refuse(e.Status)
+		return err
+	}
+	if s.state.Load() == stopped || errors.Is(err, io.EOF) {
+		return nil
+	}
+	var t net.Error
+	if errors.As(err, &t) && t.Timeout() {
+		if s.state.Load() == active {
+			s.refuse(408)
+			return fmt.Errorf("request head: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
+}
+
+// refuse writes a response of the codec's own and waits for the client to take it.
+func (s *Server) refuse(status int) {
+	s.w.statusLine(status, exchange.HTTP11)
+	s.w.str("content-length: 0\r\nconnection: close\r\n")
+	s.w.date()
+	s.w.str("\r\n")
+	if s.w.flush() == nil {
+		s.linger()
+	}
+}
+
+// How much of an unwanted request body is read to keep the connection, and how
+// long a closing connection is read so that the client gets the response and
+// not a reset.
+const (
+	maxDiscard    = 256 << 10
+	lingerTime    = time.Second
+	discardPeriod = 2 * time.Second
+)
+
+// linger closes the writing side and reads until the client has closed too.
+// Closing with unread bytes would reset the connection, and the client might
+// never see the response (RFC 9112, section 9.6).
+func (s *Server) linger() {
+	s.rd.release()
+	if netx.CloseWrite(s.conn) != nil {
+		return
+	}
+	if s.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	for n := 0; n < maxDiscard; {
+		b, m, err := netx.ReadLazy(s.conn, 1<<10)
+		b.Free()
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
+// exchange runs the handler for the request that was just parsed.
+func (s *Server) exchange() error {
+	x := &s.x
+	x.Canceler.Reset()
+	x.Request = &s.req
+	s.responded, s.broken, s.tunnelled = false, false, false
+	s.head = string(s.req.Method) == "HEAD"
+	s.version = s.req.Version
+	s.close = s.p.fr.close || s.req.Version == exchange.HTTP10 && !s.p.fr.keepAlive
+	switch {
+	case s.req.ContentLength > 0:
+		s.body.begin(byLength, s.req.ContentLength)
+		x.Body = &s.body
+	case s.req.ContentLength < 0:
+		s.body.begin(byChunks, 0)
+		x.Body = &s.body
+	default:
+		x.Body = exchange.Empty
+	}
+	hasBody := x.Body != exchange.Empty
+	if hasBody && s.req.ExpectContinue && s.rd.r == s.rd.w {
+		s.body.before = s.sendContinue
+	}
+	s.handler.Serve(x)
+	if s.tunnelled {
+		return nil
+	}
+	if !s.responded {
+		s.close = true
+		return errNoResponse
+	}
+	if err := s.w.flush(); err != nil {
+		return fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
+	}
+	if s.broken {
+		return errIncomplete
+	}
+	if hasBody && !s.body.ended {
+		x.Body = &s.body
+		s.discard()
+	}
+	return nil
+}
+
+var (
+	errNoResponse = errors.New("http/1: handler did not respond")
+	errIncomplete = errors.New("http/1: response was not completed")
+)
+
+// sendContinue tells the client to go on with the body.
+func (s *Server) sendContinue() error {
+	if s.responded {
+		return nil
+	}
+	_, err := s.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	return err
+}
+
+// discard reads what the handler left of the request's body, if that is little;
+// else the connection is closed.
+func (s *Server) discard() {
+	if s.close {
+		return
+	}
+	s.close = true
+	b := &s.body
+	if b.before != nil {
+		// 100 (Continue) was never sent: the client may send the body or
+		// not, and nobody can tell which it did.
+		return
+	}
+	if b.closed.Swap(false) {
+		b.err = nil
+	}
+	if b.left > maxDiscard || s.conn.SetReadDeadline(time.Now().Add(discardPeriod)) != nil {
+		return
+	}
+	for n := 0; n < maxDiscard; {
+		f, err := b.body.Next()
+		if err != nil {
+			return
+		}
+		n += len(f.Data)
+		if f.End {
+			s.close = s.conn.SetReadDeadline(time.Time{}) != nil
+			return
+		}
+	}
+}
+
+// CloseAfter implements exchange.Responder.
+func (s *Server) CloseAfter() { s.close = true }
+
+// Respond implements exchange.Responder.
+func (s *Server) Respond(head *exchange.ResponseHead, b exchange.Body) error {
+	if s.responded {
+		return errors.New("http/1: second response")
+	}
+	s.responded = true
+	if s.draining.Load() {
+		s.close = true
+	}
+	bodyless := s.head || head.Status == 204 || head.Status == 304
+	kind, length := byLength, head.ContentLength
+	switch {
+	case bodyless:
+	case b.Ended():
+		length = 0
+	case length < 0 && s.version == exchange.HTTP10:
+		kind = byEOF
+		s.close = true
+	case length < 0:
+		kind = byChunks
+	}
+
+	w := &s.w
+	w.statusLine(head.Status, s.version)
+	var dated, framed, connection bool
+	for i := range head.List {
+		f := &head.List[i]
+		switch len(f.Name) {
+		case 4:
+			dated = dated || f.Is("date")
+		case 10:
+			if f.Is("connection") {
+				connection = true
+				s.close = s.close || exchange.HasToken(f.Value, "close")
+			}
+		case 14:
+			if f.Is("content-length") {
+				if !bodyless && (kind != byLength || framed || head.ContentLength != length) {
+					continue
+				}
+				framed = true
+			}
+		case 17:
+			if f.Is("transfer-encoding") {
+				if kind != byChunks && !bodyless {
+					continue
+				}
+				framed = true
+			}
+		}
+		w.field(f.Name, f.Value)
+	}
+	if !framed && !bodyless {
+		switch kind {
+		case byLength:
+			w.length(length)
+		case byChunks:
+			w.str("transfer-encoding: chunked\r\n")
+		}
+	}
+	switch {
+	case connection:
+	case s.close && s.version == exchange.HTTP11:
+		w.str("connection: close\r\n")
+	case !s.close && s.version == exchange.HTTP10:
+		w.str("connection: keep-alive\r\n")
+	}
+	if !dated {
+		w.date()
+	}
+	w.str("\r\n")
+
+	if bodyless || b.Ended() {
+		if !b.Ended() {
+			b.Close(nil)
+		}
+		return s.flushed()
+	}
+	err := sendBody(w, kind, length, b)
+	if err != nil {
+		s.broken, s.close = true, true
+		b.Close(err)
+		if w.err != nil {
+			s.x.Cancel(exchange.ErrClientGone)
+			return fmt.Errorf("%w: %w", exchange.ErrClientGone, w.err)
+		}
+		w.flush()
+		return err
+	}
+	return s.flushed()
+}
+
+func (s *Server) flushed() error {
+	if err := s.w.flush(); err != nil {
+		s.broken, s.close = true, true
+		return fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
+	}
+	return nil
+}
+
+var (
+	errTooLong  = errors.New("http/1: body is longer than its content-length")
+	errTooShort = errors.New("http/1: body is shorter than its content-length")
+)
+
+// sendBody copies b to w in the framing that the head announced, until its end.
+// It leaves the last part gathered in w. The error is w's or the body's.
+func sendBody(w *writer, kind int, left int64, b exchange.Body) error {
+	for {
+		if !b.Ready() {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+		end, err := sendFrame(w, kind, &left, b)
+		if end || err != nil {
+			return err
+		}
+	}
+}
+
+// sendFrame copies one frame and says whether it was the last.
+func sendFrame(w *writer, kind int, left *int64, b exchange.Body) (end bool, err error) {
+	f, err := b.Next()
+	if err != nil {
+		return false, err
+	}
+	switch kind {
+	case byLength:
+		if *left -= int64(len(f.Data)); *left < 0 {
+			return false, errTooLong
+		}
+		w.bytes(f.Data)
+		if f.End && *left > 0 {
+			return false, errTooShort
+		}
+	case byChunks:
+		w.chunk(f.Data)
+		if f.End {
+			w.lastChunk(f.Trailers)
+		}
+	default:
+		w.bytes(f.Data)
+	}
+	return f.End, w.err
+}
+
+// Tunnel implements exchange.Responder.
+func (s *Server) Tunnel(head *exchange.ResponseHead, upstream net.Conn) error {
+	if s.responded {
+		upstream.Close()
+		return errors.New("http/1: second response")
+	}
+	s.responded, s.tunnelled = true, true
+	w := &s.w
+	w.statusLine(head.Status, exchange.HTTP11)
+	dated := false
+	for i := range head.List {
+		f := &head.List[i]
+		switch len(f.Name) {
+		case 4:
+			dated = dated || f.Is("date")
+		case 14:
+			if f.Is("content-length") {
+				continue
+			}
+		case 17:
+			if f.Is("transfer-encoding") {
+				continue
+			}
+		}
+		w.field(f.Name, f.Value)
+	}
+	if !dated {
+		w.date()
+	}
+	w.str("\r\n")
+	if err := w.flush(); err != nil {
+		upstream.Close()
+		return fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
+	}
+	var d copy.Duplex
+	if err := s.x.Bind(func(cause error) { d.Cancel(cause) }); err != nil {
+		upstream.Close()
+		return err
+	}
+	defer s.x.Bind(nil)
+	return d.Run(s.rd.unread(), upstream).Err()
+}
+
+// serverBody is the request's body. Its errors are the client's doing.
+type serverBody struct {
+	body
+	s *Server
+	// reading is set while a read of the connection may block; closed is
+	// set by Close. Close interrupts the read only if there is one, so
+	// that the connection can stay in use otherwise.
+	reading atomic.Bool
+	closed  atomic.Bool
+}
+
+func (b *serverBody) begin(kind int, length int64) {
+	b.closed.Store(false)
+	b.start(&b.s.rd, kind, length)
+}
+
+// Next implements exchange.Body.
+func (b *serverBody) Next() (exchange.Frame, error) {
+	ready := b.Ready()
+	if !ready {
+		b.reading.Store(true)
+	}
+	var f exchange.Frame
+	err := errBodyClosed
+	if !b.closed.Load() {
+		f, err = b.body.Next()
+	}
+	if !ready {
+		b.reading.Store(false)
+	}
+	if err != nil {
+		if b.closed.Load() {
+			return f, errBodyClosed
+		}
+		var e *Error
+		if !errors.As(err, &e) {
+			err = fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
+		}
+	}
+	return f, err
+}
+
+var errBodyClosed = errors.New("request body was closed")
+
+// Close implements exchange.Body.
+func (b *serverBody) Close(error) {
+	b.closed.Store(true)
+	if b.reading.Load() {
+		b.s.conn.SetReadDeadline(past)
+	}
+}
+
+// past is a deadline that interrupts reads and writes at once.
+var past = time.Unix(1, 0)

@@ -1,0 +1,400 @@
+package netx
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
+)
+
+// LazyReader is a connection that can wait for data without holding a buffer.
+// Most connections of a proxy are idle most of the time, and a buffer for each
+// would be the larger part of its memory.
+type LazyReader interface {
+	// ReadLazy waits until there is something to read, then takes a buffer
+	// of at least n bytes and reads into it once. The buffer is nil if
+	// nothing was read.
+	ReadLazy(n int) (b *buf.Buffer, read int, err error)
+}
+
+// ReadLazy reads from c as LazyReader says, or, if c cannot do that, with a
+// buffer that is held while waiting.
+func ReadLazy(c net.Conn, n int) (*buf.Buffer, int, error) {
+	if l, ok := c.(LazyReader); ok {
+		return l.ReadLazy(n)
+	}
+	b := buf.Get(n)
+	read, err := c.Read(b.B)
+	if read == 0 {
+		b.Free()
+		b = nil
+	}
+	return b, read, err
+}
+
+// Unwrap returns the connection that c wraps, or nil.
+func Unwrap(c net.Conn) net.Conn {
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return w.NetConn()
+	}
+	return nil
+}
+
+// CloseWrite says to the peer that nothing more will be written: FIN for TCP,
+// close_notify for TLS. Connections that cannot do it are closed.
+func CloseWrite(c net.Conn) error {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return c.Close()
+}
+
+// TCP is a TCP connection that reads lazily. It is made by Listener and Dialer.
+type TCP struct {
+	*net.TCPConn
+	raw syscall.RawConn
+	// want, got, n and err are the parameters and results of read, which is
+	// a method value kept in readFn because a closure per call would be
+	// garbage. Only the reading goroutine uses them.
+	want   int
+	got    *buf.Buffer
+	n      int
+	err    error
+	readFn func(fd uintptr) bool
+}
+
+var (
+	_ LazyReader    = (*TCP)(nil)
+	_ io.ReaderFrom = (*TCP)(nil)
+)
+
+// NewTCP wraps c.
+func NewTCP(c *net.TCPConn) *TCP {
+	t := &TCP{TCPConn: c}
+	t.raw, _ = c.SyscallConn()
+	t.readFn = t.read
+	return t
+}
+
+// NetConn returns the connection of the standard library.
+func (t *TCP) NetConn() net.Conn { return t.TCPConn }
+
+// ReadLazy implements LazyReader.
+func (t *TCP) ReadLazy(n int) (*buf.Buffer, int, error) {
+	t.want, t.got, t.n, t.err = n, nil, 0, nil
+	err := t.raw.Read(t.readFn)
+	b := t.got
+	t.got = nil
+	switch {
+	case err != nil:
+		// Deadline or closed: read did not run last.
+	case t.err != nil:
+		err = &net.OpError{Op: "read", Net: "tcp", Source: t.LocalAddr(), Addr: t.RemoteAddr(), Err: t.err}
+	case t.n == 0:
+		err = io.EOF
+	default:
+		return b, t.n, nil
+	}
+	b.Free()
+	return nil, 0, err
+}
+
+// read is called by the runtime's poller when the socket may be readable.
+func (t *TCP) read(fd uintptr) bool {
+	b := buf.Get(t.want)
+	for {
+		n, err := syscall.Read(int(fd), b.B)
+		switch err {
+		case nil:
+			t.got, t.n = b, n
+			return true
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			b.Free()
+			return false
+		}
+		b.Free()
+		t.err = err
+		return true
+	}
+}
+
+// Counters receives the bytes of a connection as they are read and written.
+// Both functions are called from the goroutines that do the I/O.
+type Counters interface {
+	AddRead(n int)
+	AddWritten(n int)
+}
+
+// Bytes is Counters over two numbers.
+type Bytes struct{ Read, Written atomic.Uint64 }
+
+// AddRead implements Counters.
+func (b *Bytes) AddRead(n int) { b.Read.Add(uint64(n)) }
+
+// AddWritten implements Counters.
+func (b *Bytes) AddWritten(n int) { b.Written.Add(uint64(n)) }
+
+// Counting is a connection whose bytes are counted live.
+type Counting struct {
+	net.Conn
+	to Counters
+}
+
+// Count makes c tell its bytes to to.
+func Count(c net.Conn, to Counters) *Counting { return &Counting{c, to} }
+
+// NetConn returns what is wrapped. Whoever does I/O on it directly calls
+// Counters with what was moved.
+func (c *Counting) NetConn() net.Conn { return c.Conn }
+
+// Counters returns where the bytes are counted.
+func (c *Counting) Counters() Counters { return c.to }
+
+// Read implements net.Conn.
+func (c *Counting) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.to.AddRead(n)
+	}
+	return n, err
+}
+
+// ReadLazy implements LazyReader.
+func (c *Counting) ReadLazy(want int) (*buf.Buffer, int, error) {
+	b, n, err := ReadLazy(c.Conn, want)
+	if n > 0 {
+		c.to.AddRead(n)
+	}
+	return b, n, err
+}
+
+// Write implements net.Conn.
+func (c *Counting) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		c.to.AddWritten(n)
+	}
+	return n, err
+}
+
+// CloseWrite implements half-close.
+func (c *Counting) CloseWrite() error { return CloseWrite(c.Conn) }
+
+// Prefix is a connection in front of which bytes were put back.
+type Prefix struct {
+	net.Conn
+	// b, if not nil, holds the bytes put back at [r:w]; data is used
+	// instead if they are not in a lent buffer. Only the reading goroutine
+	// uses them.
+	b    *buf.Buffer
+	r, w int
+	data []byte
+}
+
+// WithPrefix returns a connection that reads data first. data is not copied
+// and has to stay unchanged. If there is none, c itself is returned.
+func WithPrefix(c net.Conn, data []byte) net.Conn {
+	if len(data) == 0 {
+		return c
+	}
+	return &Prefix{Conn: c, data: data}
+}
+
+// WithBuffer is WithPrefix for b.B[r:w], a lent buffer that the connection
+// owns from now on: it is freed when it was read or at Close, or given to
+// whoever calls ReadLazy. If nothing is in it, it is freed and c is returned.
+func WithBuffer(c net.Conn, b *buf.Buffer, r, w int) net.Conn {
+	if r == w {
+		b.Free()
+		return c
+	}
+	return &Prefix{Conn: c, b: b, r: r, w: w}
+}
+
+// NetConn returns what is wrapped once the prefix was read, else nil: to go
+// past this type would lose bytes.
+func (p *Prefix) NetConn() net.Conn {
+	if p.b != nil || len(p.data) > 0 {
+		return nil
+	}
+	return p.Conn
+}
+
+// Buffered returns the bytes that were put back and not read yet.
+func (p *Prefix) Buffered() []byte {
+	if p.b != nil {
+		return p.b.B[p.r:p.w]
+	}
+	return p.data
+}
+
+// Read implements net.Conn.
+func (p *Prefix) Read(dst []byte) (int, error) {
+	if p.b != nil {
+		n := copy(dst, p.b.B[p.r:p.w])
+		p.r += n
+		if p.r == p.w {
+			p.b.Free()
+			p.b = nil
+		}
+		return n, nil
+	}
+	if len(p.data) > 0 {
+		n := copy(dst, p.data)
+		p.data = p.data[n:]
+		if len(p.data) == 0 {
+			p.data = nil
+		}
+		return n, nil
+	}
+	return p.Conn.Read(dst)
+}
+
+// ReadLazy implements LazyReader. A lent buffer that starts at its beginning
+// and has the wanted size changes hands without being copied.
+func (p *Prefix) ReadLazy(n int) (*buf.Buffer, int, error) {
+	if b := p.b; b != nil && p.r == 0 && len(b.B) >= n {
+		p.b = nil
+		return b, p.w, nil
+	}
+	if have := len(p.Buffered()); have > 0 {
+		b := buf.Get(n)
+		n, err := p.Read(b.B)
+		return b, n, err
+	}
+	return ReadLazy(p.Conn, n)
+}
+
+// CloseWrite implements half-close.
+func (p *Prefix) CloseWrite() error { return CloseWrite(p.Conn) }
+
+// Close implements net.Conn. Bytes put back in a lent buffer that nobody read
+// are left to the garbage collector, since a reader may still hold them.
+func (p *Prefix) Close() error { return p.Conn.Close() }
+
+// ErrPeek says that a connection cannot be looked into without reading.
+var ErrPeek = errors.New("connection cannot be peeked")
+
+// Peek copies the bytes that wait to be read into dst, up to its length,
+// without consuming them, and waits for the first if there are none. It
+// returns 0 and io.EOF at the end of the stream, and ErrPeek for connections
+// that are not plain TCP. The read deadline applies.
+func Peek(c net.Conn, dst []byte) (int, error) {
+	if p, ok := c.(*Prefix); ok {
+		if b := p.Buffered(); len(b) > 0 {
+			return copy(dst, b), nil
+		}
+	}
+	s := socket(c)
+	if s == nil {
+		return 0, ErrPeek
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var serr error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, serr = syscall.Recvfrom(int(fd), dst, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if serr != syscall.EINTR {
+				break
+			}
+		}
+		return serr != syscall.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case serr != nil:
+		return 0, &net.OpError{Op: "peek", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: serr}
+	case n == 0 && len(dst) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// socket finds the TCP socket below plain wrappers, nil if there is none or
+// something in between changes the bytes.
+func socket(c net.Conn) *net.TCPConn {
+	for c != nil {
+		switch t := c.(type) {
+		case *net.TCPConn:
+			return t
+		case *TCP:
+			return t.TCPConn
+		case *Counting:
+			c = t.Conn
+		case *Prefix:
+			c = t.NetConn()
+		case interface{ Plain() net.Conn }:
+			c = t.Plain()
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// Socket returns the TCP socket to which bytes written to c go unchanged, nil
+// if there is none, with the counters that its wrappers would have told.
+func Socket(c net.Conn) (*net.TCPConn, []Counters) {
+	s := socket(c)
+	if s == nil {
+		return nil, nil
+	}
+	var counters []Counters
+	for c != nil {
+		switch t := c.(type) {
+		case *Counting:
+			counters = append(counters, t.to)
+			c = t.Conn
+		case *Prefix:
+			c = t.Conn
+		default:
+			return s, counters
+		}
+	}
+	return s, counters
+}
+
+// Alive looks at an idle connection: it reports false if the peer has closed
+// or reset it or sent something. It does not block. Connections whose socket
+// cannot be found are taken as alive.
+func Alive(c net.Conn) bool {
+	s := socketBelow(c)
+	if s == nil {
+		return true
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	alive := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		alive = err == syscall.EAGAIN || err == syscall.EINTR
+	})
+	return err == nil && alive
+}
+
+// socketBelow finds the socket below any wrappers.
+func socketBelow(c net.Conn) *net.TCPConn {
+	for c != nil {
+		switch t := c.(type) {
+		case *net.TCPConn:
+			return t
+		case *TCP:
+			return t.TCPConn
+		}
+		c = Unwrap(c)
+	}
+	return nil
+}
