@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/linkerd-go/linkerd-go/internal/admin"
+	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/ready"
+	"github.com/linkerd-go/linkerd-go/internal/version"
+)
+
+// errVersionPrinted ends a command whose only task was to print the version.
+var errVersionPrinted = flag.ErrHelp
+
+// parse parses a command's flags and returns its logger. Errors of the arguments have been printed when it returns.
+func parse(fs *flag.FlagSet, common *ctrlflags.Common, args []string, stdout, stderr io.Writer) (*slog.Logger, error) {
+	fs.SetOutput(stderr)
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, errUsage
+	}
+	if common.Version {
+		fmt.Fprintln(stdout, version.Version)
+		return nil, errVersionPrinted
+	}
+	logger, err := common.Logger(stderr)
+	if err != nil {
+		return nil, err
+	}
+	slog.SetDefault(logger)
+	kube.SetLogger(logger)
+	logger.Info("starting", "command", fs.Name(), "version", version.Version)
+	return logger, nil
+}
+
+// process runs the parts of a command side by side: each part gets a context that ends when the command shall stop, be it
+// by a signal or because a part failed, and wait returns when all have ended.
+type process struct {
+	*errgroup.Group
+	// ctx ends when the command shall stop.
+	ctx context.Context
+	// gate is what the admin server's /ready shows.
+	gate *ready.Gate
+}
+
+// start begins a process: the admin server is bound and answers at once, so that the kubelet sees a live process while the
+// rest comes up. The process is ready when the returned function has been called.
+func start(ctx context.Context, options admin.Options) (*process, func(), error) {
+	group, ctx := errgroup.WithContext(ctx)
+	p := &process{Group: group, ctx: ctx, gate: new(ready.Gate)}
+	release := p.gate.Hold("startup")
+	options.Ready = p.gate
+	server := admin.New(options)
+	lis, err := server.Listen()
+	if err != nil {
+		return nil, nil, err
+	}
+	p.Go(func() error { return server.Serve(ctx, lis) })
+	return p, release, nil
+}
+
+// fail stops the process because of an error at startup and waits until its parts have ended.
+func (p *process) fail(err error) error {
+	p.Go(func() error { return err })
+	return p.Wait()
+}
+
+// listen binds a TCP address.
+func listen(addr string) (net.Listener, error) {
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return lis, nil
+}

@@ -1,0 +1,88 @@
+// Package grpcserve runs the gRPC servers of the controllers: cleartext HTTP/2, because the proxy in the same pod does the
+// mTLS, without a limit on streams, with metrics, and with a stop that lets calls end.
+//
+//	srv := grpcserve.New()
+//	identitypb.RegisterIdentityServer(srv.Registrar(), service)
+//	lis, err := net.Listen("tcp", addr) // bind first, so that a bad port stops startup
+//	...
+//	err = srv.Serve(ctx, lis)           // until ctx is done
+//
+// Source: proxy API chapter, sections 1.1 and 1.6. Registration must be complete before Serve.
+package grpcserve
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	// pingInterval and pingTimeout decide when a client that went away without a word is given up. The proxy in the
+	// controller's own pod answers at once, so this costs nothing between machines.
+	pingInterval = time.Minute
+	pingTimeout  = 20 * time.Second
+	// minClientPing is how often a client may ping. gRPC's default of five minutes would cut off proxies, which ping
+	// every ten seconds.
+	minClientPing = 5 * time.Second
+	// stopTimeout is how long calls may take to end once the server stops. It is shorter than the 30 seconds that
+	// Kubernetes leaves a pod.
+	stopTimeout = 20 * time.Second
+)
+
+// metrics are the grpc_server_* family. They are process-wide, as a process serves one set of services.
+var metrics = func() *grpcprom.ServerMetrics {
+	m := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+		// Streams live for up to an hour; the buckets only tell quick calls, slow calls and the two kinds of stream apart.
+		grpcprom.WithHistogramBuckets([]float64{0.1, 1, 300, 3600}),
+	))
+	prometheus.MustRegister(m)
+	return m
+}()
+
+// Server is one gRPC server.
+type Server struct {
+	grpc *grpc.Server
+}
+
+// New returns a server without services.
+func New(options ...grpc.ServerOption) *Server {
+	return &Server{grpc: grpc.NewServer(append([]grpc.ServerOption{
+		grpc.MaxConcurrentStreams(0), // no limit
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor()),
+		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor()),
+	}, options...)...)}
+}
+
+// Registrar takes the services.
+func (s *Server) Registrar() grpc.ServiceRegistrar { return s.grpc }
+
+// Serve answers calls on lis until ctx is done, then lets calls in flight end, within a limit. Streams do not end by
+// themselves: their handlers must watch a context that ends with ctx. It closes lis.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	metrics.InitializeMetrics(s.grpc)
+	stop, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-stop.Done()
+		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
+		defer force.Stop()
+		s.grpc.GracefulStop()
+	}()
+	err := s.grpc.Serve(lis)
+	cancel()
+	<-stopped
+	if err != nil {
+		return fmt.Errorf("serving gRPC: %w", err)
+	}
+	return nil
+}
