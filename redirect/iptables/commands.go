@@ -57,7 +57,8 @@ var fallbacks = []Mode{NFT, Plain, Legacy}
 // Find returns the programs of the wanted mode if have knows both of them, else
 // the first complete pair of another mode. The mode that was found is returned
 // too, so that the caller can tell the user; it is empty, and the tools are
-// those that were wanted, if there is no complete pair at all.
+// those that were wanted, if there is no complete pair at all. Section 24.2
+// would then run them all the same and fail; the caller here can do better.
 func Find(want Mode, f rules.Family, have func(name string) bool) (Tools, Mode) {
 	for _, m := range append([]Mode{want}, fallbacks...) {
 		tools := ToolsFor(m, f)

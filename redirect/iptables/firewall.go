@@ -15,9 +15,13 @@ import (
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
 )
 
-// ErrSave means that the existing rules could not be read, so that nothing was
-// changed.
-var ErrSave = errors.New("aborting firewall configuration")
+// Errors by which callers tell that nothing was changed.
+var (
+	// ErrSave means that the existing rules could not be read.
+	ErrSave = errors.New("aborting firewall configuration")
+	// ErrNoPrograms means that no iptables is installed.
+	ErrNoPrograms = errors.New("no complete pair of iptables programs (such as iptables and iptables-save) is on PATH")
+)
 
 // A Firewall runs iptables.
 type Firewall struct {
@@ -63,20 +67,31 @@ func (f *Firewall) Remove(ctx context.Context, plan rules.Plan) error {
 	return f.each(ctx, plan, RemoveCommands)
 }
 
-// Simulate logs what Apply would run in a pod that has no rules yet.
-func (f *Firewall) Simulate(plan rules.Plan) {
+// Describe lists what Apply would run in a pod that has no rules yet.
+func (f *Firewall) Describe(plan rules.Plan) []string {
+	var out []string
 	for _, fp := range plan.Families {
-		tools := f.tools(fp.Family)
+		tools, _ := Find(f.Mode, fp.Family, f.Have)
 		for _, c := range Commands(fp, tools, "", f.Wait) {
-			f.Log.Info(c.String())
+			out = append(out, c.String())
 		}
 	}
+	return out
 }
 
 func (f *Firewall) each(ctx context.Context, plan rules.Plan,
 	commands func(rules.FamilyPlan, Tools, string, bool) []Command) error {
-	for _, fp := range plan.Families {
-		tools := f.tools(fp.Family)
+	// All programs are looked for before the first is run, so that lacking
+	// some leaves everything as it was.
+	tools := make([]Tools, len(plan.Families))
+	for i, fp := range plan.Families {
+		var err error
+		if tools[i], err = f.tools(fp.Family); err != nil {
+			return err
+		}
+	}
+	for i, fp := range plan.Families {
+		tools := tools[i]
 		saved, err := f.run(ctx, SaveCommand(tools))
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSave, err)
@@ -96,17 +111,17 @@ func (f *Firewall) each(ctx context.Context, plan rules.Plan,
 
 // tools picks the programs and tells the user when they are not the wanted
 // ones.
-func (f *Firewall) tools(family rules.Family) Tools {
+func (f *Firewall) tools(family rules.Family) (Tools, error) {
 	tools, found := Find(f.Mode, family, f.Have)
 	switch found {
-	case f.Mode:
 	case "":
-		f.Log.Error("no iptables programs found on PATH", "wanted", tools.Run)
+		return tools, fmt.Errorf("%w: wanted %s for %s", ErrNoPrograms, tools.Run, family)
+	case f.Mode:
 	default:
 		f.Log.Warn("the wanted iptables programs are not on PATH, using others",
 			"wanted", ToolsFor(f.Mode, family).Run, "using", tools.Run)
 	}
-	return tools
+	return tools, nil
 }
 
 func (f *Firewall) run(ctx context.Context, c Command) (string, error) {

@@ -58,7 +58,9 @@ func Apply(plan rules.Plan) error {
 	// plan.
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !covers(plan, f) {
-			dropTable(conn, f)
+			if err := dropTable(conn, f); err != nil {
+				return err
+			}
 		}
 	}
 	if err := batch(conn, plan); err != nil {
@@ -77,19 +79,29 @@ func Remove() error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	dropTable(conn, rules.IPv4)
-	dropTable(conn, rules.IPv6)
+	if err := errors.Join(dropTable(conn, rules.IPv4), dropTable(conn, rules.IPv6)); err != nil {
+		return err
+	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("remove nftables rules: %w", explain(err))
 	}
 	return nil
 }
 
-// dropTable adds the table first because deleting a missing one is an error.
-func dropTable(conn *nftables.Conn, f rules.Family) {
-	table := &nftables.Table{Name: Table, Family: tableFamily(f)}
-	conn.AddTable(table)
-	conn.DelTable(table)
+// dropTable puts the removal of a family's table into the pending transaction,
+// if there is one. It looks first, because naming a family that the kernel was
+// built without would make the whole transaction fail.
+func dropTable(conn *nftables.Conn, f rules.Family) error {
+	tables, err := conn.ListTablesOfFamily(tableFamily(f))
+	if err != nil {
+		return fmt.Errorf("list nftables tables of %s: %w", f, explain(err))
+	}
+	for _, t := range tables {
+		if t.Name == Table {
+			conn.DelTable(t)
+		}
+	}
+	return nil
 }
 
 func covers(plan rules.Plan, f rules.Family) bool {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/redirect/nft"
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
+	"github.com/linkerd-go/linkerd-go/redirect/xtables"
 	"github.com/linkerd-go/linkerd-go/test/netlab"
 )
 
@@ -35,6 +36,14 @@ func backends() []backend {
 		remove: nft.Remove,
 		count: func() (int, error) {
 			installed, err := nft.Installed()
+			return len(installed), err
+		},
+	}, {
+		name:   "xtables",
+		apply:  xtables.Apply,
+		remove: xtables.Remove,
+		count: func() (int, error) {
+			installed, err := xtables.Installed()
 			return len(installed), err
 		},
 	}}
