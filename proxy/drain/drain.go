@@ -5,7 +5,7 @@
 //	// a listener or connection:
 //	h, ok := d.Hold()          // not ok: draining already, refuse
 //	defer h.Release()
-//	select { case <-d.Started(): ... }
+//	h.OnStart(server.Drain)    // or: select { case <-d.Started(): ... }
 //	// main:
 //	err := d.Drain(ctx)        // returns when all handles are released, or with ctx
 //
@@ -22,8 +22,10 @@ import (
 type Drain struct {
 	started chan struct{}
 	mu      sync.Mutex
-	// held, draining and idle are guarded by mu. idle is closed when draining
-	// is set and held is zero.
+	// first, held, draining and idle are guarded by mu. first is a ring of the
+	// handles that are out. idle is closed when draining is set and held is
+	// zero.
+	first    *Handle
 	held     int
 	draining bool
 	idle     chan struct{}
@@ -47,33 +49,71 @@ func (d *Drain) Draining() bool {
 	}
 }
 
-// Handle keeps a drain from completing. The zero Handle holds nothing.
-type Handle struct{ d *Drain }
+// Handle keeps a drain from completing. A nil Handle holds nothing.
+type Handle struct {
+	d *Drain
+	// prev, next, begin and released are guarded by d.mu.
+	prev, next *Handle
+	begin      func()
+	released   bool
+}
 
-// Hold registers work that the drain has to wait for. It is false, and the
-// handle holds nothing, once the drain has begun: work that arrives late has
-// to be refused.
-func (d *Drain) Hold() (Handle, bool) {
+// Hold registers work that the drain has to wait for. It is false, and there
+// is no handle, once the drain has begun: work that arrives late has to be
+// refused.
+func (d *Drain) Hold() (*Handle, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.draining {
-		return Handle{}, false
+		return nil, false
 	}
+	h := &Handle{d: d, next: d.first}
+	if d.first != nil {
+		d.first.prev = h
+	}
+	d.first = h
 	d.held++
-	return Handle{d}, true
+	return h, true
 }
 
-// Release says that the work is done. Each handle is released once.
-func (h Handle) Release() {
-	if h.d == nil {
+// OnStart has begin called, once, when the drain begins, or at once if it has.
+// It replaces the function that was set before. begin must not block, and may
+// still be running when Release returns.
+func (h *Handle) OnStart(begin func()) {
+	if h == nil {
+		return
+	}
+	h.d.mu.Lock()
+	now := h.d.draining && !h.released
+	if !now {
+		h.begin = begin
+	}
+	h.d.mu.Unlock()
+	if now {
+		begin()
+	}
+}
+
+// Release says that the work is done. Further calls do nothing.
+func (h *Handle) Release() {
+	if h == nil {
 		return
 	}
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
-	h.d.held--
-	if h.d.held < 0 {
-		panic("drain: a handle was released twice")
+	if h.released {
+		return
 	}
+	h.released, h.begin = true, nil
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		h.d.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
+	h.d.held--
 	if h.d.draining && h.d.held == 0 {
 		close(h.d.idle)
 	}
@@ -89,15 +129,9 @@ func (d *Drain) Held() int {
 // Drain begins the drain, if it has not begun, and returns when every handle
 // was released. If ctx ends first the error tells how many were not.
 func (d *Drain) Drain(ctx context.Context) error {
-	d.mu.Lock()
-	if !d.draining {
-		d.draining = true
-		close(d.started)
-		if d.held == 0 {
-			close(d.idle)
-		}
+	for _, begin := range d.begin() {
+		begin()
 	}
-	d.mu.Unlock()
 	select {
 	case <-d.idle:
 		return nil
@@ -109,4 +143,26 @@ func (d *Drain) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%d connections still open: %w", d.Held(), context.Cause(ctx))
 	}
+}
+
+// begin marks the drain as begun, the first time, and gives the functions that
+// have to be called then.
+func (d *Drain) begin() []func() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.draining {
+		return nil
+	}
+	d.draining = true
+	close(d.started)
+	if d.held == 0 {
+		close(d.idle)
+	}
+	var all []func()
+	for h := d.first; h != nil; h = h.next {
+		if h.begin != nil {
+			all = append(all, h.begin)
+		}
+	}
+	return all
 }

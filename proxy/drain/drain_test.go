@@ -61,3 +61,27 @@ func TestDrainOfNothingIsImmediate(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDrainTellsThoseWhoHold(t *testing.T) {
+	d := New()
+	var told []string
+	a, _ := d.Hold()
+	b, _ := d.Hold()
+	c, _ := d.Hold()
+	a.OnStart(func() { told = append(told, "a"); a.Release() })
+	b.OnStart(func() { told = append(told, "b") })
+	b.Release()
+	b.Release()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Drain(ctx); err == nil {
+		t.Error("drained while a handle was out")
+	}
+	c.OnStart(func() { told = append(told, "c"); c.Release() })
+	if err := d.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(told) != 2 || told[0] != "a" || told[1] != "c" {
+		t.Errorf("told %v", told)
+	}
+}

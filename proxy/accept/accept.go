@@ -1,0 +1,76 @@
+// Package accept runs listeners: a goroutine per connection, a drain that ends
+// it all.
+//
+//	accept.Loop(listener, accept.Options{Drain: d, Log: log, Handle: proxy.accept})
+//
+// Loop belongs to the goroutine that calls it; it returns once the listener is
+// closed and every connection's handler has returned.
+package accept
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/drain"
+)
+
+// Options are what a loop needs.
+type Options struct {
+	// Drain ends the loop; each connection holds it.
+	Drain *drain.Drain
+	Log   *slog.Logger
+	// Handle takes a connection, on a goroutine of its own, and closes it.
+	// The handle is released when it returns.
+	Handle func(conn net.Conn, h *drain.Handle)
+}
+
+// pauses between attempts after an error that will pass, such as too many open
+// files.
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Loop accepts until the listener is closed by the drain or by anybody.
+func Loop(ln net.Listener, o Options) {
+	// The listener itself takes part in the drain: it is closed first, so
+	// that the kernel refuses what comes later.
+	self, ok := o.Drain.Hold()
+	if !ok {
+		ln.Close()
+		return
+	}
+	self.OnStart(func() { ln.Close() })
+	var conns sync.WaitGroup
+	pause := firstPause
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if o.Drain.Draining() || errors.Is(err, net.ErrClosed) {
+				break
+			}
+			o.Log.Warn("Server failed to accept connection", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-o.Drain.Started():
+			}
+			pause = min(2*pause, lastPause)
+			continue
+		}
+		pause = firstPause
+		h, ok := o.Drain.Hold()
+		if !ok {
+			conn.Close()
+			break
+		}
+		conns.Go(func() {
+			defer h.Release()
+			o.Handle(conn, h)
+		})
+	}
+	self.Release()
+	conns.Wait()
+}
