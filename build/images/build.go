@@ -165,7 +165,12 @@ func fileSystem(s spec, binary []byte) ([]byte, error) {
 	if err := mkdir(filepath.Dir(s.path), 0o755); err != nil {
 		return nil, err
 	}
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: s.path, Mode: 0o755, Size: int64(len(binary))}); err != nil {
+	file := &tar.Header{Typeflag: tar.TypeReg, Name: s.path, Mode: 0o755, Size: int64(len(binary))}
+	if s.fileCapability != "" {
+		// The form in which container runtimes take extended attributes.
+		file.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": s.fileCapability}
+	}
+	if err := w.WriteHeader(file); err != nil {
 		return nil, err
 	}
 	if _, err := w.Write(binary); err != nil {

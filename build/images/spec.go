@@ -13,6 +13,9 @@ type spec struct {
 	// links are further paths of the same binary, as hard links: kubelets
 	// and hooks call it by these names, and it tells by them what to be.
 	links []string
+	// fileCapability, when not empty, is the binary's extended attribute
+	// security.capability.
+	fileCapability string
 	// dirs exist in the image though nothing is in them.
 	dirs []string
 	conf v1.Config
@@ -33,6 +36,12 @@ var images = []spec{
 			"usr/lib/linkerd/linkerd-await",
 			"bin/sleep",
 		},
+		// The init container does not run as root and gets its capability by
+		// this mark: struct vfs_cap_data, revision 2, NET_ADMIN (bit 12)
+		// permitted. It must not be effective, which would keep the same file
+		// from starting in the proxy's container, where there is no NET_ADMIN.
+		// redirect/initcmd explains and tests it.
+		fileCapability: "\x00\x00\x00\x02" + "\x00\x10\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00",
 		// The init container mounts an empty volume on /run.
 		dirs: []string{"run", "tmp"},
 		conf: v1.Config{
