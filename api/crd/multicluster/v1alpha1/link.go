@@ -1,0 +1,115 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Link says how services of a target cluster are mirrored into this one.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=links,singular=link
+type Link struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec LinkSpec `json:"spec,omitempty"`
+}
+
+// LinkList is a list of Link objects.
+//
+// +kubebuilder:object:root=true
+type LinkList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Link `json:"items"`
+}
+
+// LinkSpec describes the target cluster and what is mirrored from it.
+type LinkSpec struct {
+	// TargetClusterName is the suffix of mirrors' names.
+	//
+	// +optional
+	TargetClusterName string `json:"targetClusterName,omitempty"`
+
+	// TargetClusterDomain is the DNS domain of the target cluster.
+	//
+	// +optional
+	TargetClusterDomain string `json:"targetClusterDomain,omitempty"`
+
+	// TargetClusterLinkerdNamespace is where the target cluster's control plane is.
+	//
+	// +optional
+	TargetClusterLinkerdNamespace string `json:"targetClusterLinkerdNamespace,omitempty"`
+
+	// ClusterCredentialsSecret gives access to the target cluster's API.
+	//
+	// +optional
+	ClusterCredentialsSecret string `json:"clusterCredentialsSecret,omitempty"`
+
+	// GatewayAddress is a comma-separated list of addresses or names; empty means that there
+	// is no gateway.
+	//
+	// +optional
+	GatewayAddress string `json:"gatewayAddress,omitempty"`
+
+	// GatewayPort is a number.
+	//
+	// +optional
+	GatewayPort string `json:"gatewayPort,omitempty"`
+
+	// GatewayIdentity is the mesh identity of the gateway.
+	//
+	// +optional
+	GatewayIdentity string `json:"gatewayIdentity,omitempty"`
+
+	// ProbeSpec says how the gateway is probed.
+	//
+	// +optional
+	ProbeSpec ProbeSpec `json:"probeSpec,omitempty"`
+
+	// Selector selects services that are mirrored through the gateway. An empty one selects
+	// none.
+	//
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+
+	// RemoteDiscoverySelector selects services that are mirrored without a gateway. An empty
+	// one selects none.
+	//
+	// +optional
+	RemoteDiscoverySelector *metav1.LabelSelector `json:"remoteDiscoverySelector,omitempty"`
+}
+
+// ProbeSpec says how a gateway is probed.
+type ProbeSpec struct {
+	// Path is asked for by HTTP.
+	//
+	// +optional
+	Path string `json:"path,omitempty"`
+
+	// Port is a number.
+	//
+	// +optional
+	Port string `json:"port,omitempty"`
+
+	// Period is the time between probes; a Go duration.
+	//
+	// +optional
+	Period string `json:"period,omitempty"`
+
+	// FailureThreshold is the number of failures in a row that make the gateway count as down.
+	//
+	// +optional
+	// +kubebuilder:default="3"
+	FailureThreshold string `json:"failureThreshold,omitempty"`
+
+	// Timeout limits a probe; a Go duration.
+	//
+	// +optional
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Format=duration
+	Timeout string `json:"timeout,omitempty"`
+}

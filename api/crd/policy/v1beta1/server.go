@@ -1,0 +1,47 @@
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Server selects a port of pods or external workloads and says how the proxy
+// treats it and who may connect.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=servers,singular=server,shortName=srv
+// +kubebuilder:deprecatedversion:warning="policy.linkerd.io/v1beta1 Server is deprecated; use policy.linkerd.io/v1beta3 Server"
+// +kubebuilder:printcolumn:name="Port",type=string,JSONPath=`.spec.port`,description="The port that a server is listening on"
+// +kubebuilder:printcolumn:name="Protocol",type=string,JSONPath=`.spec.proxyProtocol`,description="The protocol of the server"
+type Server struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec ServerSpec `json:"spec"`
+}
+
+// ServerList is a list of Server objects.
+//
+// +kubebuilder:object:root=true
+type ServerList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Server `json:"items"`
+}
+
+// ServerSpec selects pods and a port of theirs.
+type ServerSpec struct {
+	// PodSelector selects pods of the namespace; an empty one selects all.
+	PodSelector metav1.LabelSelector `json:"podSelector"`
+
+	// Port is the number or the name of a container port.
+	Port intstr.IntOrString `json:"port"`
+
+	// ProxyProtocol says what clients speak: unknown, HTTP/1, HTTP/2, gRPC, opaque or TLS.
+	//
+	// +optional
+	// +kubebuilder:default=unknown
+	ProxyProtocol string `json:"proxyProtocol,omitempty"`
+}
