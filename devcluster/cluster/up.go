@@ -29,7 +29,7 @@ type starter struct {
 	host     config.Host
 	trees    cgroup.Trees
 	progress *Progress
-	// started counts what Up had to start, to tell whether it did anything.
+	// processes are the components by name.
 	processes map[string]config.Process
 }
 
@@ -72,7 +72,7 @@ func Up(ctx context.Context, target Target, progress *Progress) (plan.Cluster, e
 	if err := s.ground(ctx); err != nil {
 		return c, err
 	}
-	// The runtime and the control plane need nothing from each other until the kubelet joins them.
+	// The runtime and the API server need nothing from each other; everything else needs both.
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := s.start(groupCtx, config.Containerd); err != nil {
@@ -80,11 +80,29 @@ func Up(ctx context.Context, target Target, progress *Progress) (plan.Cluster, e
 		}
 		return s.images(groupCtx)
 	})
-	group.Go(func() error { return s.controlPlane(groupCtx) })
+	group.Go(func() error {
+		if err := s.start(groupCtx, config.Etcd); err != nil {
+			return err
+		}
+		return s.start(groupCtx, config.APIServer)
+	})
 	if err := group.Wait(); err != nil {
 		return c, err
 	}
-	if err := s.node(ctx); err != nil {
+	api, err := kubeapi.New(c)
+	if err != nil {
+		return c, err
+	}
+	defer api.Close()
+	group, groupCtx = errgroup.WithContext(ctx)
+	for _, name := range []string{config.Kubelet, config.ControllerManager, config.Scheduler, config.KubeProxy, config.LoadBalancer} {
+		group.Go(func() error { return s.start(groupCtx, name) })
+	}
+	group.Go(func() error { return s.manifests(groupCtx, api) })
+	if err := group.Wait(); err != nil {
+		return c, err
+	}
+	if err := s.ready(ctx, api); err != nil {
 		return c, err
 	}
 	progress.Say("cluster %s is ready", c.Name)
@@ -181,29 +199,13 @@ func writeConfig(file config.File) error {
 	return nil
 }
 
-// controlPlane starts etcd, the API server and what only talks to the API server.
-func (s *starter) controlPlane(ctx context.Context) error {
-	for _, name := range []string{config.Etcd, config.APIServer} {
-		if err := s.start(ctx, name); err != nil {
-			return err
-		}
+// manifests applies the objects of every cluster, once there is a node: pods that find none wait for the
+// scheduler's next try. The API server may refuse for a moment after it calls itself ready, so that a
+// failure is tried again.
+func (s *starter) manifests(ctx context.Context, api *kubeapi.Client) error {
+	if err := retry(ctx, func() error { return api.Get(ctx, "/api/v1/nodes/"+s.c.NodeName(), nil) }); err != nil {
+		return fmt.Errorf("wait for the node to register: %w", err)
 	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	for _, name := range []string{config.ControllerManager, config.Scheduler, config.KubeProxy, config.LoadBalancer} {
-		group.Go(func() error { return s.start(groupCtx, name) })
-	}
-	group.Go(func() error { return s.manifests(groupCtx) })
-	return group.Wait()
-}
-
-// manifests applies the objects of every cluster. The API server may refuse for a moment after it calls
-// itself ready, so that a failure is tried again.
-func (s *starter) manifests(ctx context.Context) error {
-	api, err := kubeapi.New(s.c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
 	objects := config.Manifests(s.c, s.host)
 	for _, object := range objects {
 		if err := retry(ctx, func() error { return api.Apply(ctx, object) }); err != nil {
@@ -214,16 +216,8 @@ func (s *starter) manifests(ctx context.Context) error {
 	return nil
 }
 
-// node starts the kubelet and waits until it runs pods.
-func (s *starter) node(ctx context.Context) error {
-	if err := s.start(ctx, config.Kubelet); err != nil {
-		return err
-	}
-	api, err := kubeapi.New(s.c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
+// ready waits until the node runs pods.
+func (s *starter) ready(ctx context.Context, api *kubeapi.Client) error {
 	if err := s.await(ctx, config.Kubelet, func() error {
 		ready, why, err := api.NodeReady(ctx, s.c.NodeName())
 		if err != nil || ready {
@@ -234,7 +228,7 @@ func (s *starter) node(ctx context.Context) error {
 		return err
 	}
 	s.progress.Say("node %s is ready", s.c.NodeName())
-	err = s.await(ctx, config.Kubelet, func() error {
+	err := s.await(ctx, config.Kubelet, func() error {
 		available, wanted, err := api.Available(ctx, config.DNSNamespace, config.DNSDeployment)
 		if err == nil && available < wanted {
 			err = fmt.Errorf("CoreDNS: %d of %d pods available", available, wanted)

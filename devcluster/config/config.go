@@ -155,6 +155,8 @@ func Processes(c plan.Cluster, host Host) []Process {
 				"--use-service-account-credentials=true",
 				"--root-ca-file="+crt(certs.CA),
 				"--service-account-private-key-file="+key(certs.ServiceAccount),
+				// New nodes lose their "not ready" taint this often.
+				"--node-monitor-period=1s",
 				"--cluster-signing-cert-file="+crt(certs.CA),
 				"--cluster-signing-key-file="+key(certs.CA),
 				"--allocate-node-cidrs=true",
@@ -170,15 +172,11 @@ func Processes(c plan.Cluster, host Host) []Process {
 		{
 			Name: Scheduler,
 			Argv: service(Scheduler,
-				"--kubeconfig="+c.State("config", "scheduler.kubeconfig"),
+				"--config="+c.State("config", "scheduler.yaml"),
 				"--bind-address=127.0.0.1",
 				"--secure-port="+strconv.Itoa(schedulerPort),
 				"--tls-cert-file="+crt(certs.Local),
 				"--tls-private-key-file="+key(certs.Local),
-				"--leader-elect=false",
-				"--kube-api-qps=100",
-				"--kube-api-burst=200",
-				"--profiling=false",
 			),
 			Health: loopback("https", schedulerPort, "/healthz"),
 		},
@@ -229,6 +227,7 @@ func Files(c plan.Cluster, host Host) []File {
 		{Path: c.State("config", "cni", "10-bridge.conflist"), Data: cniConfig(c, host)},
 		{Path: c.State("config", "kubelet.yaml"), Data: kubeletConfig(c, host)},
 		{Path: c.State("config", "kube-proxy.yaml"), Data: kubeProxyConfig(c)},
+		{Path: c.State("config", "scheduler.yaml"), Data: schedulerConfig(c)},
 		{Path: c.State("config", "resolv.conf"), Data: resolvConf(host.Nameservers)},
 	}
 }

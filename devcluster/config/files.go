@@ -162,6 +162,21 @@ func kubeProxyConfig(c plan.Cluster) []byte {
 	})
 }
 
+// schedulerConfig tries pods that found no place again sooner than the usual ten seconds: a cluster under
+// test is small, and its tests wait for pods.
+func schedulerConfig(c plan.Cluster) []byte {
+	return mustJSON(map[string]any{
+		"apiVersion":               "kubescheduler.config.k8s.io/v1",
+		"kind":                     "KubeSchedulerConfiguration",
+		"podInitialBackoffSeconds": 1,
+		"podMaxBackoffSeconds":     2,
+		// Nobody competes for the lease, and writing it every two seconds costs.
+		"leaderElection":   map[string]any{"leaderElect": false},
+		"enableProfiling":  false,
+		"clientConnection": map[string]any{"kubeconfig": c.State("config", "scheduler.kubeconfig"), "qps": 100, "burst": 200},
+	})
+}
+
 // resolvConf is what pods with dnsPolicy Default get, CoreDNS among them.
 func resolvConf(servers []netip.Addr) []byte {
 	var b bytes.Buffer
