@@ -1,0 +1,209 @@
+package route
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+)
+
+// Action is what becomes of a request after its filters.
+type Action uint8
+
+// The actions.
+const (
+	// Continue: the request goes on.
+	Continue Action = iota
+	// Redirected: answer with Verdict.Status and Verdict.Location. gRPC
+	// requests get NOT_FOUND with the message "redirected".
+	Redirected
+	// Failed: a failure is to be made up, see Verdict.Failure.
+	Failed
+	// Broken: the policy cannot be applied; answer 500 with the reason
+	// Verdict.Message in the log.
+	Broken
+	// Forbidden and InvalidBackend close TCP and TLS connections.
+	Forbidden
+	InvalidBackend
+)
+
+// Verdict is what the filters decided.
+type Verdict struct {
+	Action   Action
+	Status   int
+	Location string
+	Failure  *model.Failure
+	Message  string
+}
+
+// ErrInvalidRedirect: the location of a redirect cannot be computed.
+var ErrInvalidRedirect = errors.New("invalid redirect")
+
+// Apply applies filters in order: it changes the request's headers until a
+// filter decides. draw(n) is uniform in [0, n); nil means math/rand.
+func Apply(filters []model.Filter, found Found, head *exchange.RequestHead, draw func(n uint32) uint32) Verdict {
+	for i := range filters {
+		f := &filters[i]
+		switch f.Kind {
+		case model.FilterRequestHeaders:
+			Modify(f.Headers, &head.Fields)
+		case model.FilterRedirect:
+			loc, changed, err := Location(f.Redirect, found.Match, head)
+			if err != nil {
+				return Verdict{Action: Broken, Message: err.Error()}
+			}
+			if changed {
+				return Verdict{Action: Redirected, Status: f.Redirect.Status, Location: loc, Message: "redirected"}
+			}
+		case model.FilterFailure:
+			if Hit(f.Failure, draw) {
+				return Verdict{Action: Failed, Failure: f.Failure, Status: f.Failure.Status, Message: f.Failure.Message}
+			}
+		case model.FilterInternalError:
+			return Verdict{Action: Broken, Message: f.Message}
+		case model.FilterForbidden:
+			return Verdict{Action: Forbidden, Message: f.Message}
+		case model.FilterInvalidBackend:
+			return Verdict{Action: InvalidBackend, Message: f.Message}
+		}
+	}
+	return Verdict{}
+}
+
+// ApplyTCP is Apply for connections, to which only closing filters apply.
+func ApplyTCP(filters []model.Filter) Verdict {
+	for i := range filters {
+		switch f := &filters[i]; f.Kind {
+		case model.FilterForbidden:
+			return Verdict{Action: Forbidden, Message: f.Message}
+		case model.FilterInvalidBackend:
+			return Verdict{Action: InvalidBackend, Message: f.Message}
+		case model.FilterInternalError:
+			return Verdict{Action: Broken, Message: f.Message}
+		}
+	}
+	return Verdict{}
+}
+
+// ApplyResponse applies the response header modifiers among filters.
+func ApplyResponse(filters []model.Filter, head *exchange.ResponseHead) {
+	for i := range filters {
+		if filters[i].Kind == model.FilterResponseHeaders {
+			Modify(filters[i].Headers, &head.Fields)
+		}
+	}
+}
+
+// Modify adds, then sets, then removes headers.
+func Modify(m *model.HeaderModifier, f *exchange.Fields) {
+	for _, h := range m.Add {
+		f.Add(h.Name, h.Value)
+	}
+	for i, h := range m.Set {
+		// Several values of one name replace the old ones together.
+		again := false
+		for _, e := range m.Set[:i] {
+			again = again || e.Name == h.Name
+		}
+		if again {
+			f.Add(h.Name, h.Value)
+		} else {
+			f.Set(h.Name, h.Value)
+		}
+	}
+	for _, n := range m.Remove {
+		f.Del(n)
+	}
+}
+
+// Hit draws whether a failure is to be injected.
+func Hit(f *model.Failure, draw func(n uint32) uint32) bool {
+	if f.Numerator >= f.Denominator {
+		return true
+	}
+	if draw == nil {
+		draw = rand.Uint32N
+	}
+	return draw(f.Denominator) < f.Numerator
+}
+
+// Location computes where a redirect leads. changed is false if that is where
+// the request came to, so that it goes on instead. m is the match that was
+// found, nil for none.
+func Location(r *model.Redirect, m *model.Match, head *exchange.RequestHead) (loc string, changed bool, err error) {
+	reqScheme := "http"
+	if len(head.Scheme) > 0 {
+		reqScheme = strings.ToLower(string(head.Scheme))
+	}
+	authority := Authority(head)
+	if i := bytes.LastIndexByte(authority, '@'); i >= 0 {
+		authority = authority[i+1:]
+	}
+	h, p := splitPort(authority)
+	reqHost := string(h)
+	reqPort := 0
+	if n, err := strconv.ParseUint(string(p), 10, 16); err == nil && int(n) != defaultPort(reqScheme) {
+		reqPort = int(n)
+	}
+	reqPath := string(head.Path)
+	if reqPath == "" {
+		reqPath = "/"
+	}
+
+	scheme, host, port, path := reqScheme, reqHost, reqPort, reqPath
+	if r.Scheme != "" {
+		scheme = r.Scheme
+	}
+	if r.Host != "" {
+		host = r.Host
+	}
+	if r.Port != 0 {
+		port = int(r.Port)
+	}
+	if host == "" {
+		return "", false, ErrInvalidRedirect
+	}
+	plain, query, hasQuery := strings.Cut(reqPath, "?")
+	switch {
+	case r.FullPath != "":
+		path = r.FullPath
+	case r.HasPrefix:
+		if m == nil || m.Path.Kind != model.PathPrefix {
+			return "", false, ErrInvalidRedirect
+		}
+		rest := plain[min(len(plain), len(strings.TrimSuffix(m.Path.Value, "/"))):]
+		path = strings.TrimSuffix(r.PrefixPath, "/") + rest
+		if path == "" {
+			path = "/"
+		}
+	default:
+		hasQuery = false
+	}
+	if hasQuery && !strings.Contains(path, "?") {
+		path += "?" + query
+	}
+	loc = uri(scheme, host, port, path)
+	return loc, loc != uri(reqScheme, reqHost, reqPort, reqPath), nil
+}
+
+func uri(scheme, host string, port int, path string) string {
+	s := scheme + "://" + host
+	if port != 0 && port != defaultPort(scheme) {
+		s += ":" + strconv.Itoa(port)
+	}
+	return s + path
+}
+
+func defaultPort(scheme string) int {
+	switch scheme {
+	case "http":
+		return 80
+	case "https":
+		return 443
+	}
+	return 0
+}
