@@ -220,22 +220,21 @@ func (c *Chart) Render(release Release, values map[string]any) ([]Manifest, erro
 
 // Join writes manifests one after the other, each document introduced by a
 // separator line and without blank lines around it. Templates named in first
-// (by path below templates/, without extension) come first in that order, the
-// rest follow by path.
+// come first in that order, the rest follow by path; a name is a path below
+// templates/ without extension, or a folder.
 func Join(manifests []Manifest, first ...string) []byte {
-	rank := make(map[string]int, len(first))
-	for i, name := range first {
-		rank["templates/"+name+".yaml"] = i + 1
+	rank := func(p string) int {
+		p = strings.TrimPrefix(p, "templates/")
+		for i, name := range first {
+			if p == name+".yaml" || strings.HasPrefix(p, name+"/") {
+				return i
+			}
+		}
+		return len(first)
 	}
 	sorted := append([]Manifest(nil), manifests...)
 	sort.SliceStable(sorted, func(i, j int) bool {
-		a, b := rank[sorted[i].Path], rank[sorted[j].Path]
-		if a == 0 {
-			a = len(first) + 1
-		}
-		if b == 0 {
-			b = len(first) + 1
-		}
+		a, b := rank(sorted[i].Path), rank(sorted[j].Path)
 		if a != b {
 			return a < b
 		}
