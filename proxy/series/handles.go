@@ -61,8 +61,8 @@ type Class struct {
 	// Status is the HTTP status, 0 if no head was seen.
 	Status  int
 	Failure bool
-	// GRPC is the grpc-status, -1 for none.
-	GRPC int
+	// GRPC is the grpc-status as a number, empty for none.
+	GRPC string
 	// Error is the label error: empty, "timeout", "h2(REASON)" or
 	// "unclassified".
 	Error string
@@ -73,11 +73,7 @@ func (c Class) labels() string {
 	if c.Failure {
 		class = "failure"
 	}
-	grpc := ""
-	if c.GRPC >= 0 {
-		grpc = strconv.Itoa(c.GRPC)
-	}
-	return metric.Labels("status_code", statusLabel(c.Status), "classification", class, "grpc_status", grpc, "error", c.Error)
+	return metric.Labels("status_code", statusLabel(c.Status), "classification", class, "grpc_status", c.GRPC, "error", c.Error)
 }
 
 func statusLabel(status int) string {
@@ -231,7 +227,7 @@ type InboundRoute struct {
 	// RequestDuration and ResponseDuration take nanoseconds, the others bytes.
 	RequestDuration, ResponseDuration metric.Histogram
 	RequestFrames, ResponseFrames     metric.Histogram
-	statuses                          byKey[int, metric.Counter]
+	statuses                          byKey[string, metric.Counter]
 }
 
 // InboundRoute makes the handle of a route; grpc chooses the families.
@@ -254,22 +250,16 @@ func (s *Set) InboundRoute(grpc bool, labels string) *InboundRoute {
 func (r *InboundRoute) Request() { r.requests.Add(1) }
 
 // Status counts a response that is over: by HTTP status, or by gRPC code for
-// gRPC routes; -1 for none.
+// gRPC routes.
 func (r *InboundRoute) Status(c Class) {
-	n := c.GRPC
+	v := c.GRPC
 	if !r.grpc {
-		if n = c.Status; n == 0 {
-			n = -1
-		}
+		v = statusLabel(c.Status)
 	}
-	r.statuses.get(n, r.makeStatus).Add(1)
+	r.statuses.get(v, r.makeStatus).Add(1)
 }
 
-func (r *InboundRoute) makeStatus(n int) metric.Counter {
-	v := ""
-	if n >= 0 {
-		v = strconv.Itoa(n)
-	}
+func (r *InboundRoute) makeStatus(v string) metric.Counter {
 	return r.fam.statuses.Counter(metric.Join(r.labels, metric.Labels("status", v)))
 }
 
@@ -287,8 +277,8 @@ func (r *InboundRoute) Release() {
 type Result struct {
 	// Status is the HTTP status, 0 for none.
 	Status int
-	// GRPC is the grpc-status, -1 for none.
-	GRPC int
+	// GRPC is the grpc-status as a number, empty for none.
+	GRPC string
 	// Error is the label error, for example FAIL_FAST; empty for none.
 	Error string
 }
@@ -304,11 +294,11 @@ func (r Result) labels(grpc bool) string {
 	if !grpc {
 		return metric.Labels("http_status", statusLabel(r.Status), "error", r.Error)
 	}
-	name := "UNKNOWN"
-	if 0 <= r.GRPC && r.GRPC < len(grpcNames) {
-		name = grpcNames[r.GRPC]
-	} else if r.GRPC < 0 && r.Error == "" {
-		name = ""
+	name := ""
+	if n, err := strconv.Atoi(r.GRPC); err == nil && 0 <= n && n < len(grpcNames) {
+		name = grpcNames[n]
+	} else if r.GRPC != "" || r.Error != "" {
+		name = "UNKNOWN"
 	}
 	return metric.Labels("grpc_status", name, "error", r.Error)
 }
@@ -344,7 +334,7 @@ func (r *OutboundRoute) End(res Result) {
 	if r.grpc {
 		res.Status = 0
 	} else {
-		res.GRPC = -1
+		res.GRPC = ""
 	}
 	r.statuses.get(res, r.makeStatus).Add(1)
 }
@@ -420,7 +410,7 @@ func (b *OutboundBackend) End(res Result) {
 	if b.grpc {
 		res.Status = 0
 	} else {
-		res.GRPC = -1
+		res.GRPC = ""
 	}
 	b.statuses.get(res, b.makeStatus).Add(1)
 }
