@@ -1,0 +1,341 @@
+package charts
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "write what the charts render into the golden files")
+
+// certificates are fixed values for everything a render would otherwise make
+// up.
+const certificates = `
+identityTrustAnchorsPEM: "anchors"
+identity: {issuer: {tls: {crtPEM: issuer-crt, keyPEM: issuer-key}}}
+proxyInjector: {crtPEM: injector-crt, keyPEM: injector-key}
+profileValidator: {crtPEM: profile-crt, keyPEM: profile-key}
+policyValidator: {crtPEM: policy-crt, keyPEM: policy-key}
+`
+
+func mustLoad(t *testing.T, name string) *Chart {
+	t.Helper()
+	c, err := Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func parse(t *testing.T, text string) map[string]any {
+	t.Helper()
+	values := map[string]any{}
+	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// TestRender renders each testdata/*.txtar. A case has the files
+//
+//	chart        name of the chart, linkerd-control-plane when absent
+//	service      "CLI" to render as the CLI
+//	ha           present to lay values-ha.yaml over
+//	values.yaml  laid over the defaults and over fixed certificates
+//	select       one "Kind/name" per line, what to show; all when absent
+//	want.yaml    the selected objects, or
+//	error        a part of the message the render fails with
+func TestRender(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := func(name string) (string, bool) {
+				for _, f := range archive.Files {
+					if f.Name == name {
+						return string(f.Data), true
+					}
+				}
+				return "", false
+			}
+			name := ControlPlane
+			if n, ok := file("chart"); ok {
+				name = strings.TrimSpace(n)
+			}
+			chart := mustLoad(t, name)
+			values := map[string]any{}
+			if _, ok := file("ha"); ok {
+				if values, err = chart.HighAvailability(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if name == ControlPlane {
+				Merge(values, parse(t, certificates))
+			}
+			given, _ := file("values.yaml")
+			Merge(values, parse(t, given))
+			service, _ := file("service")
+			manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: strings.TrimSpace(service)}, values)
+			if want, ok := file("error"); ok {
+				if err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
+					t.Fatalf("error is %v, want it to contain %q", err, want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			selection, _ := file("select")
+			got := selected(t, Join(manifests), strings.Fields(selection))
+			if *update {
+				archive.Files = set(archive.Files, "want.yaml", got)
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, _ := file("want.yaml")
+			if want != string(got) {
+				t.Errorf("%s is not what the chart renders; after a wanted change run go test ./charts -update and look at the difference\n%s", path, firstDifference(want, string(got)))
+			}
+		})
+	}
+}
+
+func set(files []txtar.File, name string, data []byte) []txtar.File {
+	for i := range files {
+		if files[i].Name == name {
+			files[i].Data = data
+			return files
+		}
+	}
+	return append(files, txtar.File{Name: name, Data: data})
+}
+
+func selected(t *testing.T, manifest []byte, wanted []string) []byte {
+	t.Helper()
+	if len(wanted) == 0 {
+		return manifest
+	}
+	found := map[string]bool{}
+	var out bytes.Buffer
+	for _, document := range documents(manifest) {
+		var o struct {
+			metav1.TypeMeta   `json:",inline"`
+			metav1.ObjectMeta `json:"metadata"`
+		}
+		if err := yaml.Unmarshal(document, &o); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range wanted {
+			if w == o.Kind+"/"+o.Name {
+				found[w] = true
+				fmt.Fprintf(&out, "---\n%s\n", bytes.TrimSpace(document))
+			}
+		}
+	}
+	for _, w := range wanted {
+		if !found[w] && !strings.HasPrefix(w, "!") {
+			fmt.Fprintf(&out, "# no %s\n", w)
+		}
+	}
+	return out.Bytes()
+}
+
+func documents(manifest []byte) [][]byte {
+	var out [][]byte
+	for _, d := range bytes.Split(append([]byte("\n"), manifest...), []byte("\n---\n")) {
+		if len(bytes.TrimSpace(d)) > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		a, b := "<end>", "<end>"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			return fmt.Sprintf("line %d:\n- %s\n+ %s", i+1, a, b)
+		}
+	}
+	return "no difference"
+}
+
+// settings that change the shape of the objects, each rendered and decoded.
+var settings = []string{
+	``,
+	`proxy: {nativeSidecar: false}`,
+	`proxy: {nativeSidecar: false, await: false, waitBeforeExitSeconds: 7}`,
+	`cniEnabled: true`,
+	`disableIPv6: false`,
+	`proxyInit: {runAsRoot: true, closeWaitTimeoutSecs: 3, iptablesMode: legacy, skipSubnets: 10.0.0.0/8, logLevel: debug, logFormat: json}`,
+	`proxy: {gid: 1000660000, uid: 1000660000, securityContext: {runAsUser: 7}, accessLog: json, shutdownGracePeriod: 3s}`,
+	`controllerGID: 12`,
+	`identity: {serviceAccountTokenProjection: false, externalCA: true}`,
+	`identity: {additionalEnv: [{name: A, value: b}]}
+destinationController: {additionalEnv: [{name: A, value: b}], additionalArgs: ["-a"], experimentalArgs: ["-b"]}
+proxyInjector: {experimentalEnv: [{name: A, value: b}]}
+heartbeat: {additionalEnv: [{name: A, value: b}]}
+policyController: {additionalArgs: ["--a"], resources: {cpu: {limit: 1}}}`,
+	`proxy: {tracing: {enabled: true, collector: {endpoint: "c:4317", meshIdentity: {serviceAccountName: c, namespace: t}}}}
+controller: {tracing: {enabled: true}}`,
+	`tolerations: [{operator: Exists}]
+nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}
+priorityClassName: p
+runtimeClassName: r
+podLabels: {a: b}
+podAnnotations: {c: d}
+commonLabels: {e: f}
+imagePullSecrets: [{name: s}]
+configReaders: [{name: reader, namespace: monitoring}]`,
+	`disableHeartBeat: true`,
+	`proxyInjector: {externalSecret: true, crtPEM: "", keyPEM: "", injectCaFrom: a/b}`,
+	`identityProxyResources: {cores: 2, cpu: {request: 1, limit: 2}, memory: {request: 20Mi}, ephemeral-storage: {limit: 1Gi}}`,
+}
+
+// TestObjectsDecode is what kubectl would refuse: fields the API does not
+// have, keys given twice, values of the wrong type.
+func TestObjectsDecode(t *testing.T) {
+	chart := mustLoad(t, ControlPlane)
+	decoder := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	for _, ha := range []bool{false, true} {
+		for i, setting := range settings {
+			t.Run(fmt.Sprintf("ha=%v/%d", ha, i), func(t *testing.T) {
+				values := map[string]any{}
+				if ha {
+					var err error
+					if values, err = chart.HighAvailability(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				Merge(values, parse(t, certificates))
+				Merge(values, parse(t, setting))
+				manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: ServiceCLI}, values)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, document := range documents(Join(manifests)) {
+					object, _, err := decoder.Decode(document, nil, nil)
+					if err != nil {
+						t.Errorf("%v\n%s", err, document)
+						continue
+					}
+					if cm, ok := object.(*corev1.ConfigMap); ok && cm.Name == "linkerd-config" {
+						var stored map[string]any
+						if err := yaml.UnmarshalStrict([]byte(cm.Data["values"]), &stored); err != nil {
+							t.Errorf("values in linkerd-config: %v", err)
+						}
+						if strings.Contains(cm.Data["values"], "-key") {
+							t.Error("linkerd-config holds a private key")
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestSameTwice is what a GitOps tool needs: with certificates given, two
+// renders are the same; without, only the certificates and what hangs from
+// them differ.
+func TestSameTwice(t *testing.T) {
+	chart := mustLoad(t, ControlPlane)
+	render := func(values map[string]any) string {
+		manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd"}, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(Join(manifests))
+	}
+	if a, b := render(parse(t, certificates)), render(parse(t, certificates)); a != b {
+		t.Errorf("two renders with given certificates differ: %s", firstDifference(a, b))
+	}
+	generated := parse(t, certificates)
+	for _, webhook := range []string{"proxyInjector", "profileValidator", "policyValidator"} {
+		delete(generated, webhook)
+	}
+	a, b := strings.Split(render(generated), "\n"), strings.Split(render(generated), "\n")
+	if len(a) != len(b) {
+		t.Fatalf("two renders have %d and %d lines", len(a), len(b))
+	}
+	for i := range a {
+		if a[i] == b[i] {
+			continue
+		}
+		key, _, _ := strings.Cut(strings.TrimSpace(a[i]), ":")
+		switch key {
+		case "tls.crt", "tls.key", "caBundle", "checksum/config":
+		default:
+			t.Errorf("line %d differs: %q and %q", i+1, a[i], b[i])
+		}
+	}
+}
+
+// TestGeneratedCertificateFits renders without certificates: the bundle in the
+// webhook configuration has to be the one of the Secret.
+func TestGeneratedCertificateFits(t *testing.T) {
+	values := parse(t, certificates)
+	delete(values, "proxyInjector")
+	manifests, err := mustLoad(t, ControlPlane).Render(Release{Name: "test", Namespace: "linkerd"}, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := string(selected(t, Join(manifests), []string{"Secret/linkerd-proxy-injector-k8s-tls"}))
+	webhook := string(selected(t, Join(manifests), []string{"MutatingWebhookConfiguration/linkerd-proxy-injector-webhook-config"}))
+	field := func(text, key string) string {
+		for _, line := range strings.Split(text, "\n") {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+": "); ok {
+				return v
+			}
+		}
+		return ""
+	}
+	if crt, ca := field(secret, "tls.crt"), field(webhook, "caBundle"); crt == "" || crt != ca {
+		t.Errorf("tls.crt %.20q and caBundle %.20q are not the same certificate", crt, ca)
+	}
+}
+
+// lastApplied is the size of an annotation: kubectl apply keeps the object
+// there, and refuses one that is larger.
+const lastApplied = 262144
+
+func TestCRDsFitIntoAnAnnotation(t *testing.T) {
+	manifests, err := mustLoad(t, CRDs).Render(Release{Namespace: "linkerd"}, map[string]any{"installGatewayAPI": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range documents(Join(manifests)) {
+		object, err := yaml.YAMLToJSONStrict(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(object) > lastApplied {
+			t.Errorf("an object of %d bytes cannot be applied: %.200s", len(object), object)
+		}
+	}
+}
