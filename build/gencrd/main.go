@@ -274,13 +274,22 @@ func readGenerated(root string) (fileSet, error) {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() || path.Base(name) != deepCopyFile && path.Ext(name) != ".yaml" {
+		if entry.IsDir() || !isGenerated(name) {
 			return nil
 		}
 		files[name], err = os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
 		return err
 	})
 	return files, err
+}
+
+// isGenerated says whether a file is ours to rewrite and to remove.
+func isGenerated(name string) bool {
+	if path.Base(name) == deepCopyFile {
+		return true
+	}
+	inDir := path.Dir(name) == yamlDir || path.Dir(path.Dir(name)) == gatewayDir
+	return inDir && path.Ext(name) == ".yaml"
 }
 
 // diff returns the sorted names of the files that differ or exist on one side only.

@@ -162,9 +162,13 @@ type ServiceStatus struct {
 
 // ObjectRef names a service.
 type ObjectRef struct {
+	// Group is empty or `core` for the core group.
+	// ---
+	// Always written: the API server would fill in an absent one.
+	//
 	// +optional
 	// +kubebuilder:default=core
-	Group string `json:"group,omitempty"`
+	Group string `json:"group"`
 
 	// +optional
 	// +kubebuilder:default=Service

@@ -74,7 +74,7 @@ type RouteSpec struct {
 	//
 	// +optional
 	// +kubebuilder:default=false
-	IsRetryable bool `json:"isRetryable,omitempty"`
+	IsRetryable bool `json:"isRetryable"`
 
 	// Timeout limits the whole exchange; a Go duration.
 	//

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// The generated files on disk are those that the kinds describe.
+func TestUpToDate(t *testing.T) {
+	if err := run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Only what the generator wrote may be rewritten or removed by it.
+func TestIsGenerated(t *testing.T) {
+	for name, want := range map[string]bool{
+		"api/crd/yaml/linkerd.io_serviceprofiles.yaml":    true,
+		"api/crd/gatewayapi/standard/x.yaml":              true,
+		"api/crd/policy/v1beta3/zz_generated.deepcopy.go": true,
+		"api/crd/policy/v1beta3/server.go":                false,
+		"api/crd/testdata/objects/server.yaml":            false,
+		"api/crd/gatewayapi/NOTE":                         false,
+	} {
+		if got := isGenerated(name); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	have := fileSet{"same": []byte("1"), "changed": []byte("1"), "stale": []byte("1")}
+	want := fileSet{"same": []byte("1"), "changed": []byte("2"), "new": []byte("1")}
+	if got := strings.Join(diff(have, want), " "); got != "changed new stale" {
+		t.Fatalf("got %s, want changed new stale", got)
+	}
+}
