@@ -152,6 +152,9 @@ func (t Target) claim() (c plan.Cluster, isNew bool, err error) {
 		}
 	}
 
+	if err := os.RemoveAll(c.RemovedStateDir()); err != nil {
+		return c, false, fmt.Errorf("remove what an earlier cluster left: %w", err)
+	}
 	data, err := json.Marshal(c)
 	if err != nil {
 		return c, false, fmt.Errorf("record cluster: %w", err)

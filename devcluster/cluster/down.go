@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,7 +85,7 @@ func Down(ctx context.Context, target Target, progress *Progress) error {
 		errs = append(errs, fmt.Errorf("still mounted, so that files stay: %s", strings.Join(left, ", ")))
 		return errors.Join(errs...)
 	}
-	step("state", os.RemoveAll(c.StateDir()))
+	step("state", removeState(c))
 	// The base is removed only if it is empty.
 	_ = os.Remove(c.StateBase)
 	step("run directory", os.RemoveAll(c.RunDir()))
@@ -95,6 +96,17 @@ func Down(ctx context.Context, target Target, progress *Progress) error {
 	}
 	progress.Say("cluster %s is gone", c.Name)
 	return nil
+}
+
+// removeState removes the state directory, and what an earlier removal left of it.
+func removeState(c plan.Cluster) error {
+	if err := os.RemoveAll(c.RemovedStateDir()); err != nil {
+		return err
+	}
+	if err := os.Rename(c.StateDir(), c.RemovedStateDir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(c.RemovedStateDir())
 }
 
 // unmountAll unmounts everything below the cluster's directories and returns how many mounts that were. A
@@ -207,7 +219,7 @@ func Leftovers(c plan.Cluster) []string {
 	for _, path := range mountsBelow(readMounts(), c.StateDir(), c.RunDir()) {
 		found = append(found, "mount "+path)
 	}
-	for _, path := range append(strayFiles(c), c.StateDir(), c.RunDir()) {
+	for _, path := range append(strayFiles(c), c.StateDir(), c.RemovedStateDir(), c.RunDir()) {
 		if _, err := os.Lstat(path); err == nil {
 			found = append(found, "file "+path)
 		}

@@ -216,10 +216,14 @@ func (s *starter) manifests(ctx context.Context, api *kubeapi.Client) error {
 	return nil
 }
 
-// ready waits until the node runs pods.
+// ready waits until the node runs pods and names resolve.
 func (s *starter) ready(ctx context.Context, api *kubeapi.Client) error {
+	record, _, err := process.Load(recordPath(s.c, config.Kubelet))
+	if err != nil {
+		return err
+	}
 	if err := s.await(ctx, config.Kubelet, func() error {
-		ready, why, err := api.NodeReady(ctx, s.c.NodeName())
+		ready, why, err := api.NodeReady(ctx, s.c.NodeName(), record.Started)
 		if err != nil || ready {
 			return err
 		}
@@ -228,18 +232,27 @@ func (s *starter) ready(ctx context.Context, api *kubeapi.Client) error {
 		return err
 	}
 	s.progress.Say("node %s is ready", s.c.NodeName())
-	err := s.await(ctx, config.Kubelet, func() error {
+	if err := s.await(ctx, config.Kubelet, func() error {
 		available, wanted, err := api.Available(ctx, config.DNSNamespace, config.DNSDeployment)
-		if err == nil && available < wanted {
-			err = fmt.Errorf("CoreDNS: %d of %d pods available", available, wanted)
-		}
 		if err != nil {
+			return err
+		}
+		if available < wanted {
+			return fmt.Errorf("CoreDNS: %d of %d pods available", available, wanted)
+		}
+		known, err := api.KubeletKnowsPods(ctx, s.c.NodeName())
+		if err != nil {
+			return err
+		}
+		if !known {
+			return errors.New("the kubelet does not know its pods yet")
+		}
+		if err := resolve(ctx, s.c); err != nil {
 			return err
 		}
 		// Pods that a user makes now need it.
 		return api.Get(ctx, "/api/v1/namespaces/default/serviceaccounts/default", nil)
-	})
-	if err != nil {
+	}); err != nil {
 		return s.withEvents(api, err)
 	}
 	s.progress.Say("CoreDNS answers at %s", s.c.DNSIP())

@@ -106,11 +106,13 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 
 // condition is the part of a status condition that matters here.
 type condition struct {
-	Type, Status, Reason, Message string
+	Type, Status, Message string
+	LastHeartbeatTime     time.Time
 }
 
-// NodeReady reports whether the node is ready, and if not, why.
-func (c *Client) NodeReady(ctx context.Context, name string) (ready bool, why string, err error) {
+// NodeReady reports whether the node has said that it is ready since the given time, and if not, why. What
+// it said before may be an earlier kubelet's word.
+func (c *Client) NodeReady(ctx context.Context, name string, since time.Time) (ready bool, why string, err error) {
 	var node struct {
 		Status struct {
 			Conditions []condition `json:"conditions"`
@@ -120,11 +122,26 @@ func (c *Client) NodeReady(ctx context.Context, name string) (ready bool, why st
 		return false, "", err
 	}
 	for _, condition := range node.Status.Conditions {
-		if condition.Type == "Ready" {
-			return condition.Status == "True", condition.Message, nil
+		if condition.Type != "Ready" {
+			continue
 		}
+		// The API's times are whole seconds.
+		if condition.LastHeartbeatTime.Before(since.Truncate(time.Second)) {
+			break
+		}
+		return condition.Status == "True", condition.Message, nil
 	}
 	return false, "the kubelet has not reported yet", nil
+}
+
+// KubeletKnowsPods reports whether the kubelet has learnt which pods it has to run. Before, it refuses
+// requests for their logs as if they did not exist.
+func (c *Client) KubeletKnowsPods(ctx context.Context, node string) (bool, error) {
+	var pods struct {
+		Items []struct{} `json:"items"`
+	}
+	err := c.Get(ctx, "/api/v1/nodes/"+node+"/proxy/pods", &pods)
+	return len(pods.Items) > 0, err
 }
 
 // Available reports how many pods of a deployment are available, of how many wanted.

@@ -140,10 +140,28 @@ func handle(c plan.Cluster) (*netlink.Handle, error) {
 }
 
 // uplink makes the pair of links. One end is born in the cluster's namespace, so that a crash leaves either
-// both ends in place or none.
+// both ends in place or none. An end whose other end is not where it belongs is left from a namespace that
+// is gone, and goes too.
 func uplink(c plan.Cluster, mtu int) error {
-	if _, err := netlink.LinkByName(c.HostLink()); err == nil {
+	h, err := handle(c)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	inside, insideErr := h.LinkByName(uplinkName)
+	outside, outsideErr := netlink.LinkByName(c.HostLink())
+	if insideErr == nil && outsideErr == nil && inside.Attrs().ParentIndex == outside.Attrs().Index {
 		return nil
+	}
+	if insideErr == nil {
+		if err := removeLink(h.LinkDel, inside); err != nil {
+			return err
+		}
+	}
+	if outsideErr == nil {
+		if err := removeLink(netlink.LinkDel, outside); err != nil {
+			return err
+		}
 	}
 	ns, err := vnetns.GetFromPath(Path(c))
 	if err != nil {
@@ -159,6 +177,14 @@ func uplink(c plan.Cluster, mtu int) error {
 		PeerMTU:       uint32(mtu),
 		PeerNamespace: netlink.NsFd(int(ns)),
 	})
+}
+
+// removeLink removes a link that may be about to go by itself.
+func removeLink(remove func(netlink.Link) error, link netlink.Link) error {
+	if err := remove(link); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove %s: %w", link.Attrs().Name, err)
+	}
+	return nil
 }
 
 // inside sets up the namespace: loopback, the bridge with the node's address, the way out.
@@ -279,8 +305,8 @@ func writeSysctl(name, value string) error {
 func Down(c plan.Cluster) error {
 	var errs []error
 	if link, err := netlink.LinkByName(c.HostLink()); err == nil {
-		if err := netlink.LinkDel(link); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", c.HostLink(), err))
+		if err := removeLink(netlink.LinkDel, link); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	// Several mounts can lie on one file if two processes made it; the last error says that it is bare.

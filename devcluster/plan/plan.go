@@ -157,6 +157,10 @@ func (c Cluster) PodsCgroup() string { return c.Cgroup() + "/pods" }
 // StateDir is the directory of everything that survives a reboot.
 func (c Cluster) StateDir() string { return filepath.Join(c.StateBase, c.Name) }
 
+// RemovedStateDir is where the state directory goes in one step when the cluster is removed, so that a
+// removal that is cut short never leaves half a cluster's state where a new cluster would pick it up.
+func (c Cluster) RemovedStateDir() string { return c.StateDir() + ".removed" }
+
 // State joins elem to the state directory.
 func (c Cluster) State(elem ...string) string {
 	return filepath.Join(append([]string{c.StateDir()}, elem...)...)
