@@ -90,6 +90,34 @@ func TestDefinitionsAreValid(t *testing.T) {
 	}
 }
 
+// Definitions can be applied by `kubectl apply`, which keeps what it applied in an annotation:
+// annotations may have 256 KiB together, of which some is left for others.
+func TestDefinitionsFitAnnotation(t *testing.T) {
+	const limit = 200 << 10
+	for name, files := range map[string]fs.FS{"mesh": crd.Files, "gateway": gatewayapi.Files} {
+		err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			content, err := fs.ReadFile(files, path)
+			if err != nil {
+				return err
+			}
+			compact, err := yaml.YAMLToJSON(content)
+			if err != nil {
+				return err
+			}
+			if len(compact) > limit {
+				t.Errorf("%s %s has %d bytes, more than %d", name, path, len(compact), limit)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What users see of each kind, apart from its fields, is as testdata/overview.txt lists it.
 func TestOverview(t *testing.T) {
 	content, err := os.ReadFile("testdata/overview.txt")

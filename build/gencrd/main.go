@@ -249,7 +249,7 @@ func refineSchema(schema *apiextensions.JSONSchemaProps) {
 	}
 }
 
-// bundleGateway adds the Gateway API manifests to files, as their project publishes them.
+// bundleGateway adds the Gateway API manifests to files, with shorter descriptions.
 func bundleGateway(ctx context.Context, files fileSet) error {
 	dir, err := moduleDir(ctx, gatewayModule)
 	if err != nil {
@@ -261,10 +261,47 @@ func bundleGateway(ctx context.Context, files fileSet) error {
 			if err != nil {
 				return err
 			}
+			if content, err = shorten(content); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 			files[path.Join(gatewayDir, channel, name)] = content
 		}
 	}
 	return nil
+}
+
+// shorten cuts each description of a definition to its first paragraph. `kubectl apply` keeps
+// what it applied in an annotation, which the API server limits to 256 KiB; with its full text
+// the largest definition could only be applied on the server's side.
+func shorten(content []byte) ([]byte, error) {
+	var definition map[string]any
+	if err := yaml.Unmarshal(content, &definition); err != nil {
+		return nil, err
+	}
+	shortenDescriptions(definition)
+	raw, err := yaml.Marshal(definition)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte("# Part of the Kubernetes Gateway API, with shorter descriptions; see ../NOTE.\n"), raw...), nil
+}
+
+func shortenDescriptions(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, child := range v {
+			// A property may itself be called description; then it is not a text.
+			if text, ok := child.(string); ok && key == "description" {
+				v[key], _, _ = strings.Cut(text, "\n\n")
+				continue
+			}
+			shortenDescriptions(child)
+		}
+	case []any:
+		for _, child := range v {
+			shortenDescriptions(child)
+		}
+	}
 }
 
 // readGenerated returns the generated files that are on disk.
