@@ -3,8 +3,6 @@ package h1
 import (
 	"net"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
@@ -175,29 +173,8 @@ func (w *writer) statusLine(status int, v exchange.Version) {
 	w.str(" \r\n")
 }
 
-// dateLine is the Date field of one second.
-type dateLine struct {
-	second int64
-	line   string
-}
-
-var lastDate atomic.Pointer[dateLine]
-
-func (w *writer) date() { w.str(dateField()) }
-
-func dateField() string {
-	now := time.Now()
-	if d := lastDate.Load(); d != nil && d.second == now.Unix() {
-		return d.line
-	}
-	d := &dateLine{now.Unix(), "date: " + now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n"}
-	lastDate.Store(d)
-	return d.line
-}
-
-// Date returns the value of a Date header field for now. It is formatted once
-// a second.
-func Date() string {
-	l := dateField()
-	return l[len("date: ") : len(l)-2]
+func (w *writer) date() {
+	w.str("date: ")
+	w.str(exchange.Date())
+	w.str("\r\n")
 }

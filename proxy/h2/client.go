@@ -1,0 +1,288 @@
+package h2
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+)
+
+// ClientConn is a connection to a server. It is safe for concurrent use.
+type ClientConn struct{ c *conn }
+
+var _ exchange.Client = (*ClientConn)(nil)
+
+// NewClientConn makes a client of nc, which it owns from now on, and starts its
+// reading and writing goroutines. They end, and Done is closed, when the
+// connection does; Wait waits for them.
+func NewClientConn(nc net.Conn, o Options) *ClientConn {
+	c := newConn(nc, o)
+	c.nextID = 1
+	c.mu.Lock()
+	copy(c.reserveLocked(len(Preface)), Preface)
+	c.initialLocked()
+	c.mu.Unlock()
+	c.running.Go(c.writeLoop)
+	c.running.Go(func() { c.ended(c.readLoop()) })
+	c.startKeepAlive()
+	return &ClientConn{c}
+}
+
+// Done is closed when the connection has ended.
+func (cc *ClientConn) Done() <-chan struct{} { return cc.c.done }
+
+// Err tells why the connection ended, nil if it has not.
+func (cc *ClientConn) Err() error {
+	cc.c.mu.Lock()
+	defer cc.c.mu.Unlock()
+	return cc.c.err
+}
+
+// Draining reports whether the connection takes no more requests.
+func (cc *ClientConn) Draining() bool {
+	cc.c.mu.Lock()
+	defer cc.c.mu.Unlock()
+	return cc.c.goingAway || cc.c.err != nil
+}
+
+// Active returns the number of open streams.
+func (cc *ClientConn) Active() int {
+	cc.c.mu.Lock()
+	defer cc.c.mu.Unlock()
+	return len(cc.c.streams)
+}
+
+// Drain takes no more requests and closes the connection when the open streams
+// have ended. It does not wait.
+func (cc *ClientConn) Drain() {
+	c := cc.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.goingAway || c.err != nil {
+		return
+	}
+	c.goingAway = true
+	for _, ch := range c.slots {
+		close(ch)
+	}
+	c.slots = nil
+	c.goAwayLocked(0, codeNo, "")
+	if len(c.streams) == 0 {
+		c.stopLocked()
+	}
+}
+
+// Close ends the connection and fails its streams.
+func (cc *ClientConn) Close() error {
+	cc.c.fail(net.ErrClosed)
+	return nil
+}
+
+// Wait waits until the connection has ended and its goroutines with it.
+func (cc *ClientConn) Wait() { cc.c.running.Wait() }
+
+// inline is how much of a request body is sent before the response is waited
+// for, as long as windows allow; more is sent by a goroutine.
+const inline = 16 << 10
+
+// RoundTrip implements exchange.Client.
+func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	c := cc.c
+	s := getStream(c)
+	s.id = 0
+	if cn != nil {
+		if err := cn.Bind(s.cancelFn); err != nil {
+			body.Close(err)
+			putStream(s)
+			return nil, err
+		}
+		s.canceler = cn
+	}
+	end := body.Ended()
+	s.left = head.ContentLength
+	c.mu.Lock()
+	if err := c.slotLocked(s); err != nil {
+		c.mu.Unlock()
+		return nil, c.unsent(s, body, err)
+	}
+	s.id = c.nextID
+	c.nextID += 2
+	s.sendWin = c.peerWin
+	s.recvWin = int64(max(c.o.InitialStreamWindow, defaultWindow))
+	s.noBody = string(head.Method) == "HEAD"
+	c.streams[s.id] = s
+	p := c.growLocked(headerLen + requestBound(head))
+	c.blockLocked(s.id, len(p), end, appendRequest(&c.enc, p[:len(p)+headerLen], head))
+	if end {
+		s.sentEnd = true
+		c.wakeWriterLocked()
+	}
+	if c.nextID > maxWindow-2 {
+		c.goingAway = true // numbers are used up
+	}
+	c.mu.Unlock()
+	if !end {
+		if err := s.sendRequest(body); err != nil {
+			return nil, c.finishClient(s, err)
+		}
+	}
+	c.mu.Lock()
+	for !s.gotHead && (s.err == nil || s.err == errNoError) {
+		c.mu.Unlock()
+		<-s.recvWake
+		c.mu.Lock()
+	}
+	if !s.gotHead || s.err != nil && !s.gotEnd {
+		err := s.err
+		c.mu.Unlock()
+		return nil, c.finishClient(s, err)
+	}
+	empty := s.gotEnd && s.qhead == len(s.queue) && !s.hasTrailers
+	c.mu.Unlock()
+	s.resp.Upgraded = nil
+	s.resp.Body = s
+	if empty {
+		s.resp.Body = exchange.Empty
+		if s.resp.Head.ContentLength < 0 && !s.noBody {
+			s.resp.Head.ContentLength = 0
+		}
+	}
+	return &s.resp, nil
+}
+
+// slotLocked waits until one more stream may be opened. An error says that it
+// never may.
+func (c *conn) slotLocked(s *stream) error {
+	for {
+		switch {
+		case c.err != nil:
+			return fmt.Errorf("connection closed: %w", c.err)
+		case c.goingAway:
+			return exchange.ErrDraining
+		case s.err != nil:
+			return s.err
+		case uint32(len(c.streams)) < c.peerMax && len(c.out) < 4*highWater:
+			return nil
+		case uint32(len(c.streams)) < c.peerMax:
+			// The server does not read.
+			c.room = append(c.room, s.sendWake)
+			c.mu.Unlock()
+			<-s.sendWake
+			c.mu.Lock()
+		default:
+			ch := make(chan struct{})
+			c.slots = append(c.slots, ch)
+			c.mu.Unlock()
+			select {
+			case <-ch:
+			case <-s.sendWake: // cancelled
+			}
+			c.mu.Lock()
+			for i, o := range c.slots {
+				if o == ch {
+					c.slots = append(c.slots[:i], c.slots[i+1:]...)
+					break
+				}
+			}
+		}
+	}
+}
+
+// unsent ends an exchange for which no stream was opened.
+func (c *conn) unsent(s *stream, body exchange.Body, err error) error {
+	if s.canceler != nil {
+		s.canceler.Bind(nil)
+	}
+	c.mu.Lock()
+	cancelled := s.err != nil
+	c.leaveLocked(s)
+	c.mu.Unlock()
+	putStream(s)
+	if cancelled {
+		body.Close(err)
+		return err
+	}
+	return &exchange.UnsentError{Err: err}
+}
+
+// sendRequest sends what is there of the body, and starts a goroutine for more.
+func (s *stream) sendRequest(body exchange.Body) error {
+	s.body = body
+	for n := 0; body.Ready(); {
+		f, err := body.Next()
+		if err != nil {
+			s.c.mu.Lock()
+			s.taken = true
+			s.failLocked(err, codeOf(err))
+			s.c.mu.Unlock()
+			return err
+		}
+		s.taken = true
+		if s.left >= 0 {
+			if s.left -= int64(len(f.Data)); s.left < 0 || f.End && s.left > 0 {
+				s.c.mu.Lock()
+				s.failLocked(errLength, codeInternal)
+				s.c.mu.Unlock()
+				return errLength
+			}
+		}
+		if n += len(f.Data); n > inline || !s.fits(len(f.Data)) {
+			// It could block: the goroutine sends this frame too.
+			s.first, s.hasFirst = f, true
+			break
+		}
+		if err := s.sendFrame(f, f.End); err != nil {
+			return nil // the stream's state says why
+		}
+		if f.End {
+			return nil
+		}
+	}
+	s.flush()
+	s.pumping = true
+	go s.pumpFn()
+	return nil
+}
+
+// fits reports whether n bytes can be sent without waiting.
+func (s *stream) fits(n int) bool {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(n) <= min(s.sendWin, c.sendWin) && c.whead == len(c.waiters) && len(c.out) < highWater
+}
+
+// finishClient ends a client stream. err is why it failed, nil at the end of a
+// response; the result is the error to return.
+func (c *conn) finishClient(s *stream, err error) error {
+	if s.canceler != nil {
+		s.canceler.Bind(nil)
+		s.canceler = nil
+	}
+	c.mu.Lock()
+	if s.err == nil && !(s.sentEnd && s.gotEnd) {
+		s.failLocked(errClosed, codeCancel)
+	}
+	unsent := err != nil && s.refused && !s.taken && !s.pumping
+	c.mu.Unlock()
+	if s.pumping {
+		select {
+		case <-s.pumped:
+		default:
+			s.body.Close(err)
+			<-s.pumped
+		}
+	}
+	body := s.body
+	c.mu.Lock()
+	c.removeLocked(s)
+	c.buryLocked(s)
+	c.mu.Unlock()
+	switch {
+	case unsent:
+		return &exchange.UnsentError{Err: err}
+	case err != nil && body != nil && !body.Ended():
+		body.Close(err)
+	}
+	return err
+}

@@ -1,0 +1,318 @@
+package h2
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+)
+
+// maxIdleWorkers is how many goroutines a connection keeps for its next streams.
+const maxIdleWorkers = 64
+
+// Server is a client's connection. Serve runs it; Drain and Close may be called
+// from any goroutine.
+type Server struct{ c *conn }
+
+// NewServer makes a server of nc, which it owns from now on. info becomes
+// Exchange.Conn of every exchange.
+func NewServer(nc net.Conn, h exchange.Handler, info any, o Options) *Server {
+	c := newConn(nc, o)
+	c.server, c.handler, c.info = true, h, info
+	return &Server{c}
+}
+
+// Drain announces that no new streams are taken and lets the open ones end,
+// then closes the connection. It does not wait.
+func (s *Server) Drain() { s.c.drain() }
+
+// Close ends the connection at once.
+func (s *Server) Close() error {
+	s.c.fail(net.ErrClosed)
+	return nil
+}
+
+// Serve runs the connection until either side ends it and all handlers have
+// returned. The error is nil if it ended in order.
+func (s *Server) Serve() error {
+	c := s.c
+	c.mu.Lock()
+	c.initialLocked()
+	c.mu.Unlock()
+	c.running.Go(c.writeLoop)
+	err := c.preface()
+	if err == nil {
+		c.startKeepAlive()
+		err = c.readLoop()
+	}
+	err = c.ended(err)
+	c.running.Wait()
+	return err
+}
+
+// preface reads the client's connection preface.
+func (c *conn) preface() error {
+	for i := 0; i < len(Preface); {
+		if c.r == c.w {
+			if err := c.fill(); err != nil {
+				return err
+			}
+		}
+		for c.r < c.w && i < len(Preface) {
+			if c.rb.B[c.r] != Preface[i] {
+				return connError(codeProtocol, "invalid preface")
+			}
+			c.r++
+			i++
+		}
+	}
+	return nil
+}
+
+// initialLocked writes our settings and the window beyond the default.
+func (c *conn) initialLocked() {
+	var p []byte
+	add := func(id uint16, v uint32) {
+		p = binary.BigEndian.AppendUint16(p, id)
+		p = binary.BigEndian.AppendUint32(p, v)
+	}
+	if !c.server {
+		add(settingPush, 0)
+	}
+	if c.server && c.o.MaxConcurrentStreams > 0 {
+		add(settingMaxStreams, c.o.MaxConcurrentStreams)
+	}
+	if c.o.InitialStreamWindow != defaultWindow {
+		add(settingWindow, c.o.InitialStreamWindow)
+	}
+	if c.o.MaxFrameSize != defaultFrameSize {
+		add(settingFrameSize, c.o.MaxFrameSize)
+	}
+	add(settingMaxHeaderList, c.o.MaxHeaderListSize)
+	c.controlLocked(header{kind: frameSettings}, p)
+	if more := c.o.InitialConnectionWindow - defaultWindow; more > 0 {
+		c.windowUpdateLocked(0, more)
+	}
+}
+
+// ended ends the connection after the reader, and says why it did.
+func (c *conn) ended(err error) error {
+	for i, s := range c.starts {
+		c.starts[i] = nil
+		if s != nil {
+			c.mu.Lock()
+			c.removeLocked(s)
+			c.buryLocked(s)
+			c.mu.Unlock()
+		}
+	}
+	c.batch()
+	var ce *ConnError
+	if errors.As(err, &ce) && !ce.Remote {
+		c.mu.Lock()
+		stop := c.err == nil
+		if stop {
+			c.goAwayLocked(c.lastPeer, ce.Code, ce.Text)
+			c.stopLocked()
+		}
+		c.mu.Unlock()
+		if stop {
+			c.lastWords()
+		}
+	}
+	c.mu.Lock()
+	if c.reason != nil {
+		err = c.reason
+	}
+	c.mu.Unlock()
+	c.fail(err)
+	c.mu.Lock()
+	first := c.err
+	c.mu.Unlock()
+	c.rb.Free()
+	c.rb = nil
+	c.block.Free()
+	c.block = nil
+	if ce != nil {
+		return ce
+	}
+	if errors.Is(first, io.EOF) || errors.Is(first, net.ErrClosed) {
+		return nil
+	}
+	return first
+}
+
+// lastWords reads and drops what the peer still sends, for a moment: closing
+// with unread data would reset the connection, and the peer might not get to
+// see our GOAWAY.
+func (c *conn) lastWords() {
+	c.nc.SetReadDeadline(time.Now().Add(stopTimeout))
+	for n := 0; n < 1<<20; {
+		b, m, err := netx.ReadLazy(c.nc, 4<<10)
+		b.Free()
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
+// open starts a stream for a request head.
+func (c *conn) open(id uint32, end bool, block []byte) error {
+	c.mu.Lock()
+	if c.lastPeer != 0 && id > c.lastPeer+2 || c.lastPeer == 0 && id > 1 {
+		c.skipLo, c.skipHi = c.lastPeer+1, id
+	}
+	if id > c.drainLast || c.err != nil {
+		c.mu.Unlock()
+		return c.skip(block)
+	}
+	c.lastPeer = id
+	refuse := c.o.MaxConcurrentStreams > 0 && uint32(len(c.streams)) >= c.o.MaxConcurrentStreams
+	c.mu.Unlock()
+	if refuse {
+		if err := c.skip(block); err != nil {
+			return err
+		}
+		return c.streamError(id, codeRefused, "too many streams")
+	}
+	s := getStream(c)
+	s.id = id
+	s.req.Reset()
+	s.req.Grow(2 * len(block))
+	l := list{fields: &s.req.Fields}
+	if err := c.decode(block, &l); err != nil {
+		putStream(s)
+		return err
+	}
+	ok := l.request(&s.req) && !(end && l.length > 0)
+	if !ok && !l.tooLarge {
+		putStream(s)
+		return c.streamError(id, codeProtocol, "malformed request head")
+	}
+	s.recvWin = int64(max(c.o.InitialStreamWindow, defaultWindow))
+	s.gotEnd = end
+	s.declared = l.length
+	x := &s.x
+	x.Canceler.Reset()
+	x.Request, x.Conn, x.Responder = &s.req, c.info, s
+	x.Body = exchange.Empty
+	if !end {
+		x.Body = s
+		s.req.ContentLength = l.length
+	}
+	c.mu.Lock()
+	s.sendWin = c.peerWin
+	c.streams[id] = s
+	if l.tooLarge {
+		// RFC 9113, section 10.5.1: the head is refused, not the connection.
+		var h exchange.ResponseHead
+		h.Status = 431
+		p := c.growLocked(headerLen + 256)
+		c.blockLocked(id, len(p), true, appendResponse(&c.enc, p[:len(p)+headerLen], &h, 0, exchange.Date()))
+		s.sentEnd = true
+		c.endStreamLocked(s)
+		c.buryLocked(s)
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	c.starts = append(c.starts, s)
+	return nil
+}
+
+// worker is a goroutine that runs handlers, one stream after the other.
+type worker struct{ work chan *stream }
+
+// startLocked gives a stream to a worker.
+func (c *conn) startLocked(s *stream) {
+	if n := len(c.workers); n > 0 {
+		w := c.workers[n-1]
+		c.workers[n-1] = nil
+		c.workers = c.workers[:n-1]
+		w.work <- s
+		return
+	}
+	w := &worker{work: make(chan *stream, 1)}
+	w.work <- s
+	c.running.Go(func() { c.work(w) })
+}
+
+func (c *conn) work(w *worker) {
+	for s := range w.work {
+		c.handler.Serve(&s.x)
+		c.mu.Lock()
+		c.finishLocked(s)
+		if c.err != nil || len(c.workers) >= maxIdleWorkers {
+			c.mu.Unlock()
+			return
+		}
+		c.workers = append(c.workers, w)
+		c.mu.Unlock()
+	}
+}
+
+// finishLocked ends a stream whose handler has returned.
+func (c *conn) finishLocked(s *stream) {
+	if s.zombie {
+		c.zombies--
+	}
+	if !s.sentEnd && s.err == nil {
+		// The handler gave up. If it was told why, the client is told too.
+		code := uint32(codeInternal)
+		var r *exchange.ResetError
+		if cause := s.x.Cause(); errors.As(cause, &r) {
+			code = r.Code
+		}
+		s.failLocked(errGivenUp, code)
+	}
+	c.endStreamLocked(s)
+	c.buryLocked(s)
+}
+
+var errGivenUp = errors.New("http/2: handler did not respond")
+
+// endStreamLocked closes what is open of a stream that was answered.
+func (c *conn) endStreamLocked(s *stream) {
+	if s.sentEnd && !s.gotEnd && !s.reset && c.err == nil {
+		// RFC 9113, section 8.1: the rest of the request is not needed.
+		s.reset = true
+		c.resetLocked(s.id, codeNo)
+	}
+	c.removeLocked(s)
+}
+
+// drain begins a graceful end (RFC 9113, section 6.8): the first GOAWAY says
+// that there will be an end, the second, after a round trip, where it is.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining || c.err != nil {
+		return
+	}
+	c.draining = true
+	c.goAwayLocked(maxWindow, codeNo, "")
+	c.controlLocked(header{kind: framePing}, pingDrain)
+	// A peer that does not answer PING must not hold up the drain.
+	time.AfterFunc(stopTimeout, func() {
+		c.mu.Lock()
+		c.finalGoAwayLocked()
+		c.mu.Unlock()
+	})
+}
+
+func (c *conn) finalGoAwayLocked() {
+	if !c.draining || c.goingAway || c.err != nil {
+		return
+	}
+	c.goingAway = true
+	c.drainLast = c.lastPeer
+	c.goAwayLocked(c.lastPeer, codeNo, "")
+	if len(c.streams) == 0 {
+		c.stopLocked()
+	}
+}
