@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -165,14 +166,95 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	for _, skipped := range plan.Skipped {
 		log.Error("entry ignored", "error", skipped)
 	}
+	return onOwnThread(func() error { return run(ctx, cfg, plan, log) })
+}
+
+// onOwnThread runs fn on a thread that may change its namespace and privileges,
+// because it ends together with its goroutine, which never unlocks it.
+func onOwnThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// The thread changes its namespace and privileges, so it is not given
-		// back: it ends together with this goroutine.
 		runtime.LockOSThread()
-		done <- run(ctx, cfg, plan, log)
+		done <- fn()
 	}()
 	return <-done
+}
+
+// ErrDrift means that rules which Run has put in place are not there any more.
+var ErrDrift = errors.New("the redirection rules are missing or others than they should be")
+
+// Check returns [ErrDrift] if the rules in the configuration's network namespace
+// are not those that Run with the same configuration would put there. It knows
+// the rules that this program writes itself; in mode plain, where programs write
+// them in ways of their own, it finds nothing wrong.
+func Check(_ context.Context, cfg Config) error {
+	plan, err := rules.Build(cfg.Rules)
+	if err != nil {
+		return err
+	}
+	if cfg.Mode == iptables.Plain {
+		return nil
+	}
+	return onOwnThread(func() error {
+		if cfg.Netns != "" {
+			if err := enter(cfg.Netns); err != nil {
+				return err
+			}
+		}
+		if err := raise(unix.CAP_NET_ADMIN); err != nil {
+			return err
+		}
+		plan := withoutMissingIPv6(plan, slog.New(slog.DiscardHandler))
+		return checkPlan(plan)
+	})
+}
+
+// checkPlan compares the comments of the rules in the kernel, which name each
+// rule and its parameters, with those of the plan. Run may have fallen back to
+// another kind of rules than the wanted one, so either kind will do.
+func checkPlan(plan rules.Plan) error {
+	type key struct {
+		family  rules.Family
+		chain   string
+		comment string
+	}
+	want := map[key]int{}
+	for _, f := range plan.Families {
+		for _, c := range f.Chains {
+			want[key{f.Family, c.Hook.String(), c.JumpComment}]++
+			for _, r := range c.Rules {
+				want[key{f.Family, c.Name, r.Comment}]++
+			}
+		}
+	}
+	haveNft, haveTables := map[key]int{}, map[key]int{}
+	viaNft, err := nft.Installed()
+	if err != nil && !errors.Is(err, nft.ErrUnsupported) {
+		return err
+	}
+	for _, r := range viaNft {
+		haveNft[key{r.Family, r.Chain, r.Comment}]++
+	}
+	viaTables, err := xtables.Installed()
+	if err != nil && !errors.Is(err, xtables.ErrUnsupported) {
+		return err
+	}
+	for _, r := range viaTables {
+		haveTables[key{r.Family, r.Chain, r.Comment}]++
+	}
+	if maps.Equal(want, haveNft) || maps.Equal(want, haveTables) {
+		return nil
+	}
+	return fmt.Errorf("%w: %d are wanted, %d are there as nftables and %d as ip_tables", ErrDrift,
+		total(want), total(haveNft), total(haveTables))
+}
+
+func total[K comparable](counts map[K]int) int {
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
 
 // run is Run on a thread of its own.

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/linkerd-go/linkerd-go/redirect/cni"
 	"github.com/linkerd-go/linkerd-go/redirect/initcmd"
 	"github.com/linkerd-go/linkerd-go/redirect/validatorcmd"
 )
@@ -24,6 +25,9 @@ var commands = map[string]func(ctx context.Context, args, env []string, stdout, 
 	initcmd.Name:      initcmd.Run,
 	validatorcmd.Name: validatorcmd.Run,
 	"container":       container,
+	cni.Type: func(ctx context.Context, _, _ []string, stdout, stderr io.Writer) int {
+		return cni.Run(ctx, stdout, stderr)
+	},
 }
 
 func TestMain(m *testing.M) {

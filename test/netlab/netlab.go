@@ -270,15 +270,23 @@ func (u User) become() error {
 	return nil
 }
 
+// ListenContext opens a listener inside the namespace, to be closed by the
+// caller. Its signature is that of a listen function, so that it can be given to
+// servers and proxies.
+func (u User) ListenContext(ctx context.Context, network, address string) (net.Listener, error) {
+	var l net.Listener
+	err := u.Do(func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(ctx, network, address)
+		return err
+	})
+	return l, err
+}
+
 // Listen opens a listener inside the namespace and closes it when the test
 // ends.
 func (u User) Listen(t testing.TB, network, address string) net.Listener {
 	t.Helper()
-	var l net.Listener
-	err := u.Do(func() (err error) {
-		l, err = (&net.ListenConfig{}).Listen(context.Background(), network, address)
-		return err
-	})
+	l, err := u.ListenContext(context.Background(), network, address)
 	if err != nil {
 		t.Fatalf("netlab: listen on %s in %s: %v", address, u.ns.Name, err)
 	}
