@@ -35,6 +35,7 @@ type command struct {
 // commands are all controllers, in the order of the usage text.
 var commands = []command{
 	{"identity", "issues certificates to workloads", runIdentity},
+	{"destination", "tells proxies where names lead", runDestination},
 }
 
 // aliases maps the names that the binary may be called under to subcommands.

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/control/destination/index"
+	"github.com/linkerd-go/linkerd-go/control/destination/serve"
+	"github.com/linkerd-go/linkerd-go/internal/admin"
+	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+)
+
+// destinationOptions are the flags of the destination command. Source: control plane chapter, section 10; proxy API
+// chapter, section 3.1.
+type destinationOptions struct {
+	common         ctrlflags.Common
+	kube           kube.Config
+	addr           string
+	metricsAddr    string
+	config         core.Config
+	transportMode  string
+	endpointSlices bool
+	opaquePorts    string
+	http2          string
+	queueCapacity  int
+}
+
+func (o *destinationOptions) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("destination", flag.ContinueOnError)
+	o.common.Register(fs)
+	// Watches are few and long; the limits are for the time of startup.
+	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "destination"}
+	o.kube.Register(fs)
+	o.kube.RegisterRate(fs)
+	fs.StringVar(&o.addr, "addr", ":8086", "address to serve gRPC on")
+	fs.StringVar(&o.metricsAddr, "metrics-addr", ":9996", "address of the admin server")
+	fs.StringVar(&o.config.ControllerNamespace, "controller-namespace", names.DefaultControlPlaneNamespace, "namespace of the control plane")
+	fs.StringVar(&o.transportMode, "outbound-transport-mode", "transparent", "how proxies reach each other: transparent or transport-header")
+	fs.BoolVar(&o.config.H2Upgrade, "enable-h2-upgrade", true, "carry HTTP/1 over HTTP/2 between proxies")
+	fs.BoolVar(&o.endpointSlices, "enable-endpoint-slices", true, "watch EndpointSlices instead of Endpoints")
+	fs.BoolVar(&o.config.IPv6, "enable-ipv6", true, "let clients use IPv6 addresses")
+	fs.StringVar(&o.config.TrustDomain, "identity-trust-domain", "", "DNS name below which all identities are")
+	fs.StringVar(&o.config.ClusterDomain, "cluster-domain", "", "end of the names of Services")
+	fs.StringVar(&o.opaquePorts, "default-opaque-ports", "", "ports that are opaque where no annotation says which are")
+	fs.StringVar(&o.http2, "meshed-http2-client-params", "", "HTTP/2 parameters of connections to meshed endpoints, as JSON")
+	fs.IntVar(&o.queueCapacity, "stream-queue-capacity", 100, "changes that a stream may be behind before it is closed")
+	fs.BoolVar(&o.config.ZoneWeights, "ext-endpoint-zone-weights", false, "give endpoints in the client's zone a higher weight")
+	fs.Bool("export-queue-metrics", true, "accepted and without effect: streams have no queues")
+	return fs
+}
+
+// validate checks the flags against each other and fills in what depends on them. It returns the HTTP/2 parameters.
+func (o *destinationOptions) validate(logger *slog.Logger) (*destinationpb.Http2ClientParams, error) {
+	if o.config.IPv6 && !o.endpointSlices {
+		return nil, errors.New("-enable-ipv6 needs -enable-endpoint-slices: Endpoints have one address family")
+	}
+	if o.queueCapacity <= 0 {
+		return nil, fmt.Errorf("-stream-queue-capacity is %d and must be greater than 0", o.queueCapacity)
+	}
+	for flag, value := range map[string]*string{"identity-trust-domain": &o.config.TrustDomain, "cluster-domain": &o.config.ClusterDomain} {
+		if *value == "" {
+			*value = names.DefaultClusterDomain
+			logger.Warn("flag not set; using the default", "flag", flag, "default", *value)
+		}
+	}
+	switch o.transportMode {
+	case "transport-header":
+		o.config.TransportHeader = true
+	case "transparent":
+	default:
+		logger.Error("unknown transport mode; using transparent", "flag", "outbound-transport-mode", "value", o.transportMode)
+	}
+	var errs []error
+	if o.config.DefaultOpaque, errs = core.ParsePorts(o.opaquePorts, nil); len(errs) > 0 {
+		logger.Warn("part of a port list ignored", "flag", "default-opaque-ports", "error", errors.Join(errs...))
+	}
+	if o.http2 == "" {
+		return nil, nil
+	}
+	// The field names are those of the protocol buffers, and durations are objects of seconds and nanos: the plain JSON
+	// form of the generated struct, not the JSON mapping of protocol buffers.
+	params := new(destinationpb.Http2ClientParams)
+	if err := json.Unmarshal([]byte(o.http2), params); err != nil {
+		return nil, fmt.Errorf("-meshed-http2-client-params: %w", err)
+	}
+	return params, nil
+}
+
+func runDestination(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var options destinationOptions
+	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	clients, err := kube.Connect(options.kube)
+	if err != nil {
+		return err
+	}
+	return options.run(ctx, clients, logger)
+}
+
+// check asks the API server for what the controller cannot do without, so that a missing right or resource definition is
+// named instead of met as a watch that never starts.
+func (o *destinationOptions) check(ctx context.Context, clients *kube.Clients) error {
+	type need struct{ group, version, resource string }
+	needs := []need{
+		{"", "v1", "pods"},
+		{"linkerd.io", "v1alpha2", "serviceprofiles"},
+		{"policy.linkerd.io", "v1beta3", "servers"},
+		{"workload.linkerd.io", "v1beta1", "externalworkloads"},
+	}
+	if o.endpointSlices {
+		needs = append(needs, need{"discovery.k8s.io", "v1", "endpointslices"})
+	}
+	for _, n := range needs {
+		if n.group != "" {
+			has, err := kube.HasResource(clients.Kube.Discovery(), n.group+"/"+n.version, n.resource)
+			if err != nil {
+				return err
+			}
+			if !has {
+				return fmt.Errorf("the cluster has no resource %s.%s/%s", n.resource, n.group, n.version)
+			}
+		}
+		err := kube.CheckAccess(ctx, clients.Kube, authorizationv1.ResourceAttributes{
+			Verb: "list", Group: n.group, Version: n.version, Resource: n.resource,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; calls are
+// answered only after everything is known, so that no client is told that nothing exists; at the end streams are closed
+// before the server waits for them.
+func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, logger *slog.Logger) error {
+	http2, err := o.validate(logger)
+	if err != nil {
+		return err
+	}
+	lis, err := listen(o.addr)
+	if err != nil {
+		return err
+	}
+	p, up, err := start(ctx, admin.Options{Addr: o.metricsAddr, Pprof: o.common.Pprof})
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	if err := o.check(p.ctx, clients); err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+
+	local := index.New(index.Options{
+		Config:   o.config,
+		Capacity: o.queueCapacity,
+		Metrics:  index.NewMetrics(prometheus.DefaultRegisterer, index.LocalCluster),
+		Logger:   logger,
+	})
+	group := kube.NewGroup(logger, local.Watches(index.Source{Clients: clients, EndpointSlices: o.endpointSlices})...)
+	p.Go(func() error { local.Run(p.ctx); return nil })
+	p.Go(func() error { group.Run(p.ctx); return nil })
+	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
+		lis.Close()
+		if ctx.Err() != nil {
+			err = nil // stopped while starting
+		}
+		return p.fail(err)
+	}
+
+	service := serve.New(serve.Options{
+		Index:         local,
+		ClusterDomain: o.config.ClusterDomain,
+		HTTP2:         http2,
+		Metrics:       serve.NewMetrics(prometheus.DefaultRegisterer),
+		Logger:        logger,
+	})
+	server := grpcserve.New()
+	destinationpb.RegisterDestinationServer(server.Registrar(), service)
+	p.Go(func() error {
+		// The server lets calls end by themselves, which streams do not.
+		defer context.AfterFunc(p.ctx, service.Stop)()
+		err := server.Serve(p.ctx, lis)
+		service.Stop()
+		service.Wait()
+		return err
+	})
+	up()
+	logger.Info("serving", "addr", lis.Addr().String())
+	return p.Wait()
+}

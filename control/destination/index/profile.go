@@ -1,0 +1,200 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/serviceprofile/v1alpha2"
+	"github.com/linkerd-go/linkerd-go/control/destination/core"
+)
+
+// serviceProfile converts a ServiceProfile. The admission webhook refuses what is wrong in one, but it may have been
+// bypassed: a route, a response class or a budget that makes no sense is logged and left out, so that the rest of the
+// profile still works. Source: proxy API chapter, section 4.4; control plane chapter, section 5.
+func (c converter) serviceProfile(u *unstructured.Unstructured) (*core.ServiceProfile, error) {
+	var sp v1alpha2.ServiceProfile
+	if err := decode(u, &sp); err != nil {
+		return nil, err
+	}
+	profile := &core.ServiceProfile{ID: idOf(&sp), Budget: core.DefaultRetryBudget}
+	for _, spec := range sp.Spec.Routes {
+		if spec == nil {
+			continue
+		}
+		route, err := c.route(profile.ID, spec)
+		if err != nil {
+			c.logger.Error("route ignored", "profile", profile.ID, "route", spec.Name, "error", err)
+			continue
+		}
+		profile.Routes = append(profile.Routes, route)
+	}
+	if b := sp.Spec.RetryBudget; b != nil {
+		ttl, err := time.ParseDuration(b.TTL)
+		if err != nil {
+			c.logger.Error("retry budget ignored", "profile", profile.ID, "error", err)
+		} else {
+			profile.Budget = core.RetryBudget{Ratio: b.RetryRatio, MinPerSecond: uint32(max(b.MinRetriesPerSecond, 0)), TTL: ttl}
+		}
+	}
+	for _, dst := range sp.Spec.DstOverrides {
+		if dst != nil {
+			profile.Overrides = append(profile.Overrides, core.Override{
+				Authority: dst.Authority, Weight: uint32(max(dst.Weight.MilliValue(), 0) * 10),
+			})
+		}
+	}
+	return profile, nil
+}
+
+func (c converter) route(profile core.ID, spec *v1alpha2.RouteSpec) (core.Route, error) {
+	if spec.Condition == nil {
+		return core.Route{}, errors.New("no condition")
+	}
+	condition, err := requestMatch(spec.Condition)
+	if err != nil {
+		return core.Route{}, err
+	}
+	route := core.Route{Name: spec.Name, Condition: condition, Retryable: spec.IsRetryable}
+	for i, class := range spec.ResponseClasses {
+		if class == nil || class.Condition == nil {
+			c.logger.Error("response class ignored", "profile", profile, "route", spec.Name, "index", i, "error", "no condition")
+			continue
+		}
+		match, err := responseMatch(class.Condition)
+		if err != nil {
+			c.logger.Error("response class ignored", "profile", profile, "route", spec.Name, "index", i, "error", err)
+			continue
+		}
+		route.Classes = append(route.Classes, core.ResponseClass{Condition: match, IsFailure: class.IsFailure})
+	}
+	if spec.Timeout != "" {
+		if route.Timeout, err = time.ParseDuration(spec.Timeout); err != nil {
+			c.logger.Error("route timeout ignored", "profile", profile, "route", spec.Name, "error", err)
+		}
+	}
+	return route, nil
+}
+
+var (
+	errEmptyRequestMatch  = errors.New("a request match needs one of all, any, not, method, pathRegex")
+	errEmptyResponseMatch = errors.New("a response match needs one of all, any, not, status")
+)
+
+// requestMatch converts a condition. Several fields in one object mean that all must hold.
+func requestMatch(m *v1alpha2.RequestMatch) (core.RequestMatch, error) {
+	if m == nil {
+		return core.RequestMatch{}, errEmptyRequestMatch
+	}
+	list := func(children []*v1alpha2.RequestMatch) ([]core.RequestMatch, error) {
+		out := make([]core.RequestMatch, 0, len(children))
+		for _, child := range children {
+			match, err := requestMatch(child)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, match)
+		}
+		return out, nil
+	}
+	var parts []core.RequestMatch
+	if m.All != nil {
+		all, err := list(m.All)
+		if err != nil {
+			return core.RequestMatch{}, err
+		}
+		parts = append(parts, core.RequestMatch{All: all})
+	}
+	if m.Any != nil {
+		any, err := list(m.Any)
+		if err != nil {
+			return core.RequestMatch{}, err
+		}
+		parts = append(parts, core.RequestMatch{Any: any})
+	}
+	if m.Method != "" {
+		parts = append(parts, core.RequestMatch{Method: strings.ToUpper(m.Method)})
+	}
+	if m.Not != nil {
+		not, err := requestMatch(m.Not)
+		if err != nil {
+			return core.RequestMatch{}, err
+		}
+		parts = append(parts, core.RequestMatch{Not: &not})
+	}
+	if m.PathRegex != "" {
+		if _, err := regexp.Compile(m.PathRegex); err != nil {
+			return core.RequestMatch{}, fmt.Errorf("path regex %q: %w", m.PathRegex, err)
+		}
+		parts = append(parts, core.RequestMatch{Path: m.PathRegex})
+	}
+	switch len(parts) {
+	case 0:
+		return core.RequestMatch{}, errEmptyRequestMatch
+	case 1:
+		return parts[0], nil
+	}
+	return core.RequestMatch{All: parts}, nil
+}
+
+// responseMatch converts a condition. Several fields in one object mean that all must hold.
+func responseMatch(m *v1alpha2.ResponseMatch) (core.ResponseMatch, error) {
+	if m == nil {
+		return core.ResponseMatch{}, errEmptyResponseMatch
+	}
+	list := func(children []*v1alpha2.ResponseMatch) ([]core.ResponseMatch, error) {
+		out := make([]core.ResponseMatch, 0, len(children))
+		for _, child := range children {
+			match, err := responseMatch(child)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, match)
+		}
+		return out, nil
+	}
+	var parts []core.ResponseMatch
+	if m.All != nil {
+		all, err := list(m.All)
+		if err != nil {
+			return core.ResponseMatch{}, err
+		}
+		parts = append(parts, core.ResponseMatch{All: all})
+	}
+	if m.Any != nil {
+		any, err := list(m.Any)
+		if err != nil {
+			return core.ResponseMatch{}, err
+		}
+		parts = append(parts, core.ResponseMatch{Any: any})
+	}
+	if s := m.Status; s != nil {
+		for _, bound := range []int32{s.Min, s.Max} {
+			if bound != 0 && (bound < 100 || bound > 599) {
+				return core.ResponseMatch{}, fmt.Errorf("status %d is not in 100 to 599", bound)
+			}
+		}
+		if s.Min != 0 && s.Max != 0 && s.Min > s.Max {
+			return core.ResponseMatch{}, fmt.Errorf("status range %d to %d is empty", s.Min, s.Max)
+		}
+		parts = append(parts, core.ResponseMatch{Status: &core.StatusRange{Min: uint32(s.Min), Max: uint32(s.Max)}})
+	}
+	if m.Not != nil {
+		not, err := responseMatch(m.Not)
+		if err != nil {
+			return core.ResponseMatch{}, err
+		}
+		parts = append(parts, core.ResponseMatch{Not: &not})
+	}
+	switch len(parts) {
+	case 0:
+		return core.ResponseMatch{}, errEmptyResponseMatch
+	case 1:
+		return parts[0], nil
+	}
+	return core.ResponseMatch{All: parts}, nil
+}

@@ -1,0 +1,234 @@
+package serve
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/control/destination/index"
+)
+
+// member is one Service of a federated one. Source: proxy API chapter, section 3.9.
+type member struct {
+	// cluster is empty for the server's own.
+	cluster, service string
+}
+
+// members reads the annotations of a federated Service. Malformed entries are left out.
+func (s *Server) members(service *core.Service) []member {
+	var list []member
+	if service.FederatedLocal != "" {
+		list = append(list, member{service: service.FederatedLocal})
+	}
+	for _, entry := range strings.Split(service.FederatedRemotes, ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		name, cluster, ok := strings.Cut(entry, "@")
+		if !ok || name == "" || cluster == "" {
+			s.options.Logger.Error("member of federated service ignored", "service", service.ID, "member", entry)
+			continue
+		}
+		if m := (member{cluster, name}); !slices.Contains(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// union is a federated stream: the subscriptions to its members, and what the client has of each. It belongs to the
+// goroutine that sends, but for forwarders.
+type union struct {
+	server  *Server
+	query   index.EndpointsQuery
+	stream  grpc.ServerStreamingServer[destinationpb.Update]
+	members map[member]*part
+	// changed has a member whose subscription has something new.
+	changed chan member
+	// forwarders pass on the signs of the members' subscriptions.
+	forwarders sync.WaitGroup
+}
+
+// part is one member's share in a stream.
+type part struct {
+	sub  *index.Subscription[core.Snapshot]
+	last *core.Snapshot
+	gone chan struct{}
+}
+
+// federated follows the endpoints of all members of a federated Service, and the list of members itself.
+func (s *Server) federated(stream grpc.ServerStreamingServer[destinationpb.Update], query index.EndpointsQuery) error {
+	services, err := s.options.Index.WatchService(stream.Context(), query.Service)
+	if err != nil {
+		return s.failed(stream.Context(), err, codes.Unknown, err.Error())
+	}
+	defer services.Close()
+	u := &union{
+		server: s, query: query, stream: stream,
+		members: make(map[member]*part), changed: make(chan member),
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	result := make(chan error, 1)
+	overflow := make(chan struct{}, 1)
+	s.senders.Go(func() {
+		result <- u.run(services, ended, overflow)
+		u.closeAll()
+		u.forwarders.Wait()
+	})
+	select {
+	case <-stream.Context().Done():
+		return nil
+	case <-s.stopping:
+		return nil
+	case <-overflow:
+		s.options.Logger.Warn("stream closed: client does not keep up", "service", query.Service, "port", query.Port)
+		s.options.Metrics.endpointsOverflow(query.Service)
+		return nil
+	case err := <-result:
+		if stream.Context().Err() != nil {
+			return nil
+		}
+		return err
+	}
+}
+
+// run sends until the stream has ended or the Service is not federated any more.
+func (u *union) run(services *index.Subscription[core.Service], ended <-chan struct{}, overflow chan<- struct{}) error {
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-services.Changed():
+			service := services.Latest()
+			if service == nil || !service.Federated {
+				return nil
+			}
+			if err := u.follow(u.server.members(service), ended, overflow); err != nil {
+				return err
+			}
+		case m := <-u.changed:
+			p := u.members[m]
+			if p == nil {
+				continue
+			}
+			next := p.sub.Latest()
+			updates := u.server.encoder.updates(p.last, next)
+			if p.last == nil && len(next.Entries) == 0 {
+				// One member without endpoints does not mean that the whole has none.
+				updates = nil
+			}
+			p.last = next
+			for _, update := range updates {
+				if err := u.stream.Send(update); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// follow brings the subscriptions in line with a list of members.
+func (u *union) follow(members []member, ended <-chan struct{}, overflow chan<- struct{}) error {
+	for m, p := range u.members {
+		if slices.Contains(members, m) {
+			continue
+		}
+		u.drop(m)
+		if p.last == nil || len(p.last.Entries) == 0 {
+			continue
+		}
+		gone := core.Delta{}
+		for _, entry := range p.last.Entries {
+			if !u.has(entry.Addr) {
+				gone.Remove = append(gone.Remove, entry.Addr)
+			}
+		}
+		for _, update := range u.server.encoder.delta(nil, gone) {
+			if err := u.stream.Send(update); err != nil {
+				return err
+			}
+		}
+	}
+	for _, m := range members {
+		if u.members[m] != nil {
+			continue
+		}
+		from, query := u.server.options.Index, u.query
+		if m.cluster == "" {
+			query.Service.Name = m.service
+		} else {
+			var ok bool
+			if from, ok = u.server.options.Clusters.Cluster(m.cluster); !ok {
+				u.server.options.Logger.Error("member of federated service ignored: unknown cluster",
+					"service", u.query.Service, "cluster", m.cluster)
+				continue
+			}
+			query = remoteQuery(query, m.service)
+		}
+		sub, err := from.Endpoints(u.stream.Context(), query)
+		if err != nil {
+			return err
+		}
+		p := &part{sub: sub, gone: make(chan struct{})}
+		u.members[m] = p
+		u.forwarders.Go(func() { u.forward(m, p, ended, overflow) })
+	}
+	return nil
+}
+
+// forward passes on the signs of a member's subscription.
+func (u *union) forward(m member, p *part, ended <-chan struct{}, overflow chan<- struct{}) {
+	for {
+		select {
+		case <-p.sub.Changed():
+			select {
+			case u.changed <- m:
+			case <-p.sub.Overflow():
+				select {
+				case overflow <- struct{}{}:
+				default:
+				}
+				return
+			case <-p.gone:
+				return
+			case <-ended:
+				return
+			}
+		case <-p.gone:
+			return
+		case <-ended:
+			return
+		}
+	}
+}
+
+// has reports whether a remaining member has an address.
+func (u *union) has(addr netip.AddrPort) bool {
+	for _, p := range u.members {
+		if p.last != nil && slices.ContainsFunc(p.last.Entries, func(e core.Entry) bool { return e.Addr == addr }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (u *union) drop(m member) {
+	p := u.members[m]
+	delete(u.members, m)
+	close(p.gone)
+	p.sub.Close()
+}
+
+func (u *union) closeAll() {
+	for m := range u.members {
+		u.drop(m)
+	}
+}

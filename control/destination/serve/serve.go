@@ -1,0 +1,252 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/control/destination/index"
+)
+
+// Clusters gives the indexes of linked clusters. Its method may be called from any goroutine and must not block.
+type Clusters interface {
+	// Cluster returns the index of a linked cluster, and false if there is no such link.
+	Cluster(name string) (*index.Index, bool)
+}
+
+// NoClusters is the Clusters without any.
+type NoClusters struct{}
+
+// Cluster implements Clusters.
+func (NoClusters) Cluster(string) (*index.Index, bool) { return nil, false }
+
+// Options are the parts of a Server.
+type Options struct {
+	// Index is that of the server's own cluster.
+	Index *index.Index
+	// Clusters are the linked ones.
+	Clusters Clusters
+	// ClusterDomain is the end of the names of Services.
+	ClusterDomain string
+	// HTTP2 are the parameters for connections to meshed endpoints, or nil.
+	HTTP2 *destinationpb.Http2ClientParams
+	// Metrics counts; nil does not.
+	Metrics *Metrics
+	// Logger takes what is odd about requests.
+	Logger *slog.Logger
+}
+
+// Server implements the Destination service. Its methods may be called from any goroutine.
+type Server struct {
+	destinationpb.UnimplementedDestinationServer
+	options Options
+	encoder encoder
+
+	stopOnce sync.Once
+	stopping chan struct{}
+	// senders are the goroutines that send.
+	senders sync.WaitGroup
+}
+
+var _ destinationpb.DestinationServer = (*Server)(nil)
+
+// New returns a server.
+func New(options Options) *Server {
+	if options.Clusters == nil {
+		options.Clusters = NoClusters{}
+	}
+	return &Server{options: options, encoder: encoder{options.HTTP2}, stopping: make(chan struct{})}
+}
+
+// Stop ends all streams with OK; their clients connect again, elsewhere.
+func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// Wait returns when the goroutines of all streams have ended. It is called after Stop and after the gRPC server has
+// stopped.
+func (s *Server) Wait() { s.senders.Wait() }
+
+func (s *Server) token(text string) core.Token {
+	token, err := core.ParseToken(text)
+	switch {
+	case errors.Is(err, core.ErrLegacyToken):
+		s.options.Logger.Warn("legacy context token", "token", text)
+	case err != nil:
+		s.options.Logger.Error("context token ignored", "error", err)
+	}
+	return token
+}
+
+// Get follows the endpoints of a name. Source: proxy API chapter, section 3.
+func (s *Server) Get(request *destinationpb.GetDestination, stream grpc.ServerStreamingServer[destinationpb.Update]) error {
+	path := request.GetPath()
+	token := s.token(request.GetContextToken())
+	s.options.Logger.Debug("get", "path", path, "ns", token.Namespace, "node", token.Node, "pod", token.Pod)
+	invalid := status.Errorf(codes.InvalidArgument, "Invalid authority: %s", path)
+	host, port, err := core.SplitPath(path)
+	if err != nil {
+		return invalid
+	}
+	if _, isIP := core.ParseAddr(host); isIP {
+		return status.Errorf(codes.InvalidArgument, "IP queries not supported by Get API: host=%s", host)
+	}
+	name, err := core.ParseName(host, s.options.ClusterDomain)
+	if err != nil {
+		return invalid
+	}
+	ctx := stream.Context()
+	service, err := s.options.Index.Service(ctx, name.Service)
+	switch {
+	case err != nil:
+		return s.failed(ctx, err, codes.Internal, "Failed to get service "+path)
+	case service == nil:
+		return status.Errorf(codes.NotFound, "Service %s.%s not found", name.Service.Name, name.Service.Namespace)
+	case service.ExternalName:
+		return invalid
+	}
+	query := index.EndpointsQuery{Service: name.Service, Port: port, Instance: name.Instance, Node: token.Node}
+	switch {
+	case service.Federated:
+		return s.federated(stream, query)
+	case service.RemoteCluster != "":
+		return s.remote(stream, service, query, path)
+	}
+	return s.endpoints(stream, s.options.Index, query)
+}
+
+// endpoints follows the endpoints that one index knows.
+func (s *Server) endpoints(stream grpc.ServerStreamingServer[destinationpb.Update], from *index.Index, query index.EndpointsQuery) error {
+	sub, err := from.Endpoints(stream.Context(), query)
+	if err != nil {
+		return s.failed(stream.Context(), err, codes.Internal, err.Error())
+	}
+	defer sub.Close()
+	overflow := func() {
+		s.options.Logger.Warn("stream closed: client does not keep up", "service", query.Service, "port", query.Port)
+		s.options.Metrics.endpointsOverflow(query.Service)
+	}
+	return follow(s, stream, sub, s.encoder.updates, overflow)
+}
+
+// remote follows the endpoints of a Service in a linked cluster. Source: proxy API chapter, section 3.8.
+func (s *Server) remote(stream grpc.ServerStreamingServer[destinationpb.Update], service *core.Service, query index.EndpointsQuery, path string) error {
+	if service.RemoteService == "" {
+		return status.Errorf(codes.FailedPrecondition, "Remote discovery service missing remote service name %s", path)
+	}
+	cluster, ok := s.options.Clusters.Cluster(service.RemoteCluster)
+	if !ok {
+		return status.Errorf(codes.NotFound, "Remote cluster not found: %s", service.RemoteCluster)
+	}
+	return s.endpoints(stream, cluster, remoteQuery(query, service.RemoteService))
+}
+
+// remoteQuery turns a query into that for a Service of another cluster, where the client's node means nothing.
+func remoteQuery(query index.EndpointsQuery, service string) index.EndpointsQuery {
+	query.Service.Name = service
+	query.Unfiltered = true
+	query.Node = ""
+	return query
+}
+
+// GetProfile follows the profile of a destination. Source: proxy API chapter, section 4.
+func (s *Server) GetProfile(request *destinationpb.GetDestination, stream grpc.ServerStreamingServer[destinationpb.DestinationProfile]) error {
+	path := request.GetPath()
+	token := s.token(request.GetContextToken())
+	s.options.Logger.Debug("get profile", "path", path, "ns", token.Namespace, "pod", token.Pod)
+	host, port, err := core.SplitPath(path)
+	if err != nil {
+		return status.Errorf(codes.InvalidArgument, "invalid authority: %q: %q", path, err)
+	}
+	query := index.ProfileQuery{Port: port, Namespace: token.Namespace}
+	if addr, isIP := core.ParseAddr(host); isIP {
+		query.Addr = addr
+	} else if query.Name, err = core.ParseName(host, s.options.ClusterDomain); err != nil {
+		return status.Errorf(codes.InvalidArgument, "invalid service %q: %q", host, err)
+	}
+	sub, err := s.options.Index.Profile(stream.Context(), query)
+	if err != nil {
+		return s.profileFailed(stream.Context(), err, path)
+	}
+	defer sub.Close()
+	messages := func(_, next *core.Profile) []*destinationpb.DestinationProfile {
+		return []*destinationpb.DestinationProfile{s.encoder.profile(next)}
+	}
+	overflow := func() {
+		s.options.Logger.Warn("stream closed: client does not keep up", "path", path)
+		s.options.Metrics.profileOverflow(query, s.options.ClusterDomain)
+	}
+	return follow(s, stream, sub, messages, overflow)
+}
+
+// profileFailed turns an error of the index into that of the call. Source: proxy API chapter, section 4.1.
+func (s *Server) profileFailed(ctx context.Context, err error, path string) error {
+	var notFound *index.NotFoundError
+	var conflict *index.ConflictError
+	switch {
+	case errors.As(err, &notFound) && notFound.Service:
+		return status.Error(codes.Unknown, err.Error())
+	case errors.As(err, &notFound):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.As(err, &conflict):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, core.ErrExternalName):
+		return status.Errorf(codes.InvalidArgument, "Invalid authority: %s", path)
+	}
+	return s.failed(ctx, err, codes.Internal, err.Error())
+}
+
+// failed returns the status of a call that could not be begun. A client that left and a server that stops are no failures.
+func (s *Server) failed(ctx context.Context, err error, code codes.Code, text string) error {
+	if ctx.Err() != nil || errors.Is(err, index.ErrStopped) {
+		return nil
+	}
+	return status.Error(code, text)
+}
+
+// follow sends what a subscription brings until the client leaves, the server stops, or the client does not keep up; all
+// of these end the stream with OK. messages returns what takes the client from one answer to the next.
+func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *index.Subscription[T], messages func(last, next *T) []*M, overflow func()) error {
+	ended := make(chan struct{})
+	defer close(ended)
+	failed := make(chan error, 1)
+	s.senders.Go(func() {
+		var last *T
+		for {
+			select {
+			case <-ended:
+				return
+			case <-sub.Changed():
+			}
+			next := sub.Latest()
+			for _, m := range messages(last, next) {
+				// This may block for as long as the client does not read. When the handler returns, it fails.
+				if err := stream.Send(m); err != nil {
+					failed <- err
+					return
+				}
+			}
+			last = next
+		}
+	})
+	select {
+	case <-stream.Context().Done():
+		return nil
+	case <-s.stopping:
+		return nil
+	case <-sub.Overflow():
+		overflow()
+		return nil
+	case err := <-failed:
+		if stream.Context().Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("sending: %w", err)
+	}
+}
