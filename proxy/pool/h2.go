@@ -1,0 +1,287 @@
+package pool
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/clock"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/h2"
+)
+
+// Backoff is how long to wait between attempts to connect (proxy chapter,
+// section 13.5).
+type Backoff struct {
+	// Base is the first delay, which doubles each time up to Max.
+	Base, Max time.Duration
+	// Jitter is the largest random part of a delay that is added to it.
+	Jitter float64
+}
+
+// Delay returns the delay after the failure with the given number, from 0. r is
+// a random number in [0, 1).
+func (b Backoff) Delay(n int, r float64) time.Duration {
+	d := b.Max
+	if n < 40 && b.Base<<n < b.Max && b.Base<<n > 0 {
+		d = b.Base << n
+	}
+	return d + time.Duration(r*b.Jitter*float64(d))
+}
+
+// State is what an endpoint's connection is doing.
+type State int
+
+// The states of H2.
+const (
+	// Idle: nobody has asked for a connection yet.
+	Idle State = iota
+	// Connecting: an attempt is under way.
+	Connecting
+	// Ready: connected.
+	Ready
+	// Failing: the last attempt failed, the next is waited for.
+	Failing
+	// Closed: the end.
+	Closed
+)
+
+// String names the state.
+func (s State) String() string {
+	return [...]string{"idle", "connecting", "ready", "failing", "closed"}[s]
+}
+
+// H2Options configure the HTTP/2 connection to an endpoint.
+type H2Options struct {
+	// Dial opens a connection to the endpoint.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// HTTP2 are the connection's parameters. Draining is set by the pool.
+	HTTP2 h2.Options
+	// Backoff is between attempts; 100 ms to 10 s with a tenth of jitter if zero.
+	Backoff Backoff
+	// Changed, if set, is called with each new state, in order, on one
+	// goroutine. err is why an attempt or a connection failed. It must not
+	// block for long: connecting waits for it.
+	Changed func(s State, err error)
+	// Clock is the machine's if nil.
+	Clock clock.Clock
+}
+
+// H2 keeps one HTTP/2 connection to an endpoint. It connects when it is first
+// asked to, by Connect or a request, and from then on again whenever the
+// connection is lost or drained, in the background and independent of requests.
+type H2 struct {
+	o H2Options
+
+	current atomic.Pointer[h2.ClientConn] // nil unless Ready
+	state   atomic.Int32
+	lastErr atomic.Pointer[error]
+
+	cancel context.CancelFunc
+	ctx    context.Context
+	wg     sync.WaitGroup
+
+	// mu guards the rest.
+	mu      sync.Mutex
+	started bool
+	closed  bool
+	changed chan struct{} // closed and replaced at each change of state
+}
+
+var _ exchange.Client = (*H2)(nil)
+
+// NewH2 makes an unconnected endpoint.
+func NewH2(o H2Options) *H2 {
+	if o.Backoff == (Backoff{}) {
+		o.Backoff = Backoff{100 * time.Millisecond, 10 * time.Second, 0.1}
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System
+	}
+	p := &H2{o: o, changed: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// State returns the present state and, if Failing, why.
+func (p *H2) State() (State, error) {
+	s := State(p.state.Load())
+	if e := p.lastErr.Load(); s == Failing && e != nil {
+		return s, *e
+	}
+	return s, nil
+}
+
+// Connect starts connecting, unless that was done before.
+func (p *H2) Connect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started || p.closed {
+		return
+	}
+	p.started = true
+	p.wg.Go(p.run)
+}
+
+// Close takes no more requests. The connection is closed when its open streams
+// have ended. Close does not wait for that; Wait does.
+func (p *H2) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	started := p.started
+	p.mu.Unlock()
+	p.cancel()
+	if !started {
+		p.set(Closed, nil)
+	}
+}
+
+// Wait waits until a closed pool's connection has ended.
+func (p *H2) Wait() { p.wg.Wait() }
+
+// set changes the state and tells.
+func (p *H2) set(s State, err error) {
+	if err != nil {
+		p.lastErr.Store(&err)
+	}
+	p.state.Store(int32(s))
+	p.mu.Lock()
+	close(p.changed)
+	p.changed = make(chan struct{})
+	p.mu.Unlock()
+	if p.o.Changed != nil {
+		p.o.Changed(s, err)
+	}
+}
+
+// run owns the connection.
+func (p *H2) run() {
+	defer p.set(Closed, nil)
+	var old []*h2.ClientConn // draining, with streams open
+	defer func() {
+		for _, cc := range old {
+			cc.Wait()
+		}
+	}()
+	failures := 0
+	for p.ctx.Err() == nil {
+		p.set(Connecting, nil)
+		nc, err := p.o.Dial(p.ctx)
+		if err != nil {
+			if p.ctx.Err() != nil {
+				return
+			}
+			p.set(Failing, err)
+			p.sleep(p.o.Backoff.Delay(failures, rand.Float64()))
+			failures++
+			continue
+		}
+		leaving := make(chan struct{})
+		o := p.o.HTTP2
+		o.Draining = func() { close(leaving) }
+		began := p.o.Clock.Now()
+		cc := h2.NewClientConn(nc, o)
+		p.current.Store(cc)
+		p.set(Ready, nil)
+		select {
+		case <-leaving:
+		case <-p.ctx.Done():
+			cc.Drain()
+		}
+		p.current.Store(nil)
+		kept := old[:0]
+		for _, c := range append(old, cc) {
+			select {
+			case <-c.Done():
+				c.Wait()
+			default:
+				kept = append(kept, c)
+			}
+		}
+		old = kept
+		if p.ctx.Err() != nil {
+			return
+		}
+		if err := cc.Err(); err != nil && p.o.Clock.Now().Sub(began) < p.o.Backoff.Base {
+			// Accepted and dropped at once, as by a proxy without its
+			// application: not to be hammered.
+			p.set(Failing, err)
+			p.sleep(p.o.Backoff.Delay(failures, rand.Float64()))
+			failures++
+		} else {
+			failures = 0
+		}
+	}
+}
+
+// sleep waits, unless the pool is closed.
+func (p *H2) sleep(d time.Duration) {
+	fired := make(chan struct{})
+	t := p.o.Clock.AfterFunc(d, func() { close(fired) })
+	defer t.Stop()
+	select {
+	case <-fired:
+	case <-p.ctx.Done():
+	}
+}
+
+// RoundTrip implements exchange.Client. While there is no connection it waits,
+// until there is one, the canceler is cancelled, or the pool is closed: how
+// long a request may wait is decided by whoever queues it.
+func (p *H2) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	for tries := 0; ; {
+		cc := p.current.Load()
+		if cc == nil {
+			if err := p.wait(cn); err != nil {
+				if cancelled(cn) != nil {
+					body.Close(err)
+					return nil, err
+				}
+				return nil, &exchange.UnsentError{Err: err}
+			}
+			continue
+		}
+		resp, err := cc.RoundTrip(cn, head, body)
+		if err == nil || !exchange.Unsent(err) || !cc.Draining() || tries == 3 {
+			return resp, err
+		}
+		// The connection was going away; the next one will take it.
+		tries++
+		p.current.CompareAndSwap(cc, nil)
+	}
+}
+
+// wait waits for a connection.
+func (p *H2) wait(cn *exchange.Canceler) error {
+	p.Connect()
+	stop := make(chan struct{})
+	if cn != nil {
+		if err := cn.Bind(func(error) { close(stop) }); err != nil {
+			return err
+		}
+		defer cn.Bind(nil)
+	}
+	for {
+		p.mu.Lock()
+		changed, closed := p.changed, p.closed
+		p.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		if p.current.Load() != nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-stop:
+			return cn.Cause()
+		}
+	}
+}
