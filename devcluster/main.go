@@ -25,12 +25,16 @@ func run(args []string) int {
 	if len(args) > 1 && args[1] != config.Kubectl && component.Is(args[1]) {
 		return component.Run(args[1], args[2:])
 	}
-	root := command.New(command.Outside{
+	outside := command.Outside{
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Kubectl: func(args []string) int { return component.Run(config.Kubectl, args) },
-	})
+	}
+	if version, stamped := component.Version(); !stamped {
+		outside.Warning = "this binary was built without Kubernetes' version and calls itself " + version + "; see devcluster/README.md, Building"
+	}
+	root := command.New(outside)
 	root.SetArgs(args[1:])
 	err := root.ExecuteContext(context.Background())
 	code, show := command.ExitCode(err)

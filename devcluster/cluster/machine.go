@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,12 +26,25 @@ type machine struct {
 
 const machineFile = "machine.json"
 
+// devicePlugins is where every kubelet of the machine has its socket for device plugins, whatever its root.
+const devicePlugins = "/var/lib/kubelet/device-plugins"
+
+// answers reports whether a process listens on the unix socket at path.
+func answers(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
 // sharedDirs are directories that the kubelet, containerd and the CNI library use whatever their
 // configuration says, parents after children.
 func sharedDirs() []string {
 	return []string{
-		"/var/lib/kubelet/device-plugins",
-		"/var/lib/kubelet",
+		devicePlugins,
+		filepath.Dir(devicePlugins),
 		"/var/lib/cni/results",
 		"/var/lib/cni/cache",
 		"/var/lib/cni",
@@ -110,11 +124,15 @@ func restoreMachine(runBase string) error {
 	for _, link := range m.Forwarding {
 		errs = append(errs, netns.ForwardingOff(link))
 	}
-	for _, dir := range m.Made {
-		if dir == "/var/lib/kubelet/device-plugins" {
-			errs = append(errs, os.RemoveAll(dir))
-			continue
+	if !answers(filepath.Join(devicePlugins, "kubelet.sock")) {
+		for _, file := range []string{"kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION"} {
+			_ = os.Remove(filepath.Join(devicePlugins, file))
 		}
+		// Here even without a record, which a reboot loses; the directory is left where it is not empty.
+		_ = os.Remove(devicePlugins)
+		_ = os.Remove(filepath.Dir(devicePlugins))
+	}
+	for _, dir := range m.Made {
 		// Only if nobody else uses it by now.
 		_ = os.Remove(dir)
 	}

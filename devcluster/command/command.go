@@ -39,6 +39,8 @@ type Outside struct {
 	Getenv         func(string) string
 	// Kubectl becomes kubectl and returns its exit code.
 	Kubectl func(args []string) int
+	// Warning, if not empty, is shown when a cluster is started.
+	Warning string
 }
 
 // options are the flags of all commands.
@@ -96,6 +98,9 @@ func newUp(o *options, out Outside) *cobra.Command {
 			ctx, cancel := o.timed(command)
 			defer cancel()
 			progress := cluster.NewProgress(out.Stderr)
+			if out.Warning != "" {
+				progress.Say("warning: %s", out.Warning)
+			}
 			c, err := cluster.Up(ctx, o.target, progress)
 			if err != nil {
 				return fmt.Errorf("%w\nwhat came up is still there: run up again to continue, or down to remove it", err)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 
 	_ "time/tzdata" // CronJobs name time zones, and the machine may have no zone files.
 
@@ -19,6 +20,7 @@ import (
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
+	compversion "k8s.io/component-base/version"
 	"k8s.io/kubectl/pkg/cmd"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -44,6 +46,12 @@ var programs = map[string]func() *cobra.Command{
 // Is reports whether name is a component that Run knows.
 func Is(name string) bool {
 	return name == config.Kubectl || programs[name] != nil
+}
+
+// Version is the version that the components report. A binary that was built without it says so.
+func Version() (version string, stamped bool) {
+	version = compversion.Get().GitVersion
+	return version, !strings.HasPrefix(version, "v0.0.0")
 }
 
 // Run becomes the component name with the given flags and returns the exit code of the process.

@@ -103,14 +103,25 @@ func Start(spec Spec) (Record, error) {
 	if stat, err := readStat(record.PID); err == nil {
 		record.StartTicks = stat.startTicks
 	}
-	data, err := json.Marshal(record)
-	if err != nil {
-		return record, fmt.Errorf("record %s: %w", spec.Name, err)
-	}
-	if err := WriteFile(spec.Record, data, 0o644); err != nil {
+	if err := record.Save(spec.Record); err != nil {
 		return record, fmt.Errorf("record %s: %w", spec.Name, err)
 	}
 	return record, nil
+}
+
+// Self is the record of the calling process.
+func Self() (Record, error) {
+	self, err := readStat(os.Getpid())
+	return Record{PID: os.Getpid(), StartTicks: self.startTicks, Started: time.Now()}, err
+}
+
+// Save writes the record to path.
+func (r Record) Save(path string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, data, 0o644)
 }
 
 // WriteFile replaces path in one step, so that a crash leaves the old or the new content.
