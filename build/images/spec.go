@@ -66,6 +66,22 @@ var images = []spec{
 		},
 	},
 	{
+		name: "cni-plugin",
+		pkg:  "./cmd/linkerd-cni",
+		// The installer copies what is in this directory to the node.
+		path: "opt/cni/bin/linkerd-cni",
+		links: []string{
+			"usr/lib/linkerd/linkerd2-cni-install",
+			"usr/lib/linkerd/linkerd-cni-repair-controller",
+		},
+		dirs: []string{"tmp"},
+		conf: v1.Config{
+			Entrypoint: []string{"/usr/lib/linkerd/linkerd2-cni-install"},
+			// The node's directories belong to root.
+			User: "0",
+		},
+	},
+	{
 		name: "sample",
 		pkg:  "./sample/cmd/shop",
 		path: "shop",
