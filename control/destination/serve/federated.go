@@ -119,20 +119,28 @@ func (u *union) run(services *index.Subscription[core.Service], ended <-chan str
 			if p == nil {
 				continue
 			}
-			next := p.sub.Latest()
-			updates := u.server.encoder.updates(p.last, next)
-			if p.last == nil && len(next.Entries) == 0 {
-				// One member without endpoints does not mean that the whole has none.
-				updates = nil
-			}
-			p.last = next
-			for _, update := range updates {
-				if err := u.stream.Send(update); err != nil {
-					return err
-				}
+			if err := u.send(p); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// send sends what is new of a member.
+func (u *union) send(p *part) error {
+	next := p.sub.Latest()
+	updates := u.server.encoder.updates(p.last, next)
+	if p.last == nil && len(next.Entries) == 0 {
+		// One member without endpoints does not mean that the whole has none.
+		updates = nil
+	}
+	p.last = next
+	for _, update := range updates {
+		if err := u.stream.Send(update); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // follow brings the subscriptions in line with a list of members.
@@ -180,6 +188,10 @@ func (u *union) follow(members []member, ended <-chan struct{}, overflow chan<- 
 		p := &part{sub: sub, gone: make(chan struct{})}
 		u.members[m] = p
 		u.forwarders.Go(func() { u.forward(m, p, ended, overflow) })
+		// A new subscription has its answer already. Members are sent in their order.
+		if err := u.send(p); err != nil {
+			return err
+		}
 	}
 	return nil
 }
