@@ -107,7 +107,7 @@ func (d *demo) startCluster(ctx context.Context) error {
 	if err := d.run(ctx, "devcluster", "up", "--cluster", d.cluster); err != nil {
 		return err
 	}
-	path, err := d.output(ctx, "devcluster", "kubeconfig", "--cluster", d.cluster)
+	path, err := d.output(ctx, "devcluster", "kubeconfig", "--path", "--cluster", d.cluster)
 	if err != nil {
 		return err
 	}

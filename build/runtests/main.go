@@ -121,7 +121,7 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	if err := command(ctx, ".", "bin/devcluster", "up", "--cluster", cluster).Run(); err != nil {
 		return fmt.Errorf("starting the cluster: %w", err)
 	}
-	kubeconfig, err := exec.CommandContext(ctx, "bin/devcluster", "kubeconfig", "--cluster", cluster).Output()
+	kubeconfig, err := exec.CommandContext(ctx, "bin/devcluster", "kubeconfig", "--path", "--cluster", cluster).Output()
 	if err != nil {
 		return fmt.Errorf("finding the cluster's kubeconfig: %w", err)
 	}

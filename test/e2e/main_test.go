@@ -60,11 +60,7 @@ func setUp() error {
 	if err != nil || len(images) == 0 {
 		return fmt.Errorf("no images in out/images (make images): %v", err)
 	}
-	name := strings.TrimSuffix(filepath.Base(filepath.Dir(cluster.kubeconfig)), "/")
-	if n := os.Getenv("LINKERD_E2E_CLUSTER"); n != "" {
-		name = n
-	}
-	if _, err := shell(5*time.Minute, "devcluster load --cluster "+name+" "+strings.Join(images, " ")); err != nil {
+	if _, err := shell(5*time.Minute, "devcluster load --cluster "+clusterName()+" "+strings.Join(images, " ")); err != nil {
 		return err
 	}
 	if _, err := shell(time.Minute, "kubectl -n linkerd get configmap linkerd-config"); err == nil {
@@ -104,4 +100,10 @@ func shell(limit time.Duration, line string) (string, error) {
 		return out.String(), fmt.Errorf("$ %s: %w\n%s", line, err, out.String())
 	}
 	return out.String(), nil
+}
+
+// clusterName is the embedded cluster's name: its kubeconfig lies in a folder
+// of that name.
+func clusterName() string {
+	return filepath.Base(filepath.Dir(cluster.kubeconfig))
 }
