@@ -247,10 +247,10 @@ func newImages(o *options, out Outside) *cobra.Command {
 }
 
 func newKubeconfig(o *options, out Outside) *cobra.Command {
-	var path bool
+	var raw bool
 	command := &cobra.Command{
 		Use:   "kubeconfig",
-		Short: "Print the administrator's kubeconfig",
+		Short: "Print where the administrator's kubeconfig is",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := o.target.Find()
@@ -261,14 +261,14 @@ func newKubeconfig(o *options, out Outside) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("read kubeconfig: %w", err)
 			}
-			if path {
+			if !raw {
 				data = []byte(c.Kubeconfig() + "\n")
 			}
 			_, err = out.Stdout.Write(data)
 			return err
 		},
 	}
-	command.Flags().BoolVar(&path, "path", false, "print where the file is instead")
+	command.Flags().BoolVar(&raw, "raw", false, "print the file itself")
 	return command
 }
 

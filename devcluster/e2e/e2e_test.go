@@ -2,7 +2,7 @@
 
 // Package e2e runs whole clusters. It needs root and the built binaries:
 //
-//	go build -o ../bin/ . ./cmd/... && go test -tags e2e ./e2e
+//	make && go test -tags e2e ./e2e
 //
 // The binaries are looked for in $DEVCLUSTER_BIN, or in ../../bin.
 package e2e

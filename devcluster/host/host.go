@@ -186,7 +186,7 @@ func Sibling(name string) (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s has to lie next to devcluster: %w; build all of them with: go build -o DIR/ . ./cmd/...", name, err)
+		return "", fmt.Errorf("%s has to lie next to devcluster: %w; make devcluster builds all of them", name, err)
 	}
 	return path, nil
 }
