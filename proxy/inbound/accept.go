@@ -1,0 +1,337 @@
+package inbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/authz"
+	"github.com/linkerd-go/linkerd-go/proxy/detect"
+	"github.com/linkerd-go/linkerd-go/proxy/drain"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/h1"
+	"github.com/linkerd-go/linkerd-go/proxy/h2"
+	"github.com/linkerd-go/linkerd-go/proxy/logs"
+	"github.com/linkerd-go/linkerd-go/proxy/lookup"
+	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/sniff"
+	"github.com/linkerd-go/linkerd-go/proxy/transport"
+)
+
+// Proxy is the inbound proxy. See the package comment.
+type Proxy struct {
+	cfg   Config
+	ports *lookup.Cache[uint16, *port]
+	// dst counts the connections to the application.
+	dst *series.Transport
+	// ctx ends with Close.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	inFlight atomic.Int64
+	pinned   []*lease
+	profiles *profiles
+	// ending are HTTP/2 connections whose last streams are awaited.
+	ending sync.WaitGroup
+}
+
+// New makes the proxy. Close has to be called in the end.
+func New(cfg Config) *Proxy {
+	p := &Proxy{cfg: cfg, dst: cfg.Series.Transport(dstLabels)}
+	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_inbound", "inbound")
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.ports = lookup.NewCache(portIdle, p.watchPort)
+	p.profiles = newProfiles(p)
+	return p
+}
+
+// Pin has the policies of ports watched from now on, whether or not there are
+// connections for them. It must be called before connections are accepted.
+func (p *Proxy) Pin(ports ...uint16) error {
+	for _, n := range ports {
+		l, err := p.ports.Get(p.ctx, n)
+		if err != nil {
+			return fmt.Errorf("watch policy of port %d: %w", n, err)
+		}
+		p.pinned = append(p.pinned, l)
+	}
+	return nil
+}
+
+// Close ends what the proxy keeps, after its connections have ended.
+func (p *Proxy) Close() {
+	p.cancel()
+	for _, l := range p.pinned {
+		l.Release()
+	}
+	p.profiles.close()
+	p.ports.Close()
+	p.ending.Wait()
+	p.dst.Release()
+}
+
+// Reasons why connections are refused. The texts reach the log.
+var (
+	errDirectTLS = errors.New("direct connections must be mutually authenticated")
+	errNoHeader  = errors.New("direct connections require transport header negotiation")
+)
+
+// errAddress refuses a connection for an address that is not the pod's.
+type errAddress netip.Addr
+
+func (e errAddress) Error() string {
+	return fmt.Sprintf("inbound connections are not allowed on this IP address (%s)", netip.Addr(e))
+}
+
+// Accept takes one connection from its first byte to its last. It is the path
+// that the package is about; it returns when the connection is over.
+func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
+	defer raw.Close()
+	// Where was the connection going before it was redirected here?
+	target, err := p.cfg.OriginalDst(raw)
+	if err != nil {
+		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
+		return
+	}
+	c := &Conn{
+		p: p, drain: h, conn: raw, target: target,
+		client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
+	}
+	// Whatever the steps return is why the connection ended.
+	if err := c.accept(p.cfg.Detect); err != nil {
+		p.failed(c, err)
+	}
+}
+
+// accept is Accept once the connection has a target.
+func (c *Conn) accept(detectTimeout time.Duration) error {
+	p := c.p
+	// Is it for this pod at all?
+	if len(p.cfg.IPs) > 0 && !slices.Contains(p.cfg.IPs, c.target.Addr()) {
+		return errAddress(c.target.Addr())
+	}
+	// A connection for the proxy itself says in a header what it is for.
+	if c.target.Port() == p.cfg.Port {
+		return c.direct()
+	}
+	// The policy of the target's port decides the rest.
+	if err := c.lease(c.target.Port()); err != nil {
+		return err
+	}
+	defer c.release()
+	// Mesh TLS is terminated, unless the port must not be looked at.
+	pol := c.port.policy.Load()
+	if !wantsTLSSniff(pol.Protocol) {
+		c.tls = series.ServerTLS{Reason: series.PortSkipped}
+		return c.forward()
+	}
+	if err := c.terminate(detectTimeout); err != nil {
+		return err
+	}
+	// What is spoken inside decides who serves it.
+	switch c.protocol(pol) {
+	case planHTTP1:
+		return c.serveHTTP1(p)
+	case planHTTP2:
+		return c.serveHTTP2(p)
+	}
+	return c.forward()
+}
+
+// Conn is a client's connection. Requests on it share it: what does not change
+// after the connection was set up may be read by all of them.
+type Conn struct {
+	p      *Proxy
+	drain  *drain.Handle
+	conn   net.Conn
+	client netip.AddrPort
+	local  netip.AddrPort
+	// target is where requests or bytes go: the original destination, or what
+	// a transport header said.
+	target netip.AddrPort
+	tls    series.ServerTLS
+	alpn   string
+	port   *port
+	held   *lease
+	// next, if set, takes permitted requests instead of the application: the
+	// admin server, the gateway.
+	next exchange.Handler
+
+	// permits are those that requests of this connection used, by policy,
+	// route and authorization; it is replaced, never changed.
+	permits atomic.Pointer[[]heldPermit]
+	mu      sync.Mutex // guards replacing permits
+}
+
+// Client is the peer's address.
+func (c *Conn) Client() netip.AddrPort { return c.client }
+
+// ClientID is who the peer proved to be, zero if it did not.
+func (c *Conn) ClientID() model.Identity { return c.tls.Client }
+
+// TLS is how the connection's TLS came out.
+func (c *Conn) TLS() series.ServerTLS { return c.tls }
+
+// Target is where the connection is for.
+func (c *Conn) Target() netip.AddrPort { return c.target }
+
+// who is the client as authorizations see it.
+func (c *Conn) who() authz.Client {
+	return authz.Client{Addr: c.client.Addr(), TLS: c.tls.State == series.TLSMesh, ID: c.tls.Client}
+}
+
+// lease gets hold of the state of a port.
+func (c *Conn) lease(number uint16) error {
+	l, err := c.p.ports.Get(c.p.ctx, number)
+	if err != nil {
+		return fmt.Errorf("policy of port %d: %w", number, err)
+	}
+	c.held, c.port = l, l.Value()
+	return nil
+}
+
+// release gives back what the connection held of its port.
+func (c *Conn) release() {
+	if list := c.permits.Swap(nil); list != nil {
+		for _, h := range *list {
+			c.port.release(h.permit)
+		}
+	}
+	c.held.Release()
+}
+
+// terminate looks for TLS and, if it is for this workload, does the handshake.
+func (c *Conn) terminate(timeout time.Duration) error {
+	conn, hello, sni, err := sniff.TLS(c.conn, timeout)
+	c.conn = conn
+	switch {
+	case err != nil:
+		return err
+	case hello != detect.TLS || sni == "":
+		c.tls = series.ServerTLS{Reason: series.NoTLSFromRemote}
+		return nil
+	case sni != c.p.cfg.TLS.ServerName():
+		c.tls = series.ServerTLS{State: series.TLSOpaque, SNI: sni}
+		return nil
+	}
+	cfg := c.p.cfg.TLS.ServerConfig()
+	if c.target.Port() == c.p.cfg.Port {
+		cfg = c.p.cfg.TLS.DirectConfig()
+	}
+	t := tls.Server(conn, cfg)
+	// Upstream sets no limit, which lets a client hold a connection for ever
+	// by never finishing.
+	ctx, cancel := context.WithTimeout(c.p.ctx, handshakeLimit)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	state := t.ConnectionState()
+	c.conn, c.alpn = t, state.NegotiatedProtocol
+	c.tls = series.ServerTLS{State: series.TLSMesh, Client: meshtls.PeerIdentity(&state)}
+	return nil
+}
+
+// handshakeLimit is how long a TLS handshake may take.
+const handshakeLimit = 10 * time.Second
+
+// protocol decides what is spoken, looking at first bytes if it must.
+func (c *Conn) protocol(pol *policy) plan {
+	plan := afterTLS(pol.Protocol, c.tls.State)
+	if plan != planSniff && plan != planSniffHTTP1 {
+		return plan
+	}
+	timeout := c.p.cfg.Detect
+	if plan == planSniff {
+		timeout = pol.DetectTimeout
+	}
+	d := &c.p.cfg.Series.InboundDetect
+	began := c.p.cfg.Clock.Now()
+	conn, found, err := sniff.HTTP(c.conn, timeout)
+	c.conn = conn
+	duration := d.Duration.Histogram(pol.srv)
+	duration.ObserveDuration(c.p.cfg.Clock.Now().Sub(began))
+	duration.Release()
+	result := found.String()
+	switch {
+	case errors.Is(err, sniff.ErrReadTimeout):
+		result = "read_timeout"
+		if plan == planSniff {
+			c.log().Info("Handling connection as opaque due to policy", "timeout", netx.Duration(timeout))
+		}
+	case err != nil:
+		result = "error"
+		c.log().Debug("Connection closed", "error", err)
+	}
+	d.Results.Count(metric.Join(metric.Labels("result", result), pol.srv))
+	return afterSniff(plan, found)
+}
+
+// srcTransport counts the client's connection from now on.
+func (c *Conn) srcTransport() {
+	pol := c.port.policy.Load()
+	t := c.p.cfg.Series.Transport(metric.Join(series.InboundLabel, series.SrcLabel, series.Target(c.target), c.tls.Labels(), pol.srv))
+	c.conn = transport.CountOwn(c.conn, t)
+}
+
+// httpServer is what both codecs' servers are.
+type httpServer interface {
+	Serve() error
+	Drain()
+}
+
+func (c *Conn) serveHTTP1(h exchange.Handler) error {
+	c.srcTransport()
+	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c}))
+}
+
+func (c *Conn) serveHTTP2(h exchange.Handler) error {
+	c.srcTransport()
+	return c.serve(h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server))
+}
+
+// serve runs the codec until the connection ends.
+func (c *Conn) serve(s httpServer) error {
+	c.drain.OnStart(s.Drain)
+	err := s.Serve()
+	c.conn.Close()
+	if err != nil {
+		// Not an error of the proxy: the client, or its network, ended it.
+		c.log().Debug("Connection closed", "error", err)
+	}
+	return nil
+}
+
+// log is the connection's logger; it is made only where something is logged.
+func (c *Conn) log() *slog.Logger {
+	return logs.For(c.p.cfg.Log, "linkerd_app_inbound", fmt.Sprintf("server{port=%d}", c.target.Port())).
+		With("client.addr", c.client)
+}
+
+// failed counts and logs a connection that ended before it was served.
+func (p *Proxy) failed(c *Conn, err error) {
+	p.cfg.Series.InboundTCPErrors.Count(metric.Join(metric.Labels("error", tcpLabel(err)), series.Target(c.target)))
+	c.log().Info("Connection closed", "error", err)
+}
+
+// tcpLabel is the error label of inbound_tcp_errors_total.
+func tcpLabel(err error) string {
+	switch {
+	case errors.Is(err, sniff.ErrTLSTimeout):
+		return "tls detection timeout"
+	case netx.Errno(err) != "" || netx.IsClosed(err):
+		return "i/o"
+	}
+	return "unexpected"
+}

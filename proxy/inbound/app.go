@@ -1,0 +1,119 @@
+package inbound
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/pool"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/transport"
+	"github.com/linkerd-go/linkerd-go/proxy/watch"
+)
+
+// appKey is how the application is reached: at an address, in a protocol.
+type appKey struct {
+	addr  netip.AddrPort
+	http2 bool
+}
+
+// app is the application as a server of HTTP. It is a balancer over one
+// endpoint: its queue holds requests back while an HTTP/2 application is not
+// listening yet, and its fail-fast lets them go.
+type app struct {
+	addr     netip.AddrPort
+	balancer *balance.Balancer[*appClient]
+}
+
+// appClient is the application's connections.
+type appClient struct {
+	client exchange.Client
+	ready  func() bool
+	stop   func()
+}
+
+// Ready reports whether a request could be sent at once.
+func (c *appClient) Ready() bool { return c.ready() }
+
+// Close lets the connections end.
+func (c *appClient) Close() { c.stop() }
+
+// app finds or makes the way to the application.
+func (pt *port) app(k appKey) *app {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if a := pt.apps[k]; a != nil {
+		return a
+	}
+	a := pt.p.newApp(k)
+	pt.apps[k] = a
+	return a
+}
+
+func (p *Proxy) newApp(k appKey) *app {
+	endpoints := &model.EndpointSet{Endpoints: []*model.Endpoint{{Addr: k.addr}}, Exists: true}
+	return &app{addr: k.addr, balancer: balance.New(balance.Config[*appClient]{
+		Endpoints: watch.Const(endpoints),
+		Load:      model.DefaultLoad(),
+		Capacity:  p.cfg.Queue,
+		Failfast:  p.cfg.FailFast,
+		New: func(_ *model.Endpoint, notify func()) *appClient {
+			dial := func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, k.addr) }
+			if !k.http2 {
+				c := pool.NewH1(pool.H1Options{Dial: dial, MaxIdle: p.cfg.MaxIdleConns, IdleTimeout: p.cfg.IdleTimeout, Clock: p.cfg.Clock})
+				return &appClient{client: c, ready: func() bool { return true }, stop: c.Close}
+			}
+			c := pool.NewH2(pool.H2Options{
+				Dial: dial, HTTP2: p.cfg.HTTP2Client, Backoff: p.cfg.Backoff, Clock: p.cfg.Clock,
+				Changed: func(s pool.State, err error) {
+					if s == pool.Failing {
+						p.cfg.Log.Warn("Failed to connect", "server.addr", k.addr, "error", err)
+					}
+					notify()
+				},
+			})
+			c.Connect()
+			return &appClient{
+				client: c,
+				ready: func() bool {
+					s, _ := c.State()
+					return s == pool.Ready
+				},
+				stop: func() {
+					c.Close()
+					p.ending.Go(c.Wait)
+				},
+			}
+		},
+	})}
+}
+
+// close ends the balancer; requests in flight go on.
+func (a *app) close() { a.balancer.Close() }
+
+// errLoop: a connection to the proxy's own port would come back for ever.
+type errLoop uint16
+
+func (e errLoop) Error() string {
+	return "inbound connection must not target port " + strconv.Itoa(int(e))
+}
+
+// dial connects to the application and counts the connection.
+func (p *Proxy) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if to.Port() == p.cfg.Port {
+		return nil, errLoop(to.Port())
+	}
+	c, err := p.cfg.Dialer.Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return transport.Count(c, p.dst), nil
+}
+
+// dstLabels are those of all connections to the application.
+var dstLabels = metric.Join(series.InboundLabel, series.DstLabel, series.ClientTLS(model.Identity{}, series.Loopback))

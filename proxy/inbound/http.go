@@ -1,0 +1,439 @@
+package inbound
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
+	"github.com/linkerd-go/linkerd-go/proxy/authz"
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
+	"github.com/linkerd-go/linkerd-go/proxy/classify"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/observe"
+	"github.com/linkerd-go/linkerd-go/proxy/origproto"
+	"github.com/linkerd-go/linkerd-go/proxy/refusal"
+	"github.com/linkerd-go/linkerd-go/proxy/route"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/uri"
+)
+
+// request is the state of one exchange. It comes from a pool and is nobody's
+// after Serve returned.
+type request struct {
+	p *Proxy
+	c *Conn
+	x *exchange.Exchange
+
+	pol    *policy
+	permit *permit
+	found  route.Found
+	// profile is the way through a service profile, nil for most requests.
+	profile *profileRoute
+
+	// carried is the version of an HTTP/1 request that came over HTTP/2.
+	carried origproto.Form
+	// body and response watch both bodies.
+	body, response observe.Body
+	started        time.Time
+	sent           time.Time // when the request's body was over
+	counted        bool      // request_total has it
+	timed          bool      // the latency was recorded
+	status         int
+	class          classify.Response
+	trailers       *exchange.Fields
+}
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// Serve takes one request from its head to the last byte of its response: the
+// path of HTTP through the inbound proxy.
+func (p *Proxy) Serve(x *exchange.Exchange) {
+	r := requests.Get().(*request)
+	r.p, r.c, r.x, r.started = p, x.Conn.(*Conn), x, p.cfg.Clock.Now()
+	r.pol = r.c.port.policy.Load()
+	if err := r.handle(); err != nil {
+		r.fail(err)
+	}
+	r.finish()
+}
+
+// handle is Serve; the error says why there is no response yet.
+func (r *request) handle() error {
+	p, x := r.p, r.x
+	// Shed load that would only wait.
+	if n := p.inFlight.Add(1); p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) {
+		p.inFlight.Add(-1)
+		return balance.ErrLoadShed
+	}
+	waiting := true
+	defer func() {
+		if waiting {
+			p.inFlight.Add(-1)
+		}
+	}()
+	// A request that a peer's proxy carried over HTTP/2 becomes what it was.
+	r.carried = origproto.Restore(x.Request)
+	if x.Request.Version != exchange.HTTP2 && !x.Request.Upgrade {
+		exchange.StripConnection(&x.Request.Fields)
+	}
+	// Nobody but this proxy says who the client is.
+	x.Request.Del("l5d-client-id")
+	if id := r.c.tls.Client; !id.IsZero() {
+		x.Request.Add("l5d-client-id", id.String())
+	}
+	if err := uri.Normalize(x.Request, r.c.defaultAuthority()); err != nil {
+		return err
+	}
+	// May it pass?
+	if err := r.authorize(); err != nil {
+		return err
+	}
+	// From here on the request is counted, whatever becomes of it.
+	r.permit.allow.Add(1)
+	r.permit.route.Request()
+	r.body.Watch(x.Body, (*requestSide)(r))
+	if next := r.c.next; next != nil {
+		waiting = false
+		p.inFlight.Add(-1)
+		r.serveNext(next)
+		return nil
+	}
+	if err := p.profiles.find(r); err != nil {
+		return err
+	}
+	// On to the application.
+	pick, err := r.c.port.app(appKey{r.c.target, x.Request.Version == exchange.HTTP2}).balancer.Pick(&x.Canceler)
+	if err != nil {
+		return err
+	}
+	defer pick.Release()
+	resp, err := pick.Service().client.RoundTrip(&x.Canceler, x.Request, &r.body)
+	waiting = false
+	p.inFlight.Add(-1)
+	if err != nil {
+		return &clientError{r.c.target.String(), err}
+	}
+	defer resp.Close()
+	return r.respond(resp)
+}
+
+// clientError is an error at the application, as opposed to the proxy.
+type clientError struct {
+	addr string
+	err  error
+}
+
+func (e *clientError) Error() string { return fmt.Sprintf("client %s: server: %s", e.addr, e.err) }
+func (e *clientError) Unwrap() error { return e.err }
+
+// authorize finds the route of the request and applies the policy of the port:
+// authorization, filters, rate limit. It sets r.permit.
+func (r *request) authorize() error {
+	pol, head := r.pol, r.x.Request
+	if pol.Invalid != "" {
+		return refusal.Internal("invalid server policy: invalid server configuration", errors.New(pol.Invalid))
+	}
+	found, ok := route.Find(&pol.Routes, head)
+	if !ok {
+		r.count(r.p.cfg.Series.HTTPNoRoute, "", "")
+		r.c.log().Info("No route found for request", "server", pol.Meta, "method", string(head.Method), "path", string(head.Path))
+		return refusal.NotFound("no route found for request")
+	}
+	r.found = found
+	by, reason := authz.Authorize(r.c.who(), found.Route.Authorizations, pol.Authorizations)
+	if by == nil {
+		r.count(r.p.cfg.Series.HTTPDeny, series.Route(found.Route.Meta), "")
+		refused := refusal.Forbidden("unauthorized request on route")
+		r.c.log().Info("Request denied", "server", pol.Meta, "route", found.Route.Meta, "tls", r.c.tls.Client,
+			"reason", reason, "error", refused)
+		return refused
+	}
+	if by.Meta.Name == model.AuditName {
+		r.c.log().Info("Request allowed", "server", pol.Meta, "route", found.Route.Meta, "tls", r.c.tls.Client, "authz", by.Meta)
+	}
+	if v := route.Apply(found.Rule.Filters, found, head, nil); v.Action != route.Continue {
+		return verdict(v)
+	}
+	if exceeded := pol.limiter.Allow(r.started, r.c.tls.Client); exceeded != nil {
+		meta := ""
+		if m := pol.limiter.Meta(); m != (model.Meta{}) {
+			meta = metric.Labels("ratelimit_group", m.Group, "ratelimit_kind", m.Kind, "ratelimit_name", m.Name)
+		}
+		r.count(r.p.cfg.Series.HTTPRateLimit, "", metric.Join(meta, metric.Labels("ratelimit_scope", exceeded.Label())))
+		return refusal.RateLimited(exceeded.Error())
+	}
+	r.permit = r.c.permit(pol, found, by, r.authority())
+	return nil
+}
+
+// count counts a refusal.
+func (r *request) count(f *metric.Family, route, extra string) {
+	f.Count(metric.Join(series.Target(r.c.target), r.pol.srv, route, extra, r.c.tls.Labels()))
+}
+
+// authority is the label, if it is wanted.
+func (r *request) authority() string {
+	if !r.p.cfg.AuthorityLabels {
+		return ""
+	}
+	return string(r.x.Request.Authority)
+}
+
+// verdict is what a filter decided, as a refusal.
+func verdict(v route.Verdict) *refusal.Refusal {
+	switch v.Action {
+	case route.Redirected:
+		return refusal.Redirect(v.Status, v.Location)
+	case route.Failed:
+		if v.Failure.GRPC {
+			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
+		}
+		return refusal.InjectedHTTP(v.Status, v.Message)
+	}
+	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
+}
+
+// heldPermit is a permit that a connection holds.
+type heldPermit struct {
+	pol       *policy
+	found     *model.Route
+	by        *model.Authorization
+	authority string
+	permit    *permit
+}
+
+// permit finds the handles for what was permitted, at the connection if it
+// was permitted before.
+func (c *Conn) permit(pol *policy, found route.Found, by *model.Authorization, authority string) *permit {
+	if list := c.permits.Load(); list != nil {
+		for i := range *list {
+			h := &(*list)[i]
+			if h.pol == pol && h.found == found.Route && h.by == by && h.authority == authority {
+				return h.permit
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.port.hold(permitKey{
+		target: c.target, tls: c.tls, srv: pol.Meta, route: found.Route.Meta, authz: by.Meta,
+		authority: authority, grpc: pol.Routes.GRPC,
+	}, pol)
+	// What was used before stays until the connection ends, for requests that
+	// are in flight may still use it.
+	var next []heldPermit
+	if list := c.permits.Load(); list != nil {
+		next = append(next, *list...)
+	}
+	next = append(next, heldPermit{pol, found.Route, by, authority, m})
+	c.permits.Store(&next)
+	return m
+}
+
+// defaultAuthority is what a request is for that does not say it.
+func (c *Conn) defaultAuthority() string {
+	if c.alpn != "" {
+		// Direct connections have none.
+		return ""
+	}
+	return c.target.String()
+}
+
+// respond passes the application's response on.
+func (r *request) respond(resp *exchange.Response) error {
+	head := &resp.Head
+	r.status = head.Status
+	r.class = classify.Start(head, r.profile.classes())
+	upgraded := resp.Upgraded != nil
+	if !upgraded && head.Version != exchange.HTTP2 {
+		exchange.StripConnection(&head.Fields)
+	}
+	route.ApplyResponse(r.found.Rule.Filters, head)
+	r.access(head)
+	if upgraded {
+		r.response.Watch(exchange.Empty, (*responseSide)(r))
+		return r.x.Tunnel(head, resp.Upgraded)
+	}
+	if r.carried != origproto.None {
+		origproto.Mark(head)
+	}
+	r.response.Watch(resp.Body, (*responseSide)(r))
+	err := r.x.Respond(head, r.tail(&r.response))
+	r.response.Finish(err)
+	return nil
+}
+
+// tail makes errors of a gRPC response's body trailers.
+func (r *request) tail(b exchange.Body) exchange.Body {
+	if b.Ended() || !refusal.IsGRPC(r.x.Request) {
+		return b
+	}
+	return &refusal.Tail{Body: b, Refuse: func(err error) *refusal.Refusal {
+		if errors.Is(err, exchange.ErrClientGone) {
+			return nil
+		}
+		return r.refuse(err)
+	}, Informational: r.informational()}
+}
+
+// serveNext lets another handler answer, watching as for the application.
+func (r *request) serveNext(next exchange.Handler) {
+	x := r.x
+	inner := x.Responder
+	body := x.Body
+	x.Responder, x.Body = &watched{Responder: inner, r: r}, &r.body
+	next.Serve(x)
+	x.Responder, x.Body = inner, body
+}
+
+// watched is a responder whose responses are watched.
+type watched struct {
+	exchange.Responder
+	r *request
+}
+
+func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error {
+	r := w.r
+	r.status = head.Status
+	r.class = classify.Start(head, nil)
+	r.access(head)
+	r.response.Watch(body, (*responseSide)(r))
+	err := w.Responder.Respond(head, &r.response)
+	r.response.Finish(err)
+	return err
+}
+
+// fail answers the request with a refusal, or resets it.
+func (r *request) fail(err error) {
+	refused := r.refuse(err)
+	if refused == nil {
+		// The reset of an HTTP/2 application is passed on, and a client that
+		// went away needs no answer.
+		r.x.Cancel(err)
+		r.response.Watch(broken{err}, (*responseSide)(r))
+		r.response.Finish(err)
+		return
+	}
+	if refused.Label != "" {
+		r.p.cfg.Series.InboundHTTPErrors.Count(metric.Join(metric.Labels("error", refused.Label), series.Target(r.c.target), r.pol.srv))
+		r.c.log().Info("Request failed", "error", err)
+	} else {
+		r.c.log().Debug("Request refused", "error", err)
+	}
+	r.status = refused.Status
+	head := exchange.ResponseHead{Version: r.x.Request.Version}
+	grpc := refusal.IsGRPC(r.x.Request)
+	refusal.Fill(&head, grpc, refused, refusal.Options{Informational: r.informational(), OrigProto: r.carried != origproto.None})
+	r.class = classify.Start(&head, nil)
+	r.access(&head)
+	if r.carried != origproto.None {
+		origproto.Mark(&head)
+	}
+	if refused.Close && r.carried == origproto.None {
+		r.x.CloseAfter()
+	}
+	// To the endpoint's metrics a response made up in its place is its own.
+	r.response.Watch(exchange.Empty, (*responseSide)(r))
+	// The client being gone changes nothing any more.
+	_ = r.x.Respond(&head, exchange.Empty)
+}
+
+// broken is a body that fails.
+type broken struct{ err error }
+
+func (b broken) Next() (exchange.Frame, error) { return exchange.Frame{}, b.err }
+func (b broken) Ready() bool                   { return true }
+func (b broken) Ended() bool                   { return false }
+func (b broken) Close(error)                   {}
+
+// informational reports whether the client may be told reasons.
+func (r *request) informational() bool { return !r.c.tls.Client.IsZero() }
+
+// access writes the access log.
+func (r *request) access(head *exchange.ResponseHead) {
+	if r.p.cfg.AccessLog == nil {
+		return
+	}
+	total := r.p.cfg.Clock.Now().Sub(r.started)
+	r.p.cfg.AccessLog.Write(&accesslog.Entry{
+		Client: r.c.client, ClientID: r.c.tls.Client.String(), Received: r.started,
+		Total: total, Processing: total, Request: r.x.Request, Response: head,
+	})
+}
+
+// finish gives the state back.
+func (r *request) finish() {
+	r.body.Finish(nil)
+	*r = request{}
+	requests.Put(r)
+}
+
+// requestSide hears of the request's body.
+type requestSide request
+
+func (s *requestSide) Frame(f *exchange.Frame) {
+	if len(f.Data) > 0 {
+		s.permit.route.RequestFrames.Observe(uint64(len(f.Data)))
+	}
+	s.count()
+}
+
+// count counts the request, with the first frame of its body.
+func (s *requestSide) count() {
+	if !s.counted {
+		s.counted = true
+		s.permit.endpoint.Request()
+	}
+}
+
+func (s *requestSide) Over(error) {
+	s.count()
+	s.sent = s.p.cfg.Clock.Now()
+}
+
+// responseSide hears of the response's body.
+type responseSide request
+
+func (s *responseSide) Frame(f *exchange.Frame) {
+	if s.permit == nil {
+		return
+	}
+	if n := len(f.Data); n > 0 {
+		s.permit.route.ResponseFrames.Observe(uint64(n))
+	}
+	if f.Trailers != nil {
+		s.trailers = f.Trailers
+	}
+	s.latency()
+}
+
+// latency is recorded with the first frame, or the end.
+func (s *responseSide) latency() {
+	if !s.timed {
+		s.timed = true
+		s.permit.endpoint.Latency(s.status, s.p.cfg.Clock.Now().Sub(s.started))
+	}
+}
+
+func (s *responseSide) Over(err error) {
+	if s.permit == nil {
+		return
+	}
+	now := s.p.cfg.Clock.Now()
+	class := s.class.End(s.trailers, err)
+	c := series.Class{Status: s.status, Failure: class.Failure, GRPC: class.GRPC, Error: class.Error}
+	if err == nil && !s.timed {
+		s.latency()
+	}
+	s.permit.endpoint.Response(c)
+	s.permit.route.Status(c)
+	s.permit.route.RequestDuration.ObserveDuration(now.Sub(s.started))
+	if !s.sent.IsZero() {
+		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.sent))
+	}
+	s.profile.over(s, c)
+}

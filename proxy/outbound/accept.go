@@ -1,0 +1,196 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/linkerd-go/linkerd-go/proxy/detect"
+	"github.com/linkerd-go/linkerd-go/proxy/drain"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/h1"
+	"github.com/linkerd-go/linkerd-go/proxy/h2"
+	"github.com/linkerd-go/linkerd-go/proxy/logs"
+	"github.com/linkerd-go/linkerd-go/proxy/lookup"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/sniff"
+	"github.com/linkerd-go/linkerd-go/proxy/transport"
+)
+
+// Proxy is the outbound proxy. See the package comment.
+type Proxy struct {
+	cfg     Config
+	targets *lookup.Cache[targetKey, *target]
+	// ctx ends with Close.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	inFlight atomic.Int64
+	// ending are HTTP/2 connections whose last streams are awaited.
+	ending sync.WaitGroup
+}
+
+// New makes the proxy. Close has to be called in the end.
+func New(cfg Config) *Proxy {
+	p := &Proxy{cfg: cfg}
+	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_outbound", "outbound")
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.targets = lookup.NewCache(cfg.Idle, p.watchTarget)
+	return p
+}
+
+// Close ends what the proxy keeps, after its connections have ended.
+func (p *Proxy) Close() {
+	p.cancel()
+	p.targets.Close()
+	p.ending.Wait()
+}
+
+// Conn is a connection of the application.
+type Conn struct {
+	p      *Proxy
+	drain  *drain.Handle
+	conn   net.Conn
+	client netip.AddrPort
+	dst    netip.AddrPort
+	target *target
+}
+
+// Client is the application's address.
+func (c *Conn) Client() netip.AddrPort { return c.client }
+
+// Accept takes one connection from its first byte to its last. It is the path
+// that the package is about; it returns when the connection is over.
+func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
+	defer raw.Close()
+	// Where was the connection going before it was redirected here?
+	dst, err := p.cfg.OriginalDst(raw)
+	if err != nil {
+		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
+		return
+	}
+	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst}
+	c.conn = transport.CountOwn(raw, p.cfg.Series.Transport(metric.Join(
+		series.OutboundLabel, series.SrcLabel, series.Target(dst), series.ClientTLS(model.Identity{}, series.Loopback))))
+	defer c.conn.Close()
+	// Whatever the steps return is why the connection ended.
+	if err := c.accept(); err != nil {
+		p.failed(c, err)
+	}
+}
+
+// accept is Accept once the connection has a destination.
+func (c *Conn) accept() error {
+	p := c.p
+	// An ingress controller's requests say themselves where they go.
+	if p.cfg.Ingress {
+		return c.ingress()
+	}
+	// Ask the control plane about the destination; wait for its answer.
+	lease, err := p.targets.Get(p.ctx, targetKey{addr: c.dst})
+	if err != nil {
+		return fmt.Errorf("discover %s: %w", c.dst, err)
+	}
+	defer lease.Release()
+	c.target = lease.Value()
+	now := c.target.state.Load().target
+	// What is spoken decides who serves it.
+	plan := afterDiscovery(now)
+	parent := series.Parent(now.Policy.Parent)
+	p.cfg.Series.OutboundProtocols.Count(metric.Join(metric.Labels("protocol", protocolLabel(plan)), parent))
+	if plan == planSniff {
+		if plan, err = c.sniff(parent); err != nil {
+			return err
+		}
+	}
+	return c.serve(plan)
+}
+
+// serve hands the connection to what takes its protocol.
+func (c *Conn) serve(plan plan) error {
+	switch plan {
+	case planHTTP1:
+		return c.serveHTTP1(&Handler{p: c.p, target: c.target, conn: c})
+	case planHTTP2:
+		return c.serveHTTP2(&Handler{p: c.p, target: c.target, conn: c})
+	case planTLS:
+		return c.serveTLS()
+	}
+	return c.p.opaque(c.conn, c.target, c.dst, c.log())
+}
+
+// sniff looks at the first bytes.
+func (c *Conn) sniff(parent string) (plan, error) {
+	d := &c.p.cfg.Series.OutboundDetect
+	began := c.p.cfg.Clock.Now()
+	conn, found, err := sniff.HTTP(c.conn, c.p.cfg.Detect)
+	c.conn = conn
+	duration := d.Duration.Histogram(parent)
+	duration.ObserveDuration(c.p.cfg.Clock.Now().Sub(began))
+	duration.Release()
+	result := found.String()
+	switch {
+	case errors.Is(err, sniff.ErrReadTimeout):
+		result, found, err = "read_timeout", detect.Undecided, nil
+		c.log().Info("Continuing after timeout", "timeout", netx.Duration(c.p.cfg.Detect))
+	case err != nil:
+		result = "error"
+	}
+	d.Results.Count(metric.Join(metric.Labels("result", result), parent))
+	if err != nil && !errors.Is(err, sniff.ErrClosed) {
+		return planOpaque, err
+	}
+	if err != nil {
+		// A client that connected and left is nothing to speak of.
+		c.log().Debug("Connection closed", "error", err)
+		return planOpaque, errSilent
+	}
+	return afterSniff(found), nil
+}
+
+// errSilent ends a connection without counting it as an error.
+var errSilent = errors.New("connection closed")
+
+// httpServer is what both codecs' servers are.
+type httpServer interface {
+	Serve() error
+	Drain()
+}
+
+func (c *Conn) serveHTTP1(h exchange.Handler) error {
+	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c}))
+}
+
+func (c *Conn) serveHTTP2(h exchange.Handler) error {
+	return c.run(h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server))
+}
+
+// run runs the codec until the connection ends.
+func (c *Conn) run(s httpServer) error {
+	c.drain.OnStart(s.Drain)
+	if err := s.Serve(); err != nil {
+		c.log().Debug("Connection closed", "error", err)
+	}
+	return nil
+}
+
+// log is the connection's logger; it is made only where something is logged.
+func (c *Conn) log() *slog.Logger {
+	return logs.For(c.p.cfg.Log, "linkerd_app_outbound", fmt.Sprintf("accept{client.addr=%s}", c.client), fmt.Sprintf("proxy{addr=%s}", c.dst))
+}
+
+// failed counts and logs a connection that ended for a reason of the proxy.
+func (p *Proxy) failed(c *Conn, err error) {
+	if errors.Is(err, errSilent) {
+		return
+	}
+	p.cfg.Series.OutboundTCPErrors.Count(metric.Join(series.Target(c.dst), metric.Labels("error", tcpLabel(err))))
+	c.log().Info("Connection closed", "error", err)
+}

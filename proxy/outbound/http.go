@@ -1,0 +1,518 @@
+package outbound
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/backoff"
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
+	"github.com/linkerd-go/linkerd-go/proxy/classify"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/observe"
+	"github.com/linkerd-go/linkerd-go/proxy/refusal"
+	"github.com/linkerd-go/linkerd-go/proxy/retry"
+	"github.com/linkerd-go/linkerd-go/proxy/route"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/uri"
+)
+
+// Handler serves the requests of one connection.
+type Handler struct {
+	p *Proxy
+	// target is where requests go; nil in ingress mode, where each says it.
+	target *target
+	// conn is nil for connections that are not the application's.
+	conn *Conn
+	// loud allows informational headers whatever the configuration says.
+	loud bool
+}
+
+var _ exchange.Handler = (*Handler)(nil)
+
+// request is the state of one exchange. It comes from a pool and is nobody's
+// after Serve returned.
+type request struct {
+	p *Proxy
+	h *Handler
+	x *exchange.Exchange
+	t *target
+	// version is what the client speaks, whatever becomes of the head.
+	version exchange.Version
+	grpc    bool
+	started time.Time
+	done    func() // releases what was discovered for this request alone
+
+	// What the route decided.
+	rule     *rule
+	found    route.Found
+	route    *series.OutboundRoute
+	profile  *profileRoute
+	timeouts model.Timeouts
+	retry    *model.Retry
+	replay   *retry.Body
+	retries  int
+
+	attempt attempt
+}
+
+// attempt is one try to have the request answered.
+type attempt struct {
+	r        *request
+	c        *exchange.Canceler
+	limits   *limits
+	backend  *ruleBackend
+	pick     balance.Pick[*endpoint]
+	picked   bool
+	body     observe.Body
+	response observe.Body
+	started  time.Time
+	sent     time.Time
+	counted  bool
+	timed    bool
+	status   int
+	class    classify.Response
+	trailers *exchange.Fields
+	// refused is what was answered in the endpoint's place.
+	refused *refusal.Refusal
+	// made is the response in the endpoint's place.
+	made exchange.Response
+	over bool
+	// retried says that another attempt follows.
+	retried bool
+}
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// Serve takes one request from its head to the last byte of its response: the
+// path of HTTP through the outbound proxy.
+func (h *Handler) Serve(x *exchange.Exchange) {
+	r := requests.Get().(*request)
+	r.p, r.h, r.x, r.t = h.p, h, x, h.target
+	r.version, r.started = x.Request.Version, h.p.cfg.Clock.Now()
+	r.grpc = refusal.IsGRPC(x.Request)
+	if err := r.handle(); err != nil {
+		r.fail(err)
+	}
+	r.finish()
+}
+
+// handle is Serve; the error says why there is no response yet.
+func (r *request) handle() error {
+	p, x := r.p, r.x
+	// Shed load that would only wait.
+	if n := p.inFlight.Add(1); p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) {
+		p.inFlight.Add(-1)
+		return balance.ErrLoadShed
+	}
+	defer p.inFlight.Add(-1)
+	if r.version != exchange.HTTP2 && !x.Request.Upgrade {
+		exchange.StripConnection(&x.Request.Fields)
+	}
+	// What is it for? An ingress controller's requests say it themselves.
+	if r.t == nil {
+		if err := r.discover(); err != nil {
+			return err
+		}
+	}
+	if err := uri.Normalize(x.Request, r.t.authority()); err != nil {
+		return err
+	}
+	k := kindHTTP1
+	if r.version == exchange.HTTP2 {
+		k = kindHTTP2
+	}
+	// The routers of the moment decide; again, if they were replaced before
+	// the request was sent.
+	err := r.t.current(k, func(s *snapshot) error { return r.along(s.http[k]) })
+	if err == errNoRoute {
+		return refusal.NotFound("no route")
+	}
+	if err != nil {
+		return &logicalError{r.t, err}
+	}
+	return nil
+}
+
+// logicalError says what the request was for.
+type logicalError struct {
+	t   *target
+	err error
+}
+
+func (e *logicalError) Error() string { return fmt.Sprintf("logical service %s: %s", e.t, e.err) }
+func (e *logicalError) Unwrap() error { return e.err }
+
+// along takes the way of a router.
+func (r *request) along(router *httpRouter) error {
+	if router.profile != nil {
+		return r.alongProfile(router.profile)
+	}
+	if router.invalid != "" {
+		return refusal.Internal(refusal.Unexpected, fmt.Errorf("%w: %s", errInvalidPolicy, router.invalid))
+	}
+	found, ok := route.Find(&router.policy.Routes, r.x.Request)
+	if !ok {
+		return refusal.NotFound("no route")
+	}
+	r.found, r.rule = found, router.rules[found.RouteIndex][found.RuleIndex]
+	r.route = r.rule.route(r.hostname())
+	r.timeouts, r.retry = route.Params(found.Rule, r.x.Request)
+	err := r.try()
+	if err != nil && !errors.Is(err, balance.ErrClosed) {
+		return &routeError{r.rule.meta, err}
+	}
+	return err
+}
+
+// routeError says by which route a request failed.
+type routeError struct {
+	route model.Meta
+	err   error
+}
+
+func (e *routeError) Error() string { return "route " + label(e.route) + ": " + e.err.Error() }
+func (e *routeError) Unwrap() error { return e.err }
+
+// hostname is the label, if it is wanted.
+func (r *request) hostname() []byte {
+	if !r.p.cfg.HostnameLabels {
+		return nil
+	}
+	host, _ := uri.Split(route.Authority(r.x.Request))
+	if !uri.Name(host) {
+		return nil
+	}
+	return host
+}
+
+// try makes attempts until one is answered for good, and passes its response
+// on.
+func (r *request) try() error {
+	head, body := r.x.Request, r.x.Body
+	if r.retry != nil {
+		// Filters and endpoints change the head, so each attempt has its own.
+		r.replay = retry.NewBody(body, head.ContentLength, r.retry.MaxRequestBytes)
+		head = new(exchange.RequestHead)
+	}
+	for {
+		a := &r.attempt
+		if r.retry != nil {
+			head.CopyFrom(r.x.Request)
+			body = r.replay.Attempt()
+		}
+		resp, err := a.send(head, body)
+		if err == nil {
+			if r.again(&resp.Head, &resp.Body, nil) {
+				a.retried = true
+				a.abandon(resp)
+				if r.pause() {
+					continue
+				}
+				return exchange.ErrClientGone
+			}
+			return a.respond(resp)
+		}
+		if r.again(nil, nil, err) {
+			a.retried = true
+			a.finish(err)
+			if r.pause() {
+				continue
+			}
+			return exchange.ErrClientGone
+		}
+		if !errors.Is(err, balance.ErrClosed) {
+			a.finish(err)
+		}
+		return err
+	}
+}
+
+// again decides whether there is to be another attempt (proxy chapter, section
+// 15.1). The response's body may be looked into.
+func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err error) bool {
+	if r.retry == nil || errors.Is(err, balance.ErrClosed) {
+		return false
+	}
+	wanted := false
+	if err != nil {
+		wanted = retry.WantedError(err)
+	} else {
+		var trailers *exchange.Fields
+		if r.retry.Codes != 0 && r.version == exchange.HTTP2 && classify.Code(&head.Fields) < 0 && !retry.Wanted(r.retry, head, nil) {
+			p := retry.Peek(*body)
+			*body, trailers = p, p.Trailers()
+		}
+		wanted = retry.Wanted(r.retry, head, trailers)
+	}
+	switch {
+	case !wanted:
+		if r.retries > 0 && err == nil {
+			r.route.RetrySucceeded()
+		}
+		return false
+	case r.retries >= r.retry.Max:
+		r.route.RetryLimit()
+		return false
+	case !r.replay.Replayable():
+		return false
+	case !r.rule.dist.Ready():
+		r.route.RetryOverflow()
+		return false
+	}
+	return true
+}
+
+// pause waits before the next attempt and reports whether the client is still
+// there.
+func (r *request) pause() bool {
+	n := r.retries
+	r.retries++
+	r.route.RetrySent()
+	if r.retry.Backoff == nil {
+		return r.x.Cause() == nil
+	}
+	over := make(chan struct{})
+	var once sync.Once
+	end := func() { once.Do(func() { close(over) }) }
+	t := r.p.cfg.Clock.AfterFunc(backoff.Delay(*r.retry.Backoff, n, rand.Float64()), end)
+	defer t.Stop()
+	if r.x.Bind(func(error) { end() }) != nil {
+		return false
+	}
+	<-over
+	r.x.Bind(nil)
+	return r.x.Cause() == nil
+}
+
+// send chooses backend and endpoint and sends the request. If there is an
+// error nothing was answered in the endpoint's place.
+func (a *attempt) send(head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	r := a.r
+	*a = attempt{r: r, c: &r.x.Canceler, started: r.p.cfg.Clock.Now()}
+	if v := route.Apply(r.rule.Filters, r.found, head, nil); v.Action != route.Continue {
+		return nil, verdict(v)
+	}
+	backend, ok := r.rule.dist.Pick()
+	if !ok {
+		return nil, balance.ErrLoadShed
+	}
+	a.backend = backend
+	backend.metrics.Request()
+	resp, err := a.dispatch(backend.backend, backend.filters, head, body)
+	if err != nil && !errors.Is(err, balance.ErrClosed) {
+		err = &backendError{backend.backend, err}
+	}
+	return resp, err
+}
+
+// backendError says at which backend a request failed.
+type backendError struct {
+	b   *backend
+	err error
+}
+
+func (e *backendError) Error() string { return "backend " + e.b.String() + ": " + e.err.Error() }
+func (e *backendError) Unwrap() error { return e.err }
+
+// dispatch sends the request to an endpoint of the backend.
+func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	r := a.r
+	if v := route.Apply(filters, r.found, head, nil); v.Action != route.Continue {
+		return nil, verdict(v)
+	}
+	if b.balancer == nil {
+		return nil, refusal.BadGateway(b.fail, nil)
+	}
+	pick, err := b.balancer.Pick(a.c)
+	if err != nil {
+		return nil, err
+	}
+	a.pick, a.picked = pick, true
+	e := pick.Service()
+	a.limit()
+	a.body.Watch(body, (*requestSide)(a))
+	resp, err := e.roundTrip(a.c, head, &a.body)
+	if a.limits != nil && err == nil {
+		a.limits.head()
+	}
+	if err == nil {
+		pick.Head(&resp.Head)
+		return resp, nil
+	}
+	refused := atEndpoint(err, r.version)
+	if refused == nil {
+		return nil, err
+	}
+	// The endpoint could not be talked to: a response is made in its place,
+	// which is judged, counted and retried as if it had sent it.
+	a.refused = refused.Labeled("")
+	a.refused.Text = fmt.Sprintf("endpoint %s: %s", e.model.Addr, refused.Text)
+	a.made.Head.Reset()
+	a.made.Head.Version = r.version
+	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.told())
+	a.made.Body = exchange.Empty
+	return &a.made, nil
+}
+
+// limit starts the timers of the attempt, if it has any.
+func (a *attempt) limit() {
+	r := a.r
+	headers := time.Duration(0)
+	if r.retry != nil && r.retries < r.retry.Max {
+		headers = r.retry.Timeout
+	}
+	if r.timeouts == (model.Timeouts{}) && headers == 0 {
+		return
+	}
+	// A canceler of its own: what ends this attempt must not end the next.
+	a.c = new(exchange.Canceler)
+	c := a.c
+	if err := r.x.Bind(c.Cancel); err != nil {
+		c.Cancel(err)
+	}
+	a.limits = &limits{clk: r.p.cfg.Clock, c: c, t: r.timeouts, headers: headers}
+	var until time.Time
+	if r.timeouts.Request > 0 {
+		until = r.started.Add(r.timeouts.Request)
+	}
+	a.limits.start(until)
+}
+
+// respond passes the attempt's response on.
+func (a *attempt) respond(resp *exchange.Response) error {
+	r, head := a.r, &resp.Head
+	defer a.release()
+	defer resp.Close()
+	a.status = head.Status
+	a.class = classify.Start(head, r.profile.classes())
+	if a.refused == nil {
+		r.connectionHeaders(a, resp)
+	}
+	if r.rule != nil {
+		if a.backend != nil {
+			route.ApplyResponse(a.backend.filters, head)
+		}
+		route.ApplyResponse(r.rule.Filters, head)
+	}
+	if a.refused != nil && a.refused.Close {
+		r.x.CloseAfter()
+	}
+	if resp.Upgraded != nil {
+		a.response.Watch(exchange.Empty, (*responseSide)(a))
+		return r.x.Tunnel(head, resp.Upgraded)
+	}
+	a.response.Watch(resp.Body, (*responseSide)(a))
+	err := r.x.Respond(head, r.tail(&a.response))
+	a.response.Finish(err)
+	return nil
+}
+
+// connectionHeaders takes out of the response what is between proxies, and
+// ends the client's connection if the server's proxy asks for it.
+func (r *request) connectionHeaders(a *attempt, resp *exchange.Response) {
+	head := &resp.Head
+	head.Del("l5d-proxy-error")
+	if v := head.Get("l5d-proxy-connection"); v != nil {
+		e := a.pick.Service()
+		if strings.EqualFold(string(v), "close") && e.forward && e.tls != nil {
+			r.x.CloseAfter()
+		}
+		head.Del("l5d-proxy-connection")
+	}
+	if resp.Upgraded == nil && r.version != exchange.HTTP2 {
+		exchange.StripConnection(&head.Fields)
+	}
+}
+
+// tail makes errors of a gRPC response's body trailers.
+func (r *request) tail(b exchange.Body) exchange.Body {
+	if !r.grpc || b.Ended() {
+		return b
+	}
+	return &refusal.Tail{Body: b, Informational: r.told().Informational, Refuse: func(err error) *refusal.Refusal {
+		return refuse(err, r.version)
+	}}
+}
+
+// abandon gives up a response that is to be tried again.
+func (a *attempt) abandon(resp *exchange.Response) {
+	a.status = resp.Head.Status
+	a.class = classify.Start(&resp.Head, a.r.profile.classes())
+	a.response.Watch(exchange.Empty, (*responseSide)(a))
+	resp.Close()
+	a.release()
+}
+
+// finish ends an attempt that was not answered.
+func (a *attempt) finish(err error) {
+	if !a.over {
+		(*responseSide)(a).Over(err)
+	}
+	a.release()
+}
+
+// release gives back what the attempt held.
+func (a *attempt) release() {
+	a.body.Finish(nil)
+	if a.limits != nil {
+		a.limits.stop()
+	}
+	if a.c != &a.r.x.Canceler {
+		_ = a.r.x.Bind(nil)
+	}
+	if a.picked {
+		a.picked = false
+		a.pick.Release()
+	}
+}
+
+// verdict is what a filter decided, as a refusal.
+func verdict(v route.Verdict) *refusal.Refusal {
+	switch v.Action {
+	case route.Redirected:
+		return refusal.Redirect(v.Status, v.Location)
+	case route.Failed:
+		if v.Failure.GRPC {
+			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
+		}
+		return refusal.InjectedHTTP(v.Status, v.Message)
+	}
+	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
+}
+
+// told says whether the client is told reasons.
+func (r *request) told() refusal.Options {
+	return refusal.Options{Informational: r.h.loud || !r.p.cfg.Quiet}
+}
+
+// fail answers the request with a refusal, or resets it.
+func (r *request) fail(err error) {
+	refused := refuse(err, r.version)
+	if refused == nil {
+		r.x.Cancel(err)
+		return
+	}
+	if refused.Label != "" {
+		r.p.cfg.Series.OutboundHTTPErrors.Count(errorLabels(refused.Label))
+		r.log().Info("Request failed", "error", err)
+	} else {
+		r.log().Debug("Request refused", "error", err)
+	}
+	r.x.Request.Version = r.version
+	// The client being gone changes nothing any more.
+	_ = refusal.Respond(r.x, refused, r.told())
+}
+
+// finish gives the state back.
+func (r *request) finish() {
+	if r.done != nil {
+		r.done()
+	}
+	*r = request{}
+	requests.Put(r)
+}

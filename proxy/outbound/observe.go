@@ -1,0 +1,136 @@
+package outbound
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/linkerd-go/linkerd-go/proxy/classify"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/logs"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/refusal"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+)
+
+// requestSide hears of an attempt's request body.
+type requestSide attempt
+
+func (s *requestSide) Frame(f *exchange.Frame) {
+	if n := len(f.Data); n > 0 && s.r.route != nil && s.r.retries == 0 {
+		s.r.route.Frames.Observe(uint64(n))
+	}
+	if s.limits != nil {
+		s.limits.activity()
+	}
+	s.count()
+}
+
+// count counts the request, with the first frame of its body.
+func (s *requestSide) count() {
+	if !s.counted {
+		s.counted = true
+		s.pick.Service().metrics.Request()
+	}
+}
+
+func (s *requestSide) Over(err error) {
+	s.count()
+	s.sent = s.r.p.cfg.Clock.Now()
+	if s.limits != nil && err == nil {
+		s.limits.sent()
+	}
+}
+
+// responseSide hears of an attempt's response body.
+type responseSide attempt
+
+func (s *responseSide) Frame(f *exchange.Frame) {
+	if n := len(f.Data); n > 0 && s.backend != nil {
+		s.backend.metrics.Frames.Observe(uint64(n))
+	}
+	if f.Trailers != nil {
+		s.trailers = f.Trailers
+	}
+	if s.limits != nil {
+		s.limits.activity()
+	}
+	s.latency()
+}
+
+// latency is recorded, and the endpoint's load completed, with the first frame
+// or the end.
+func (s *responseSide) latency() {
+	if s.timed || !s.picked {
+		return
+	}
+	s.timed = true
+	s.pick.Complete()
+	s.pick.Service().metrics.Latency(s.status, s.r.p.cfg.Clock.Now().Sub(s.started))
+}
+
+// Over counts the end of the attempt, and of the request if there will not be
+// another.
+func (s *responseSide) Over(err error) {
+	s.over = true
+	r := s.r
+	now := r.p.cfg.Clock.Now()
+	if err == nil {
+		s.latency()
+	}
+	class := classify.Class{}
+	if s.status == 0 && err != nil {
+		class = classify.Failed(err)
+	} else {
+		class = s.class.End(s.trailers, err)
+	}
+	c := series.Class{Status: s.status, Failure: class.Failure, GRPC: class.GRPC, Error: class.Error}
+	if s.picked {
+		s.pick.Service().metrics.Response(c)
+		s.pick.Outcome(class.Outcome)
+	}
+	if r.profile != nil {
+		r.profile.actual.Response(c)
+		r.profile.http.Latency(s.status, now.Sub(r.started))
+		r.profile.http.Response(c)
+		return
+	}
+	res := result(c, err)
+	if s.backend != nil {
+		if !s.sent.IsZero() {
+			s.backend.metrics.Duration.ObserveDuration(now.Sub(s.sent))
+		}
+		s.backend.metrics.End(res)
+	}
+	if r.route != nil && !s.retried {
+		r.route.Duration.ObserveDuration(now.Sub(r.started))
+		r.route.End(res)
+	}
+}
+
+// result is how an exchange ended for the registry's families. What a filter
+// answered is known by its status and no error.
+func result(c series.Class, err error) series.Result {
+	if v := refusal.As(err); v != nil && v.Cause == nil && v.Label == "" {
+		return series.Result{Status: v.Status}
+	}
+	return series.Result{Status: c.Status, GRPC: c.GRPC, Error: errorLabel(err)}
+}
+
+// classes are the route's response classes.
+func (pr *profileRoute) classes() []model.ResponseClass {
+	if pr == nil || pr.ProfileRoute == nil {
+		return nil
+	}
+	return pr.Classes
+}
+
+func errorLabels(label string) string { return metric.Labels("error", label) }
+
+// log is the request's logger; it is made only where something is logged.
+func (r *request) log() *slog.Logger {
+	if r.h.conn != nil {
+		return r.h.conn.log()
+	}
+	return logs.For(r.p.cfg.Log, "linkerd_app_outbound", fmt.Sprintf("proxy{addr=%s}", r.t))
+}
