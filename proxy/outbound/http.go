@@ -205,6 +205,7 @@ func (r *request) try() error {
 			head.CopyFrom(r.x.Request)
 			body = r.replay.Attempt()
 		}
+		*a = attempt{r: r, c: &r.x.Canceler, started: r.p.cfg.Clock.Now()}
 		resp, err := a.send(head, body)
 		if err == nil {
 			if r.again(&resp.Head, &resp.Body, nil) {
@@ -293,7 +294,6 @@ func (r *request) pause() bool {
 // error nothing was answered in the endpoint's place.
 func (a *attempt) send(head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	r := a.r
-	*a = attempt{r: r, c: &r.x.Canceler, started: r.p.cfg.Clock.Now()}
 	if v := route.Apply(r.rule.Filters, r.found, head, nil); v.Action != route.Continue {
 		return nil, verdict(v)
 	}
