@@ -228,17 +228,17 @@ func TestValidatorCommand(t *testing.T) {
 	} {
 		t.Run(family.listen+" "+family.connect, func(t *testing.T) {
 			lab := netlab.New(t)
-			validate := func() (string, int) {
+			validate := func(timeout string) (string, int) {
 				return runIn(t, lab.Pod, command(t, validatorcmd.Name,
-					"--listen-addr", family.listen, "--connect-addr", family.connect, "--timeout", "300ms"))
+					"--listen-addr", family.listen, "--connect-addr", family.connect, "--timeout", timeout))
 			}
-			if out, code := validate(); code != validatorcmd.ExitUnredirected {
+			if out, code := validate("300ms"); code != validatorcmd.ExitUnredirected {
 				t.Errorf("without rules: exit code %d, log:\n%s", code, out)
 			}
 			if err := lab.Pod.Do(func() error { return nft.Apply(build(t, options())) }); err != nil {
 				t.Fatal(err)
 			}
-			if out, code := validate(); code != 0 || !strings.Contains(out, "Validated") {
+			if out, code := validate("10s"); code != 0 || !strings.Contains(out, "Validated") {
 				t.Errorf("with rules: exit code %d, log:\n%s", code, out)
 			}
 		})

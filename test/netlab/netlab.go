@@ -350,7 +350,9 @@ func (u User) Start(cmd *exec.Cmd) (wait func() error, err error) {
 	go func() {
 		// The kernel sends the death signal when the thread dies that started
 		// the program, so the thread is kept until the program has ended.
-		ended <- (User{ns: u.ns}).Do(func() error {
+		tried := false
+		err := (User{ns: u.ns}).Do(func() error {
+			tried = true
 			err := cmd.Start()
 			started <- err
 			if err != nil {
@@ -358,14 +360,13 @@ func (u User) Start(cmd *exec.Cmd) (wait func() error, err error) {
 			}
 			return cmd.Wait()
 		})
-	}()
-	select {
-	case err := <-started:
-		if err != nil {
-			<-ended
-			return nil, err
+		if !tried {
+			started <- err
 		}
-	case err := <-ended:
+		ended <- err
+	}()
+	if err := <-started; err != nil {
+		<-ended
 		return nil, err
 	}
 	return func() error { return <-ended }, nil
