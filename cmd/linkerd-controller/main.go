@@ -36,6 +36,8 @@ type command struct {
 var commands = []command{
 	{"identity", "issues certificates to workloads", runIdentity},
 	{"destination", "tells proxies where names lead", runDestination},
+	{"proxy-injector", "gives pods their proxy", runProxyInjector},
+	{"sp-validator", "admits ServiceProfiles that make sense", runSPValidator},
 }
 
 // aliases maps the names that the binary may be called under to subcommands.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -52,9 +53,27 @@ type Clients struct {
 	Metadata metadata.Interface
 }
 
-// SetLogger sends what client-go logs (watches that end and begin anew, throttled requests) to logger. It is called once,
-// before the first client is made.
-func SetLogger(logger *slog.Logger) { klog.SetSlogLogger(logger) }
+// SetLogger sends what client-go logs (watches that end and begin anew, requests refused) to logger. It is called once,
+// before the first client is made. What client-go says about its own working is left out unless the logger is set to
+// ctrlflags.LevelTrace: it would drown what a controller says at debug level.
+func SetLogger(logger *slog.Logger) {
+	if !logger.Enabled(context.Background(), ctrlflags.LevelTrace) {
+		logger = slog.New(fromInfo{logger.Handler()})
+	}
+	klog.SetSlogLogger(logger)
+}
+
+// fromInfo is a handler without the levels below info.
+type fromInfo struct{ slog.Handler }
+
+func (h fromInfo) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo && h.Handler.Enabled(ctx, level)
+}
+
+func (h fromInfo) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return fromInfo{h.Handler.WithAttrs(attrs)}
+}
+func (h fromInfo) WithGroup(name string) slog.Handler { return fromInfo{h.Handler.WithGroup(name)} }
 
 // Connect returns the clients of the cluster that config describes. It makes no request.
 func Connect(config Config) (*Clients, error) {

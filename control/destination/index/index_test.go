@@ -128,8 +128,13 @@ func TestNothingIsLeft(t *testing.T) {
 		if n := len(x.dependents) + len(x.dirty) + len(x.endpoints) + len(x.profiles) + len(x.services); n != 0 {
 			t.Errorf("left: %v %v %v %v %v", x.dependents, x.dirty, x.endpoints, x.profiles, x.services)
 		}
-		if n := testutil.CollectAndCount(metrics.endpointsSubscribers); n != 0 {
-			t.Errorf("%d series left", n)
+		for name, series := range map[string]prometheus.Collector{
+			"endpoints_subscribers": metrics.endpointsSubscribers, "endpoints_updates": metrics.endpointsUpdates,
+			"profile_subscribers": metrics.profileSubs, "profile_updates": metrics.profileUpdates,
+		} {
+			if n := testutil.CollectAndCount(series); n != 0 {
+				t.Errorf("%d series of %s left", n, name)
+			}
 		}
 		if n := len(x.tables.servicesAt); n != 0 {
 			t.Errorf("%d cluster IPs left", n)

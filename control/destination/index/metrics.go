@@ -24,14 +24,21 @@ type Metrics struct {
 	workloadSubs                                         prometheus.Gauge
 	workloadUpdates                                      prometheus.Counter
 	sizeOf                                               map[string]prometheus.Gauge
+
+	// profileStreams has the number of streams per Service profile, to know when a series is not needed any more. It
+	// belongs to the index's goroutine.
+	profileStreams map[profileLabels]int
 }
+
+// profileLabels are the labels of a Service profile's series.
+type profileLabels struct{ namespace, name string }
 
 // LocalCluster is the value of the label `cluster` for the cluster that the controller runs in.
 const LocalCluster = "local"
 
 // NewMetrics registers the metrics of an index. Several clusters may share a registerer.
 func NewMetrics(registerer prometheus.Registerer, cluster string) *Metrics {
-	m := &Metrics{cluster: cluster, registerer: registerer}
+	m := &Metrics{cluster: cluster, registerer: registerer, profileStreams: make(map[profileLabels]int)}
 	port := []string{"cluster", "namespace", "service", "port", "hostname", "nodename"}
 	profile := []string{"namespace", "profile"}
 	gauge := func(name, help string, labels []string) *prometheus.GaugeVec {
@@ -133,7 +140,15 @@ func (m *Metrics) profileSubscribers(profile *core.Profile, n int) {
 	case profile.Endpoint != nil:
 		m.workloadSubs.Add(float64(n))
 	default:
-		m.profileSubs.WithLabelValues(profile.Service.Namespace, profile.Name).Add(float64(n))
+		labels := profileLabels{profile.Service.Namespace, profile.Name}
+		m.profileStreams[labels] += n
+		if m.profileStreams[labels] == 0 {
+			delete(m.profileStreams, labels)
+			m.profileSubs.DeleteLabelValues(labels.namespace, labels.name)
+			m.profileUpdates.DeleteLabelValues(labels.namespace, labels.name)
+			return
+		}
+		m.profileSubs.WithLabelValues(labels.namespace, labels.name).Set(float64(m.profileStreams[labels]))
 	}
 }
 

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/charts"
+	"github.com/linkerd-go/linkerd-go/control/injector"
+	"github.com/linkerd-go/linkerd-go/internal/admin"
+	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/inject"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/version"
+	"github.com/linkerd-go/linkerd-go/internal/webhook"
+)
+
+// injectorOptions are the flags of the proxy-injector command. Source: control plane chapter, section 4.1.
+type injectorOptions struct {
+	common    ctrlflags.Common
+	kube      kube.Config
+	addr      string
+	adminAddr string
+	namespace string
+	// certDir and files are not flags: the charts mount them at fixed paths. Tests set them.
+	certDir string
+	files   injector.Files
+}
+
+func (o *injectorOptions) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("proxy-injector", flag.ContinueOnError)
+	o.common.Register(fs)
+	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "proxy-injector"}
+	o.kube.Register(fs)
+	o.certDir, o.files = webhook.DefaultCertDir, injector.DefaultFiles
+	fs.StringVar(&o.addr, "addr", webhook.DefaultAddr, "address to serve the webhook on")
+	fs.StringVar(&o.adminAddr, "metrics-addr", ":9995", "address of the admin server")
+	fs.StringVar(&o.namespace, "linkerd-namespace", names.DefaultControlPlaneNamespace, "namespace of the control plane")
+	return fs
+}
+
+func runProxyInjector(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var options injectorOptions
+	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	clients, err := kube.Connect(options.kube)
+	if err != nil {
+		return err
+	}
+	return options.run(ctx, clients, logger)
+}
+
+// run serves until ctx is done: first what can fail without the API server, then the watches, and only then the door is
+// opened.
+func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger *slog.Logger) error {
+	render, err := patchRenderer(o.namespace)
+	if err != nil {
+		return err
+	}
+	certificate, err := webhook.LoadCertificate(o.certDir)
+	if err != nil {
+		return err
+	}
+	broadcaster := record.NewBroadcaster()
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	watches := injector.NewWatches(clients.Metadata, logger)
+	handler, err := injector.New(injector.Options{
+		Namespace: o.namespace,
+		Version:   version.Version,
+		Files:     o.files,
+		Lookup:    watches,
+		Render:    render,
+		Events:    broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: injector.EventSource}),
+		Metrics:   prometheus.DefaultRegisterer,
+		Logger:    logger,
+	})
+	if err != nil {
+		return err
+	}
+	server := webhook.New(webhook.Options{Addr: o.addr, Certificate: certificate, Admit: handler.Admit, Logger: logger})
+	lis, err := server.Listen()
+	if err != nil {
+		return err
+	}
+	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, Pprof: o.common.Pprof})
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
+	p.Go(func() error { watches.Run(p.ctx); return nil })
+	if err := watches.WaitSynced(p.ctx); err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	p.Go(func() error { return server.Serve(p.ctx, lis) })
+	up()
+	logger.Info("serving", "addr", lis.Addr().String())
+	return p.Wait()
+}
+
+// patchRenderer joins the injector to its chart. The chart is loaded once.
+func patchRenderer(namespace string) (inject.Renderer, error) {
+	chart, err := charts.Load(charts.Patch)
+	if err != nil {
+		return nil, err
+	}
+	release := charts.Release{Name: "linkerd", Namespace: namespace}
+	return func(values map[string]any) ([]byte, error) {
+		manifests, err := chart.Render(release, values)
+		if err != nil {
+			return nil, err
+		}
+		if len(manifests) != 1 {
+			return nil, errors.New("the patch chart must render exactly one file")
+		}
+		return []byte(manifests[0].Content), nil
+	}, nil
+}
