@@ -36,6 +36,9 @@ func (r *runner) goTest(ctx context.Context, dir string, args ...string) error {
 	}
 	cmd := command(ctx, dir, "go", args...)
 	cmd.Stdout = nil
+	if dir == clusterModule {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

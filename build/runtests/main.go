@@ -86,8 +86,13 @@ func (r *runner) unit(ctx context.Context) error {
 		return err
 	}
 	r.say("Unit tests of the embedded cluster")
-	return r.goTest(ctx, "devcluster", "./...")
+	return r.goTest(ctx, clusterModule, "-trimpath", "./...")
 }
+
+// clusterModule is the module of the embedded cluster. Its tests are compiled
+// with the flags of its Makefile: with others, all of Kubernetes would be
+// compiled a second time.
+const clusterModule = "devcluster"
 
 // e2e starts a cluster of its own, runs the tests on it and removes it.
 func (r *runner) e2e(ctx context.Context, keep bool) error {
@@ -99,6 +104,10 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	r.say("Installing the OS packages that are missing")
 	if err := command(ctx, ".", "bin/devcluster", "deps").Run(); err != nil {
 		return fmt.Errorf("OS packages: %w", err)
+	}
+	r.say("End-to-end tests of the embedded cluster itself")
+	if err := r.goTest(ctx, clusterModule, "-trimpath", "-tags=e2e", "-count=1", "./e2e"); err != nil {
+		return err
 	}
 	r.say("Building the CLI and the images")
 	if err := command(ctx, ".", "make", "--no-print-directory", "cli", "images").Run(); err != nil {

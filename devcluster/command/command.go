@@ -247,10 +247,10 @@ func newImages(o *options, out Outside) *cobra.Command {
 }
 
 func newKubeconfig(o *options, out Outside) *cobra.Command {
-	var raw bool
+	var path bool
 	command := &cobra.Command{
 		Use:   "kubeconfig",
-		Short: "Print where the administrator's kubeconfig is",
+		Short: "Print the administrator's kubeconfig",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := o.target.Find()
@@ -261,14 +261,14 @@ func newKubeconfig(o *options, out Outside) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("read kubeconfig: %w", err)
 			}
-			if !raw {
+			if path {
 				data = []byte(c.Kubeconfig() + "\n")
 			}
 			_, err = out.Stdout.Write(data)
 			return err
 		},
 	}
-	command.Flags().BoolVar(&raw, "raw", false, "print the file itself")
+	command.Flags().BoolVar(&path, "path", false, "print where the file is instead")
 	return command
 }
 

@@ -87,12 +87,12 @@ func stopped(t *testing.T) (base string) {
 
 func TestKubeconfig(t *testing.T) {
 	base := stopped(t)
-	if got, _, err := run(t, base, "kubeconfig", "--cluster", "test-only-east", "--raw"); err != nil || got != "the kubeconfig\n" {
-		t.Errorf("kubeconfig --raw = %q, %v", got, err)
+	if got, _, err := run(t, base, "kubeconfig", "--cluster", "test-only-east"); err != nil || got != "the kubeconfig\n" {
+		t.Errorf("kubeconfig = %q, %v", got, err)
 	}
 	want := filepath.Join(base, "test-only-east", "kubeconfig") + "\n"
-	if got, _, err := run(t, base, "kubeconfig", "--cluster", "test-only-east"); err != nil || got != want {
-		t.Errorf("kubeconfig = %q, %v; want %q", got, err, want)
+	if got, _, err := run(t, base, "kubeconfig", "--cluster", "test-only-east", "--path"); err != nil || got != want {
+		t.Errorf("kubeconfig --path = %q, %v; want %q", got, err, want)
 	}
 	if _, _, err := run(t, base, "kubeconfig", "--cluster", "test-only-nobody"); !errors.Is(err, cluster.ErrNotFound) {
 		t.Errorf("kubeconfig of nobody: %v", err)
