@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/txtar"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/record"
+	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/charts"
+	"github.com/linkerd-go/linkerd-go/control/injector"
+)
+
+var update = flag.Bool("update", false, "write what the tests see into the golden files")
+
+// fixedLookup is a cluster with one namespace and one ReplicaSet, which belongs to a Deployment.
+type fixedLookup struct{ annotations map[string]string }
+
+func (l fixedLookup) NamespaceAnnotations(context.Context, string) (map[string]string, error) {
+	return l.annotations, nil
+}
+
+func (l fixedLookup) OwnersOf(_ context.Context, _, _, name string) ([]metav1.OwnerReference, bool) {
+	return []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: strings.TrimSuffix(name, "-abc")}}, true
+}
+
+// newHandler returns an injector with the real chart, whose configuration is the control plane chart's defaults with
+// overlay laid over.
+func newHandler(t testing.TB, overlay string, lookup injector.Lookup) *injector.Handler {
+	t.Helper()
+	chart, err := charts.Load(charts.ControlPlane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := chart.Defaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := map[string]any{}
+	if err := yaml.Unmarshal([]byte(overlay), &over); err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.Marshal(charts.Merge(values, over))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files := injector.Files{Values: filepath.Join(dir, "values"), TrustRoots: filepath.Join(dir, "ca-bundle.crt")}
+	for name, content := range map[string]string{files.Values: string(text), files.TrustRoots: "anchors\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	render, err := patchRenderer("linkerd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := injector.New(injector.Options{
+		Namespace: "linkerd",
+		Version:   "test",
+		Files:     files,
+		Lookup:    lookup,
+		Render:    render,
+		Events:    record.NewFakeRecorder(100),
+		Metrics:   prometheus.NewRegistry(),
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handler
+}
+
+func admissionRequest(object []byte) *admissionv1.AdmissionRequest {
+	return &admissionv1.AdmissionRequest{UID: "1", Namespace: "shop", Object: runtime.RawExtension{Raw: object}}
+}
+
+// TestInjection injects what testdata/inject/*.txtar have, with the real chart. A case has the files
+//
+//	namespace.yaml  annotations of the namespace
+//	values.yaml     laid over the defaults of the control plane's chart
+//	object.yaml     a pod or a Service
+//	show            what the case is about, one per line:
+//	                  ops              the operations of the patch and their paths
+//	                  shape            containers and volumes
+//	                  annotations, labels
+//	                  env NAME         a variable of the proxy; without NAME all of them
+//	                  container NAME   a container, without its environment
+//	want            what was asked for, as it is when the API server has applied the patch; or the reason of a denial
+func TestInjection(t *testing.T) {
+	cases, err := filepath.Glob("testdata/inject/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := map[string]string{}
+			for _, f := range archive.Files {
+				files[f.Name] = string(f.Data)
+			}
+			annotations := map[string]string{}
+			if err := yaml.Unmarshal([]byte(files["namespace.yaml"]), &annotations); err != nil {
+				t.Fatal(err)
+			}
+			object, err := yaml.YAMLToJSON([]byte(files["object.yaml"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := reviewed(t, newHandler(t, files["values.yaml"], fixedLookup{annotations}), object, files["show"])
+			if *update {
+				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
+				archive.Files = append(archive.Files, txtar.File{Name: "want", Data: []byte(got)})
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != files["want"] {
+				t.Errorf("got:\n%s\nwant:\n%s\n(after a wanted change run go test ./cmd/linkerd-controller -run TestInjection -update)", got, files["want"])
+			}
+		})
+	}
+}
+
+// reviewed reviews an object and prints what is asked for.
+func reviewed(t *testing.T, handler *injector.Handler, object []byte, show string) string {
+	t.Helper()
+	response, err := handler.Admit(t.Context(), admissionRequest(object))
+	if err != nil {
+		return "denied: " + err.Error() + "\n"
+	}
+	var out strings.Builder
+	for _, w := range response.Warnings {
+		fmt.Fprintf(&out, "warning: %s\n", w)
+	}
+	if response.Patch == nil {
+		out.WriteString("unchanged\n")
+		return out.String()
+	}
+	patch, err := jsonpatch.DecodePatch(response.Patch)
+	if err != nil {
+		t.Fatalf("the patch is not a JSON patch: %v", err)
+	}
+	patched, err := patch.Apply(object)
+	if err != nil {
+		t.Fatalf("the patch does not apply: %v", err)
+	}
+	var result struct {
+		metav1.ObjectMeta `json:"metadata"`
+		Spec              corev1.PodSpec `json:"spec"`
+	}
+	if err := json.Unmarshal(patched, &result); err != nil && !strings.Contains(string(object), `"Service"`) {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(show), "\n") {
+		what, name, _ := strings.Cut(line, " ")
+		fmt.Fprintf(&out, "# %s\n", line)
+		switch what {
+		case "ops":
+			for _, op := range patch {
+				at, _ := op.Path()
+				fmt.Fprintf(&out, "%s %s\n", op.Kind(), at)
+			}
+		case "shape":
+			shape(&out, result.Spec)
+		case "annotations":
+			printMap(&out, result.Annotations)
+		case "labels":
+			printMap(&out, result.Labels)
+		case "env":
+			for _, v := range container(t, result.Spec, "linkerd-proxy").Env {
+				if name == "" || v.Name == "LINKERD2_PROXY_"+name || v.Name == name {
+					fmt.Fprintf(&out, "%s=%s\n", v.Name, envValue(v))
+				}
+			}
+		case "container":
+			c := container(t, result.Spec, name)
+			c.Env = nil
+			text, err := yaml.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Write(text)
+		default:
+			t.Fatalf("cannot show %q", line)
+		}
+	}
+	return out.String()
+}
+
+func shape(out io.Writer, spec corev1.PodSpec) {
+	for _, c := range spec.InitContainers {
+		kind := "init container"
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			kind = "native sidecar"
+		}
+		fmt.Fprintf(out, "%s %s\n", kind, c.Name)
+	}
+	for _, c := range spec.Containers {
+		fmt.Fprintf(out, "container %s\n", c.Name)
+	}
+	for _, v := range spec.Volumes {
+		fmt.Fprintf(out, "volume %s\n", v.Name)
+	}
+}
+
+func container(t *testing.T, spec corev1.PodSpec, name string) corev1.Container {
+	t.Helper()
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		if c.Name == name {
+			return c
+		}
+	}
+	t.Fatalf("no container %s", name)
+	return corev1.Container{}
+}
+
+func printMap(out io.Writer, m map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		fmt.Fprintf(out, "%s: %q\n", key, m[key])
+	}
+}
+
+func envValue(v corev1.EnvVar) string {
+	switch {
+	case v.ValueFrom == nil:
+		return strings.TrimSuffix(v.Value, "\n")
+	case v.ValueFrom.FieldRef != nil:
+		return "(" + v.ValueFrom.FieldRef.FieldPath + ")"
+	case v.ValueFrom.ConfigMapKeyRef != nil:
+		return "(configmap " + v.ValueFrom.ConfigMapKeyRef.Name + " " + v.ValueFrom.ConfigMapKeyRef.Key + ")"
+	}
+	return "(other source)"
+}
+
+// BenchmarkInjection is the cost of one pod. A node that starts a hundred pods at once waits for the sum.
+func BenchmarkInjection(b *testing.B) {
+	handler := newHandler(b, "", fixedLookup{map[string]string{"linkerd.io/inject": "enabled"}})
+	pod := []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":"web","image":"web"}]}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := handler.Admit(b.Context(), admissionRequest(pod)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
