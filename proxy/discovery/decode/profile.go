@@ -105,10 +105,9 @@ func requestMatch(m *destinationpb.RequestMatch, depth int) (out model.RequestMa
 	return out, missing("request condition")
 }
 
-// anchored makes an expression match whole paths.
-func anchored(expr string) string {
-	return "^(?:" + strings.TrimSuffix(strings.TrimPrefix(expr, "^"), "$") + ")$"
-}
+// anchored makes an expression match whole paths; if it is anchored already
+// that changes nothing.
+func anchored(expr string) string { return "^(?:" + expr + ")$" }
 
 func responseMatch(m *destinationpb.ResponseMatch, depth int) (out model.ResponseMatch, err error) {
 	if depth > maxDepth {
