@@ -21,7 +21,7 @@ import (
 )
 
 // Constructor makes a command.
-type Constructor func(w *command.World, g *command.Globals) *cobra.Command
+type Constructor = func(w *command.World, g *command.Globals) *cobra.Command
 
 // Parts are what cmd/linkerd joins to the commands of this room.
 type Parts struct {
@@ -70,6 +70,7 @@ func New(w *command.World, parts Parts) *cobra.Command {
 		}
 		root.AddCommand(cmd)
 	}
+	completeFlags(w, g, root)
 	return root
 }
 

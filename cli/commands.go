@@ -3,13 +3,35 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/linkerd-go/linkerd-go/cli/check"
+	"github.com/linkerd-go/linkerd-go/cli/diagnostics"
+	"github.com/linkerd-go/linkerd-go/cli/identity"
 	"github.com/linkerd-go/linkerd-go/cli/install"
+	"github.com/linkerd-go/linkerd-go/cli/prune"
+	"github.com/linkerd-go/linkerd-go/cli/uninstall"
+	"github.com/linkerd-go/linkerd-go/cli/upgrade"
+	"github.com/linkerd-go/linkerd-go/cli/version"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 )
 
 // own lists the commands of this room.
 func own(parts Parts) []Constructor {
 	return []Constructor{
+		func(w *command.World, g *command.Globals) *cobra.Command { return check.New(w, g, parts.Charts) },
+		newCompletion,
+		diagnostics.New,
+		identity.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return install.New(w, g, parts.Charts) },
+		func(w *command.World, g *command.Globals) *cobra.Command { return prune.New(w, g, parts.Charts) },
+		uninstall.New,
+		func(w *command.World, g *command.Globals) *cobra.Command { return upgrade.New(w, g, parts.Charts) },
+		version.New,
+		// Names of releases up to 2.9 (CLI chapter, section 9).
+		func(w *command.World, g *command.Globals) *cobra.Command {
+			return diagnostics.Old("endpoints", diagnostics.NewEndpoints(w, g))
+		},
+		func(w *command.World, g *command.Globals) *cobra.Command {
+			return diagnostics.Old("metrics", diagnostics.NewProxyMetrics(w, g))
+		},
 	}
 }

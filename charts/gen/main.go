@@ -1,5 +1,5 @@
 // Command gen writes the templates of the chart linkerd-crds from the schemas
-// in api/crd/yaml and from the Gateway API module:
+// in api/crd:
 //
 //	go generate ./charts
 //
@@ -12,15 +12,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/api/crd"
+	"github.com/linkerd-go/linkerd-go/api/crd/gatewayapi"
 )
 
 func main() {
-	files, err := generate("..")
+	files, err := generate()
 	if err == nil {
 		err = write("linkerd-crds/templates", files)
 	}
@@ -58,19 +60,17 @@ var sources = []source{
 	{template: "workload/external-workload.yaml", from: "workload.linkerd.io_externalworkloads"},
 }
 
-// generate returns the templates by path. root is the folder of the module.
-func generate(root string) (map[string][]byte, error) {
-	gatewayDir, err := gatewayModule(root)
-	if err != nil {
-		return nil, err
-	}
+// generate returns the templates by path.
+func generate() (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, s := range sources {
-		dir := filepath.Join(root, "api", "crd", "yaml")
+		var schema []byte
+		var err error
 		if s.gateway {
-			dir = gatewayDir
+			schema, err = gatewayapi.Files.ReadFile(gatewayapi.Experimental + "/" + s.from + ".yaml")
+		} else {
+			schema, err = crd.Files.ReadFile("yaml/" + s.from + ".yaml")
 		}
-		schema, err := os.ReadFile(filepath.Join(dir, s.from+".yaml"))
 		if err != nil {
 			return nil, err
 		}
@@ -81,16 +81,6 @@ func generate(root string) (map[string][]byte, error) {
 		out[s.template] = text
 	}
 	return out, nil
-}
-
-func gatewayModule(root string) (string, error) {
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
-	cmd.Dir = root
-	dir, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("finding the Gateway API module: %w", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "experimental"), nil
 }
 
 func template(s source, schema []byte) ([]byte, error) {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTemplatesAreCurrent(t *testing.T) {
-	files, err := generate("../..")
+	files, err := generate()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,3 +192,20 @@ func Objects(manifest []byte) ([]Object, error) {
 	}
 	return out, nil
 }
+
+// StoredFrom is Stored for a Secret from elsewhere.
+func StoredFrom(charts Charts, secret *corev1.Secret) (map[string]any, error) {
+	difference, err := StoredOverrides(secret)
+	if err != nil {
+		return nil, err
+	}
+	chart, err := charts.ControlPlane()
+	if err != nil {
+		return nil, err
+	}
+	values, err := chart.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	return chartvalues.Merge(values, difference), nil
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	viz "github.com/linkerd-go/linkerd-go/viz/cli"
 )
 
 func main() {
@@ -27,6 +28,8 @@ func parts() cli.Parts {
 			ControlPlane: loader(charts.ControlPlane),
 			CRDs:         loader(charts.CRDs),
 		},
+		Commands: []cli.Constructor{viz.New},
+		Moved:    viz.Moved(),
 	}
 }
 

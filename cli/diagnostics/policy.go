@@ -1,0 +1,179 @@
+package diagnostics
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
+
+	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
+	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
+)
+
+// answerWithin bounds the wait for the first answer of a stream.
+const answerWithin = 30 * time.Second
+
+// protoJSON writes a message as JSON. protojson varies its white space on
+// purpose; a second pass through encoding/json makes the output stable.
+func protoJSON(m proto.Message, indent bool) ([]byte, error) {
+	data, err := protojson.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if indent {
+		err = json.Indent(&out, data, "", "  ")
+	} else {
+		err = json.Compact(&out, data)
+	}
+	return out.Bytes(), err
+}
+
+func newProfile(w *command.World, g *command.Globals) *cobra.Command {
+	var pod, token string
+	cmd := &cobra.Command{
+		Use:   "profile [flags] address",
+		Args:  cobra.ExactArgs(1),
+		Short: "Introspect Linkerd's service discovery state",
+		Long: `Introspect Linkerd's service discovery state.
+
+This command provides debug information about the internal state of the
+control-plane's destination controller. It queries the same Destination service
+endpoint as the linkerd-proxy's, and returns the profile associated with that
+destination.`,
+		Example: `  # Get the service profile for the service or endpoint at 10.20.2.4:8080
+  linkerd diagnostics profile 10.20.2.4:8080`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return profile(cmd.Context(), w, g, pod, token, args[0])
+		},
+	}
+	cmd.Flags().StringVar(&pod, "destination-pod", "", "Target a specific destination Pod when there are multiple running")
+	cmd.Flags().StringVar(&token, "token", "", "The context token to use when making the request to the destination API")
+	return cmd
+}
+
+func profile(ctx context.Context, w *command.World, g *command.Globals, pod, token, address string) error {
+	conn, err := dialAPI(ctx, w, g, pod, destinationPort)
+	if err != nil {
+		return apiFailed(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	stream, err := destinationpb.NewDestinationClient(conn).GetProfile(ctx, &destinationpb.GetDestination{Path: address, ContextToken: token})
+	if err != nil {
+		return apiFailed(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		return apiFailed(err)
+	}
+	text, err := protoJSON(answer, true)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w.Out, "%s\n", text)
+	return nil
+}
+
+type policyOptions struct {
+	*command.Globals
+	namespace, output, pod, token string
+}
+
+func newPolicy(w *command.World, g *command.Globals) *cobra.Command {
+	o := &policyOptions{Globals: g}
+	cmd := &cobra.Command{
+		Use:   "policy [flags] resource port",
+		Args:  cobra.ExactArgs(2),
+		Short: "Introspect Linkerd's policy state",
+		Long: `Introspect Linkerd's policy state.
+
+This command provides debug information about the internal state of the
+control-plane's policy controller. It queries the same control-plane endpoint
+as the linkerd-proxy's, and returns the policies associated with the given
+resource: the inbound policy of a Pod, the outbound policy of a Service.`,
+		Example: `  # get the inbound policy for pod emoji-6d66d87995-bvrnn on port 8080
+  linkerd diagnostics policy -n emojivoto po/emoji-6d66d87995-bvrnn 8080
+
+  # get the outbound policy for Service emoji-svc on port 8080
+  linkerd diagnostics policy -n emojivoto svc/emoji-svc 8080`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return policy(cmd.Context(), w, o, args[0], args[1])
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.namespace, "namespace", "n", "default", "Namespace of resource")
+	f.StringVarP(&o.output, "output", "o", "yaml", "Output format. One of: yaml, json")
+	f.StringVar(&o.pod, "destination-pod", "", "Target a specific destination Pod when there are multiple running")
+	f.StringVar(&o.token, "token", "default:diagnostics", "Token to use when querying the policy service")
+	return cmd
+}
+
+func policy(ctx context.Context, w *command.World, o *policyOptions, resource, portText string) error {
+	kind, name, found := strings.Cut(resource, "/")
+	if !found || name == "" {
+		return errors.New("resource type and name are required")
+	}
+	if strings.Contains(name, "/") {
+		return fmt.Errorf("invalid resource string: %s", resource)
+	}
+	canonical, err := workload.Canonical(kind)
+	if err != nil || canonical != workload.Pod && canonical != workload.Service {
+		return fmt.Errorf("invalid resource type %s; must be one of Pod or Service", kind)
+	}
+	if !command.OneOf(o.output, "yaml", "json") {
+		return errors.New("output must be one of: yaml, json")
+	}
+	port, err := strconv.ParseUint(portText, 10, 32)
+	if err != nil {
+		return err
+	}
+	conn, err := dialAPI(ctx, w, o.Globals, o.pod, policyPort)
+	if err != nil {
+		return apiFailed(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	var answer proto.Message
+	if canonical == workload.Pod {
+		answer, err = inboundpb.NewInboundServerPoliciesClient(conn).GetPort(ctx, &inboundpb.PortSpec{
+			Workload: o.namespace + ":" + name,
+			Port:     uint32(port),
+		})
+	} else {
+		answer, err = outboundpb.NewOutboundPoliciesClient(conn).Get(ctx, &outboundpb.TrafficSpec{
+			SourceWorkload: o.token,
+			Target:         &outboundpb.TrafficSpec_Authority{Authority: fmt.Sprintf("%s.%s.svc:%d", name, o.namespace, port)},
+		})
+	}
+	if err != nil {
+		return apiFailed(err)
+	}
+	text, err := protoJSON(answer, true)
+	if err != nil {
+		return err
+	}
+	if o.output == "yaml" {
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return err
+		}
+		fmt.Fprintf(w.Out, "%s", text)
+		return nil
+	}
+	fmt.Fprintf(w.Out, "%s\n", text)
+	return nil
+}
