@@ -145,6 +145,40 @@ func TestCachedFor(t *testing.T) {
 	}
 }
 
+func TestLimitsAreRaisedOnceAndRestored(t *testing.T) {
+	dir := t.TempDir()
+	low, high := filepath.Join(dir, "low"), filepath.Join(dir, "high")
+	for path, value := range map[string]string{low: "128\n", high: "9999\n"} {
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() string {
+		a, errA := os.ReadFile(low)
+		b, errB := os.ReadFile(high)
+		if err := errors.Join(errA, errB); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(a)) + " " + strings.TrimSpace(string(b))
+	}
+	var m machine
+	limits := map[string]int{low: 1024, high: 1024}
+	for range 2 {
+		if err := m.raiseLimits(limits); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(); got != "1024 9999" {
+			t.Errorf("raised to %s", got)
+		}
+	}
+	if err := m.restoreLimits(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got != "128 9999" {
+		t.Errorf("restored to %s", got)
+	}
+}
+
 func TestSameComponent(t *testing.T) {
 	wanted := []string{"/new/bin/devcluster", "kubelet", "--config=x"}
 	for _, test := range []struct {

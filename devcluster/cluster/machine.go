@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/linkerd-go/linkerd-go/devcluster/netns"
 	"github.com/linkerd-go/linkerd-go/devcluster/plan"
@@ -20,11 +22,56 @@ import (
 type machine struct {
 	// Forwarding are the links on which forwarding was switched on.
 	Forwarding []string `json:"forwarding,omitempty"`
+	// Limits are the kernel's limits that were raised, by file, with their earlier values.
+	Limits map[string]string `json:"limits,omitempty"`
 	// Made are directories outside our own that did not exist before; see sharedDirs.
 	Made []string `json:"made,omitempty"`
 }
 
 const machineFile = "machine.json"
+
+// limits are the least that several clusters need. Every component watches files, all of them as root, and
+// the usual 128 watchers of one user are used up by half a dozen clusters.
+var limits = map[string]int{"/proc/sys/fs/inotify/max_user_instances": 1024}
+
+// raiseLimits raises what is lower and records in m what it was.
+func (m *machine) raiseLimits(limits map[string]int) error {
+	for path, least := range limits {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read limit: %w", err)
+		}
+		old := strings.TrimSpace(string(data))
+		value, err := strconv.Atoi(old)
+		if err != nil {
+			return fmt.Errorf("read limit %s: %w", path, err)
+		}
+		if value >= least {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(strconv.Itoa(least)), 0); err != nil {
+			return fmt.Errorf("raise limit: %w", err)
+		}
+		if m.Limits == nil {
+			m.Limits = map[string]string{}
+		}
+		if _, ok := m.Limits[path]; !ok {
+			m.Limits[path] = old
+		}
+	}
+	return nil
+}
+
+// restoreLimits puts the limits back.
+func (m *machine) restoreLimits() error {
+	var errs []error
+	for path, old := range m.Limits {
+		if err := os.WriteFile(path, []byte(old), 0); err != nil {
+			errs = append(errs, fmt.Errorf("restore limit: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // devicePlugins is where every kubelet of the machine has its socket for device plugins, whatever its root.
 const devicePlugins = "/var/lib/kubelet/device-plugins"
@@ -87,6 +134,9 @@ func noteMachine(c plan.Cluster) error {
 	} else if err != nil {
 		return err
 	}
+	if err := m.raiseLimits(limits); err != nil {
+		return err
+	}
 	link, _, err := netns.DefaultLink()
 	if err != nil {
 		return err
@@ -120,7 +170,7 @@ func restoreMachine(runBase string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var errs []error
+	errs := []error{m.restoreLimits()}
 	for _, link := range m.Forwarding {
 		errs = append(errs, netns.ForwardingOff(link))
 	}

@@ -321,8 +321,15 @@ func newKubectl(o *options, out Outside) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := os.Setenv("KUBECONFIG", c.Kubeconfig()); err != nil {
-				return err
+			// A proxy that the environment names for the rest of the world does not know the way to the node.
+			for name, value := range map[string]string{
+				"KUBECONFIG": c.Kubeconfig(),
+				"NO_PROXY":   c.NodeIP().String(),
+				"no_proxy":   c.NodeIP().String(),
+			} {
+				if err := os.Setenv(name, value); err != nil {
+					return fmt.Errorf("set %s: %w", name, err)
+				}
 			}
 			return ExitError(out.Kubectl(args))
 		},

@@ -100,7 +100,9 @@ func TestKubeconfig(t *testing.T) {
 }
 
 func TestKubectlGetsItsArgumentsAndGivesItsExitCode(t *testing.T) {
-	t.Setenv("KUBECONFIG", "") // restored after the command has changed it
+	for _, name := range []string{"KUBECONFIG", "NO_PROXY", "no_proxy"} {
+		t.Setenv(name, "") // restored after the command has changed it
+	}
 	base := stopped(t)
 	_, args, err := run(t, base, "--cluster", "test-only-east", "kubectl", "get", "-o", "wide", "--help")
 	if code, show := ExitCode(err); code != 5 || show {

@@ -160,6 +160,31 @@ spec:
       containers: [{name: probe, image: ` + probeImage + `, args: [get, "http://web/"]}]
 `
 
+const aggregated = `
+apiVersion: v1
+kind: Pod
+metadata: {name: aggregated, labels: {app: aggregated}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: probe, image: ` + probeImage + `, args: [aggregated]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: aggregated}
+spec: {selector: {app: aggregated}, ports: [{port: 443, targetPort: 8443}]}
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.probe.test}
+spec:
+  group: probe.test
+  version: v1
+  insecureSkipTLSVerify: true
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  service: {name: aggregated, namespace: default}
+`
+
 func TestOneCluster(t *testing.T) {
 	b, probe := setUp(t)
 	const name = "e2e-one"
@@ -212,6 +237,14 @@ func TestOneCluster(t *testing.T) {
 		}
 		if err := json.Unmarshal(payload, &claims); err != nil || len(claims.Audience) != 1 || claims.Audience[0] != "test.audience" {
 			t.Errorf("claims %s: %v", payload, err)
+		}
+	})
+	t.Run("aggregated API", func(t *testing.T) {
+		b := bench{t, b.binary}
+		b.apply(name, aggregated)
+		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Available", "apiservice/v1.probe.test", "--timeout=60s")
+		if got, want := b.must("--cluster", name, "kubectl", "get", "--raw", "/apis/probe.test/v1/whoami"), "front-proxy-client for kubernetes-admin"; got != want {
+			t.Errorf("the API server came as %q, want %q", got, want)
 		}
 	})
 	t.Run("kubelet and containerd killed", func(t *testing.T) {
