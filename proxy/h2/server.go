@@ -23,6 +23,7 @@ type Server struct{ c *conn }
 func NewServer(nc net.Conn, h exchange.Handler, info any, o Options) *Server {
 	c := newConn(nc, o)
 	c.server, c.handler, c.info = true, h, info
+	c.initialLocked() // before anything that Drain may write
 	return &Server{c}
 }
 
@@ -40,9 +41,6 @@ func (s *Server) Close() error {
 // returned. The error is nil if it ended in order.
 func (s *Server) Serve() error {
 	c := s.c
-	c.mu.Lock()
-	c.initialLocked()
-	c.mu.Unlock()
 	c.running.Go(c.writeLoop)
 	err := c.preface()
 	if err == nil {
