@@ -29,12 +29,16 @@ type Problems struct {
 	Warnings []string
 }
 
+// ErrInvalid is wrapped by errors of the configuration, also by those that come
+// to light only when it is used; the process then exits with ExitCode.
+var ErrInvalid = errors.New("Invalid configuration")
+
 // Err is all errors as one, nil if there are none.
 func (p *Problems) Err() error {
 	if len(p.Errors) == 0 {
 		return nil
 	}
-	return fmt.Errorf("Invalid configuration: %w", errors.Join(p.Errors...))
+	return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(p.Errors...))
 }
 
 // loader reads variables and collects mistakes.

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/linkerd-go/linkerd-go/proxy/config"
+	"github.com/linkerd-go/linkerd-go/proxy/discovery"
+	"github.com/linkerd-go/linkerd-go/proxy/discovery/certify"
+	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
+	"github.com/linkerd-go/linkerd-go/proxy/logs"
+	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
+)
+
+// credentials makes the store that certificates will be put into.
+func (a *App) credentials() error {
+	c := &a.cfg.Identity
+	id, err := model.ParseIdentity(c.ServerID)
+	if err != nil {
+		return fmt.Errorf("%w: identity %q: %w", config.ErrInvalid, c.ServerID, err)
+	}
+	a.store, err = meshtls.New(meshtls.Config{
+		ID: id, ServerName: c.ServerName, Anchors: []byte(c.TrustAnchors), Now: a.o.Clock.Now,
+		Log: logs.For(a.o.Log.Logger(), "linkerd_meshtls"),
+	})
+	if err != nil {
+		return fmt.Errorf("%w: trust anchors: %w", config.ErrInvalid, err)
+	}
+	return nil
+}
+
+// identityClient makes what keeps the certificate fresh.
+func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error {
+	c := &a.cfg.Identity
+	refreshed := a.identityMetrics()
+	log := logs.For(a.o.Log.Logger(), "linkerd_app", "identity")
+	if c.SPIRE != "" {
+		return fmt.Errorf("%w: the SPIFFE workload API is not supported by this build", config.ErrInvalid)
+	}
+	key, csr, err := identityboot.Read(c.Dir)
+	if err != nil {
+		return fmt.Errorf("%w: identity directory: %w", config.ErrInvalid, err)
+	}
+	if token, err := os.ReadFile(c.TokenFile); err != nil || len(token) == 0 {
+		return fmt.Errorf("%w: token file %s is missing or empty", config.ErrInvalid, c.TokenFile)
+	}
+	cc, err := a.controlConfig("identity", c.Controller, set, resolutions)
+	if err != nil {
+		return err
+	}
+	a.certify = func(ctx context.Context) error {
+		return certify.Run(ctx, certify.Config{
+			Store: a.store, Key: key, CSR: csr, TokenFile: c.TokenFile,
+			MinRefresh: c.MinRefresh, MaxRefresh: c.MaxRefresh,
+			Request: certify.Over(cc), Refreshed: refreshed, Log: log,
+		})
+	}
+	return nil
+}
+
+// identityMetrics adds the certificate's metrics and gives what counts
+// refreshes.
+func (a *App) identityMetrics() func(time.Time, error) {
+	expiry := a.reg.Open("control_identity_cert_expiration_timestamp_seconds",
+		"Time when the this proxy's current mTLS identity certificate will expire (in seconds since the UNIX epoch)",
+		metric.Gauge, metric.Unit("seconds")).Gauge("")
+	refresh := a.reg.Open("control_identity_cert_refresh_timestamp_seconds",
+		"Time when the this proxy's current mTLS identity certificate were last updated (in seconds since the UNIX epoch)",
+		metric.Gauge, metric.Unit("seconds")).Gauge("")
+	refreshes := a.reg.Open("control_identity_cert_refreshes",
+		"The total number of times this proxy's mTLS identity certificate has been refreshed by the Identity service")
+	ok, failed := refreshes.Counter(metric.Labels("result", "ok")), refreshes.Counter(metric.Labels("result", "error"))
+	return func(until time.Time, err error) {
+		if err != nil {
+			failed.Add(1)
+			return
+		}
+		ok.Add(1)
+		expiry.Set(float64(until.Unix()))
+		refresh.Set(float64(a.o.Clock.Now().UnixMilli()) / 1000)
+	}
+}
+
+// controlHooks counts the calls to a controller.
+func controlHooks(h *series.HTTP) discovery.ControlHooks {
+	return discovery.ControlHooks{
+		Request: h.Request,
+		Response: func(code codes.Code, took time.Duration) {
+			failure := false
+			switch code {
+			case codes.Unknown, codes.DeadlineExceeded, codes.PermissionDenied, codes.Internal, codes.Unavailable, codes.DataLoss:
+				failure = true
+			}
+			h.Latency(200, took)
+			h.Response(series.Class{Status: 200, Failure: failure, GRPC: fmt.Sprint(uint32(code))})
+		},
+	}
+}

@@ -1,0 +1,103 @@
+package app
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/version"
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
+)
+
+// build is what the linker knows of the build, set with -ldflags
+// "-X github.com/linkerd-go/linkerd-go/proxy/app.buildSHA=…".
+var (
+	buildSHA  = ""
+	buildDate = ""
+	build     = struct{ SHA, Date string }{buildSHA, buildDate}
+)
+
+const vendor = "linkerd-go"
+
+// processMetrics adds what is told about the process (proxy chapter, section
+// 23.11).
+func processMetrics(reg *metric.Registry, started time.Time) {
+	gauge, seconds := metric.Option(metric.Gauge), metric.Unit("seconds")
+	reg.Open("proxy_build_info", "Proxy build info", gauge).Gauge(metric.Labels(
+		"date", build.Date, "git_sha", build.SHA, "profile", "release", "vendor", vendor, "version", version.Version)).Set(1)
+	// The name is that of the upstream proxy's library; the values are ours.
+	reg.Open("rustls_info", "Proxy TLS info", gauge).Gauge(metric.Labels(
+		"tls_suites", "TLS13_AES_128_GCM_SHA256,TLS13_AES_256_GCM_SHA384,TLS13_CHACHA20_POLY1305_SHA256,",
+		"tls_kx_groups", "X25519MLKEM768,X25519,secp256r1,secp384r1,", "tls_rand", "go", "tls_key_provider", "go", "tls_fips", "false")).Set(1)
+	reg.Open("process_start_time_seconds", "Time that the process started (in seconds since the UNIX epoch)", gauge, seconds).
+		Gauge("").Set(float64(started.UnixMilli()) / 1000)
+	reg.Open("process_uptime_seconds", "Total time since the process started (in seconds)", seconds).
+		Func("", func() float64 { return time.Since(started).Seconds() })
+	reg.Open("process_cpu_seconds", "Total user and system CPU time spent in seconds", seconds).Func("", cpuSeconds)
+	reg.Open("process_virtual_memory_bytes", "Virtual memory size in bytes", gauge, metric.Unit("bytes")).
+		Func("", func() float64 { return statm(0) })
+	reg.Open("process_resident_memory_bytes", "Resident memory size in bytes", gauge, metric.Unit("bytes")).
+		Func("", func() float64 { return statm(1) })
+	reg.Open("process_open_fds", "Number of open file descriptors", gauge).Func("", openFDs)
+	reg.Open("process_max_fds", "Maximum number of open file descriptors", gauge).Func("", maxFDs)
+	reg.Open("process_threads", "Number of OS threads in the process.", gauge).Func("", threads)
+	reg.Open("go_goroutines", "Number of goroutines", gauge).Func("", func() float64 { return float64(runtime.NumGoroutine()) })
+}
+
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// statm is a field of /proc/self/statm, in bytes.
+func statm(field int) float64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	f := bytes.Fields(b)
+	if field >= len(f) {
+		return 0
+	}
+	n, _ := strconv.ParseInt(string(f[field]), 10, 64)
+	return float64(n) * float64(os.Getpagesize())
+}
+
+func openFDs() float64 {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	// One of them was opened to look.
+	return float64(max(len(names)-1, 0))
+}
+
+func maxFDs() float64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return float64(l.Cur)
+}
+
+func threads() float64 {
+	d, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := bytes.Cut(d, []byte("\nThreads:"))
+	if !ok {
+		return 0
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, _ := strconv.ParseInt(string(bytes.TrimSpace(line)), 10, 64)
+	return float64(n)
+}
