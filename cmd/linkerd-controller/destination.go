@@ -14,6 +14,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	"github.com/linkerd-go/linkerd-go/control/destination/clusters"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 	"github.com/linkerd-go/linkerd-go/control/destination/serve"
@@ -173,8 +174,22 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		Metrics:  index.NewMetrics(prometheus.DefaultRegisterer, index.LocalCluster),
 		Logger:   logger,
 	})
-	group := kube.NewGroup(logger, local.Watches(index.Source{Clients: clients, EndpointSlices: o.endpointSlices})...)
+	linked := clusters.New(clusters.Options{
+		Namespace:      o.config.ControllerNamespace,
+		Config:         o.config,
+		Capacity:       o.queueCapacity,
+		EndpointSlices: o.endpointSlices,
+		Connect: func(kubeconfig []byte) (*kube.Clients, error) {
+			return kube.ConnectKubeconfig(kubeconfig, kube.Config{QPS: o.kube.QPS, Burst: o.kube.Burst, Component: "remote"})
+		},
+		Registerer: prometheus.DefaultRegisterer,
+		Logger:     logger,
+	})
+	prometheus.MustRegister(linked.Collector())
+	watches := append(local.Watches(index.Source{Clients: clients, EndpointSlices: o.endpointSlices}), linked.Watch(clients))
+	group := kube.NewGroup(logger, watches...)
 	p.Go(func() error { local.Run(p.ctx); return nil })
+	p.Go(func() error { linked.Run(p.ctx); return nil })
 	p.Go(func() error { group.Run(p.ctx); return nil })
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
 		lis.Close()
@@ -186,6 +201,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 
 	service := serve.New(serve.Options{
 		Index:         local,
+		Clusters:      linked,
 		ClusterDomain: o.config.ClusterDomain,
 		HTTP2:         http2,
 		Metrics:       serve.NewMetrics(prometheus.DefaultRegisterer),

@@ -77,8 +77,11 @@ func (h fromInfo) WithGroup(name string) slog.Handler { return fromInfo{h.Handle
 
 // Connect returns the clients of the cluster that config describes. It makes no request.
 func Connect(config Config) (*Clients, error) {
-	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: config.Kubeconfig}
-	restConfig, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	load := rest.InClusterConfig
+	if config.Kubeconfig != "" {
+		load = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", config.Kubeconfig) }
+	}
+	restConfig, err := load()
 	if err != nil {
 		return nil, fmt.Errorf("loading the Kubernetes client configuration: %w", err)
 	}

@@ -83,6 +83,9 @@ func (x *Index) Run(ctx context.Context) {
 	}
 }
 
+// Stopped is closed when the index has stopped: its subscriptions get nothing more.
+func (x *Index) Stopped() <-chan struct{} { return x.done }
+
 // flush brings the answers up to date that depend on what changed.
 func (x *Index) flush() {
 	for n := range x.dirty {

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -58,6 +59,8 @@ type union struct {
 
 // part is one member's share in a stream.
 type part struct {
+	// from is where sub is from. A cluster that is linked in another way has another index.
+	from *index.Index
 	sub  *index.Subscription[core.Snapshot]
 	last *core.Snapshot
 	gone chan struct{}
@@ -102,25 +105,41 @@ func (s *Server) federated(stream grpc.ServerStreamingServer[destinationpb.Updat
 
 // run sends until the stream has ended or the Service is not federated any more.
 func (u *union) run(services *index.Subscription[core.Service], ended <-chan struct{}, overflow chan<- struct{}) error {
+	var service *core.Service
 	for {
-		select {
-		case <-ended:
-			return nil
-		case <-services.Changed():
-			service := services.Latest()
-			if service == nil || !service.Federated {
-				return nil
-			}
+		// Asked for before the clusters themselves are, so that no change is missed.
+		relinked := u.server.options.Clusters.Changed()
+		if service != nil {
 			if err := u.follow(u.server.members(service), ended, overflow); err != nil {
 				return err
 			}
+		}
+		if again, err := u.wait(services, &service, relinked, ended); err != nil || !again {
+			return err
+		}
+	}
+}
+
+// wait sends what members bring until the list of members or that of clusters changes. It reports whether to go on.
+func (u *union) wait(services *index.Subscription[core.Service], service **core.Service, relinked, ended <-chan struct{}) (bool, error) {
+	for {
+		select {
+		case <-ended:
+			return false, nil
+		case <-u.server.options.Index.Stopped():
+			return false, nil
+		case <-relinked:
+			return true, nil
+		case <-services.Changed():
+			*service = services.Latest()
+			return *service != nil && (*service).Federated, nil
 		case m := <-u.changed:
 			p := u.members[m]
 			if p == nil {
 				continue
 			}
 			if err := u.send(p); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
@@ -146,50 +165,75 @@ func (u *union) send(p *part) error {
 // follow brings the subscriptions in line with a list of members.
 func (u *union) follow(members []member, ended <-chan struct{}, overflow chan<- struct{}) error {
 	for m, p := range u.members {
-		if slices.Contains(members, m) {
+		if _, ok := u.source(m); ok && slices.Contains(members, m) {
 			continue
 		}
 		u.drop(m)
-		if p.last == nil || len(p.last.Entries) == 0 {
-			continue
-		}
-		gone := core.Delta{}
-		for _, entry := range p.last.Entries {
-			if !u.has(entry.Addr) {
-				gone.Remove = append(gone.Remove, entry.Addr)
-			}
-		}
-		for _, update := range u.server.encoder.delta(nil, gone) {
-			if err := u.stream.Send(update); err != nil {
-				return err
-			}
+		if err := u.retract(p); err != nil {
+			return err
 		}
 	}
 	for _, m := range members {
-		if u.members[m] != nil {
+		from, ok := u.source(m)
+		if !ok {
+			u.server.options.Logger.Error("member of federated service left out: unknown cluster",
+				"service", u.query.Service, "cluster", m.cluster)
 			continue
 		}
-		from, query := u.server.options.Index, u.query
+		var last *core.Snapshot
+		if p := u.members[m]; p != nil {
+			if p.from == from {
+				continue
+			}
+			// The same cluster, linked anew: only what differs is sent.
+			last = p.last
+			u.drop(m)
+		}
+		query := u.query
 		if m.cluster == "" {
 			query.Service.Name = m.service
 		} else {
-			var ok bool
-			if from, ok = u.server.options.Clusters.Cluster(m.cluster); !ok {
-				u.server.options.Logger.Error("member of federated service ignored: unknown cluster",
-					"service", u.query.Service, "cluster", m.cluster)
-				continue
-			}
 			query = remoteQuery(query, m.service)
 		}
 		sub, err := from.Endpoints(u.stream.Context(), query)
+		if errors.Is(err, index.ErrStopped) {
+			continue // it is about to be taken out of the clusters
+		}
 		if err != nil {
 			return err
 		}
-		p := &part{sub: sub, gone: make(chan struct{})}
+		p := &part{from: from, sub: sub, last: last, gone: make(chan struct{})}
 		u.members[m] = p
 		u.forwarders.Go(func() { u.forward(m, p, ended, overflow) })
 		// A new subscription has its answer already. Members are sent in their order.
 		if err := u.send(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// source returns the index that knows a member's endpoints.
+func (u *union) source(m member) (*index.Index, bool) {
+	if m.cluster == "" {
+		return u.server.options.Index, true
+	}
+	return u.server.options.Clusters.Cluster(m.cluster)
+}
+
+// retract tells the client that the endpoints of a part that has been dropped are gone.
+func (u *union) retract(p *part) error {
+	if p.last == nil {
+		return nil
+	}
+	var gone core.Delta
+	for _, entry := range p.last.Entries {
+		if !u.has(entry.Addr) {
+			gone.Remove = append(gone.Remove, entry.Addr)
+		}
+	}
+	for _, update := range u.server.encoder.delta(nil, gone) {
+		if err := u.stream.Send(update); err != nil {
 			return err
 		}
 	}

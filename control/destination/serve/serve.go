@@ -16,10 +16,12 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 )
 
-// Clusters gives the indexes of linked clusters. Its method may be called from any goroutine and must not block.
+// Clusters gives the indexes of linked clusters. Its methods may be called from any goroutine and must not block.
 type Clusters interface {
-	// Cluster returns the index of a linked cluster, and false if there is no such link.
+	// Cluster returns the index of a linked cluster, and false if there is no such link or nothing is known of it yet.
 	Cluster(name string) (*index.Index, bool)
+	// Changed returns a channel that is closed when Cluster may answer differently.
+	Changed() <-chan struct{}
 }
 
 // NoClusters is the Clusters without any.
@@ -27,6 +29,9 @@ type NoClusters struct{}
 
 // Cluster implements Clusters.
 func (NoClusters) Cluster(string) (*index.Index, bool) { return nil, false }
+
+// Changed implements Clusters.
+func (NoClusters) Changed() <-chan struct{} { return nil }
 
 // Options are the parts of a Server.
 type Options struct {
@@ -132,7 +137,7 @@ func (s *Server) endpoints(stream grpc.ServerStreamingServer[destinationpb.Updat
 		s.options.Logger.Warn("stream closed: client does not keep up", "service", query.Service, "port", query.Port)
 		s.options.Metrics.endpointsOverflow(query.Service)
 	}
-	return follow(s, stream, sub, s.encoder.updates, overflow)
+	return follow(s, stream, from, sub, s.encoder.updates, overflow)
 }
 
 // remote follows the endpoints of a Service in a linked cluster. Source: proxy API chapter, section 3.8.
@@ -182,7 +187,7 @@ func (s *Server) GetProfile(request *destinationpb.GetDestination, stream grpc.S
 		s.options.Logger.Warn("stream closed: client does not keep up", "path", path)
 		s.options.Metrics.profileOverflow(query, s.options.ClusterDomain)
 	}
-	return follow(s, stream, sub, messages, overflow)
+	return follow(s, stream, s.options.Index, sub, messages, overflow)
 }
 
 // profileFailed turns an error of the index into that of the call. Source: proxy API chapter, section 4.1.
@@ -210,9 +215,10 @@ func (s *Server) failed(ctx context.Context, err error, code codes.Code, text st
 	return status.Error(code, text)
 }
 
-// follow sends what a subscription brings until the client leaves, the server stops, or the client does not keep up; all
-// of these end the stream with OK. messages returns what takes the client from one answer to the next.
-func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *index.Subscription[T], messages func(last, next *T) []*M, overflow func()) error {
+// follow sends what a subscription brings until the client leaves, the server or the index stops (a cluster is not linked
+// any more, or in another way), or the client does not keep up; all of these end the stream with OK. messages returns what
+// takes the client from one answer to the next.
+func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*M, overflow func()) error {
 	ended := make(chan struct{})
 	defer close(ended)
 	failed := make(chan error, 1)
@@ -239,6 +245,8 @@ func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *inde
 	case <-stream.Context().Done():
 		return nil
 	case <-s.stopping:
+		return nil
+	case <-from.Stopped():
 		return nil
 	case <-sub.Overflow():
 		overflow()

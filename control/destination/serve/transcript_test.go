@@ -56,7 +56,9 @@ var update = flag.Bool("update", false, "write what the streams send into the tr
 // case, add a file without `want` parts and do that. The parts of a file are, in any number and order:
 //
 //	-- settings --         transport-header, no-h2, no-ipv6, no-slices, zone-weights, http2; one per line
-//	-- cluster NAME --     what follows is applied to the linked cluster NAME (to its own again with `-- cluster --`)
+//	-- cluster NAME --     what follows is applied to another cluster (to the own one again with `-- cluster --`)
+//	-- link NAME --        that cluster is linked
+//	-- unlink NAME --      and is not any more
 //	-- apply --            objects, as YAML documents
 //	-- delete --           `Kind namespace/name`, one per line
 //	-- get STREAM --       path, and on the next line a context token: a new stream of endpoints
@@ -106,6 +108,7 @@ type cluster struct {
 	dynamic *dynamicfake.FakeDynamicClient
 	meta    *metadatafake.FakeMetadataClient
 	index   *index.Index
+	stop    func()
 }
 
 var customKinds = map[schema.GroupVersionResource]string{
@@ -148,7 +151,8 @@ func newCluster(t *testing.T, s settings, remote bool, trustDomain string) *clus
 	var running sync.WaitGroup
 	running.Go(func() { c.index.Run(ctx) })
 	running.Go(func() { group.Run(ctx) })
-	t.Cleanup(func() { cancel(); running.Wait() })
+	c.stop = func() { cancel(); running.Wait() }
+	t.Cleanup(c.stop)
 	if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
 		t.Fatal(err)
 	}
@@ -220,14 +224,39 @@ func (c *cluster) place(t *testing.T, u *unstructured.Unstructured) (clienttesti
 }
 
 // linked is a serve.Clusters.
-type linked map[string]*cluster
+type linked struct {
+	mu       sync.Mutex // guards the rest
+	clusters map[string]*cluster
+	changed  chan struct{}
+}
 
-func (l linked) Cluster(name string) (*index.Index, bool) {
-	c, ok := l[name]
+func (l *linked) Cluster(name string) (*index.Index, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.clusters[name]
 	if !ok {
 		return nil, false
 	}
 	return c.index, true
+}
+
+func (l *linked) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// set links a cluster, or removes the link if c is nil.
+func (l *linked) set(name string, c *cluster) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c == nil {
+		delete(l.clusters, name)
+	} else {
+		l.clusters[name] = c
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // play runs the steps of a transcript and returns it with what was sent.
@@ -242,7 +271,8 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 		}
 	}
 	own := newCluster(t, set, false, "cluster.local")
-	clusters := linked{}
+	clusters := &linked{clusters: map[string]*cluster{}, changed: make(chan struct{})}
+	known := map[string]*cluster{}
 	var http2 *destinationpb.Http2ClientParams
 	if set["http2"] {
 		http2 = new(destinationpb.Http2ClientParams)
@@ -272,12 +302,17 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 		case "cluster":
 			current = own
 			if name != "" {
-				if clusters[name] == nil {
-					clusters[name] = newCluster(t, set, true, name+".example")
+				if known[name] == nil {
+					known[name] = newCluster(t, set, true, name+".example")
 				}
-				current = clusters[name]
+				current = known[name]
 			}
 			continue
+		case "link":
+			clusters.set(name, known[name])
+		case "unlink":
+			clusters.set(name, nil)
+			known[name].stop()
 		case "apply":
 			for _, document := range strings.Split("\n"+string(part.Data), "\n---\n") {
 				current.put(t, []byte(document))
