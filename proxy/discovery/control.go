@@ -105,6 +105,13 @@ func (a ControlAddr) backoff() model.Backoff {
 	return remoteBackoff
 }
 
+// controlBuffer is the size of a connection's buffers, maxMessage that of the
+// largest message taken, which is some hundred thousand endpoints.
+const (
+	controlBuffer = 4 << 10
+	maxMessage    = 64 << 20
+)
+
 // userAgent is what controllers see us as.
 const userAgent = "linkerd-go-proxy"
 
@@ -143,6 +150,13 @@ func Connect(cfg ControlConfig) (*grpc.ClientConn, error) {
 		grpc.WithUserAgent(userAgent),
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
+		// Updates are few and small, most of the time: the usual 32 KiB each
+		// way would be a good part of an idle proxy's memory.
+		grpc.WithReadBufferSize(controlBuffer),
+		grpc.WithWriteBufferSize(controlBuffer),
+		grpc.WithSharedWriteBuffer(true),
+		// The first message about a service has all of its endpoints.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+policyName+`":{}}]}`),
 		grpc.WithConnectParams(grpc.ConnectParams{
