@@ -320,3 +320,10 @@ func (m *mesh) wants(reg *metric.Registry, lines ...string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// get is where an address leads.
+func (n *network) get(a netip.AddrPort) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.addrs[a]
+}
