@@ -165,12 +165,12 @@ func fileSystem(s spec, binary []byte) ([]byte, error) {
 	if err := mkdir(filepath.Dir(s.path), 0o755); err != nil {
 		return nil, err
 	}
-	file := &tar.Header{Typeflag: tar.TypeReg, Name: s.path, Mode: 0o755, Size: int64(len(binary))}
+	var attributes map[string]string
 	if s.fileCapability != "" {
 		// The form in which container runtimes take extended attributes.
-		file.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": s.fileCapability}
+		attributes = map[string]string{"SCHILY.xattr.security.capability": s.fileCapability}
 	}
-	if err := w.WriteHeader(file); err != nil {
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: s.path, Mode: 0o755, Size: int64(len(binary)), PAXRecords: attributes}); err != nil {
 		return nil, err
 	}
 	if _, err := w.Write(binary); err != nil {
@@ -180,12 +180,13 @@ func fileSystem(s spec, binary []byte) ([]byte, error) {
 		if err := mkdir(filepath.Dir(l), 0o755); err != nil {
 			return nil, err
 		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: l, Linkname: s.path, Mode: 0o755}); err != nil {
+		// A runtime changes the owner of each link that it makes, by which
+		// the kernel takes the file's capabilities away: every link has to
+		// give them back.
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: l, Linkname: s.path, Mode: 0o755, PAXRecords: attributes}); err != nil {
 			return nil, err
 		}
 	}
-	// User numbers need names for tools that ask; servers need none of
-	// both to run.
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
