@@ -6,8 +6,7 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
+	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/certify"
@@ -92,14 +91,9 @@ func (a *App) identityMetrics() func(time.Time, error) {
 func controlHooks(h *series.HTTP) discovery.ControlHooks {
 	return discovery.ControlHooks{
 		Request: h.Request,
-		Response: func(code codes.Code, took time.Duration) {
-			failure := false
-			switch code {
-			case codes.Unknown, codes.DeadlineExceeded, codes.PermissionDenied, codes.Internal, codes.Unavailable, codes.DataLoss:
-				failure = true
-			}
+		Response: func(c classify.Class, took time.Duration) {
 			h.Latency(200, took)
-			h.Response(series.Class{Status: 200, Failure: failure, GRPC: fmt.Sprint(uint32(code))})
+			h.Response(series.Class{Status: 200, Failure: c.Failure, GRPC: c.GRPC})
 		},
 	}
 }

@@ -19,12 +19,12 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
+	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/dns"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -84,8 +84,8 @@ type ControlConfig struct {
 type ControlHooks struct {
 	// Request: a call was begun.
 	Request func()
-	// Response: it ended, with this gRPC status, after this time.
-	Response func(code codes.Code, took time.Duration)
+	// Response: it ended like this, after this time.
+	Response func(class classify.Class, took time.Duration)
 	// Resolved: the controller has so many addresses at present.
 	Resolved func(addrs int)
 	// Connected: a connection was made (1) or closed (-1).
@@ -369,7 +369,7 @@ func (h *ControlHooks) begin() (end func(error)) {
 		return func(error) {}
 	}
 	started := time.Now()
-	return func(err error) { h.Response(status.Code(err), time.Since(started)) }
+	return func(err error) { h.Response(classify.GRPC(uint32(status.Code(err))), time.Since(started)) }
 }
 
 func (h *ControlHooks) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
