@@ -19,6 +19,8 @@ type writer struct {
 	b    *buf.Buffer // nil while nothing is gathered
 	n    int
 	err  error
+	// tmp is where numbers are formatted; on the stack it would escape.
+	tmp [24]byte
 	// any says that at least one byte went out since it was last cleared.
 	any bool
 }
@@ -91,9 +93,8 @@ func (w *writer) field(name, value []byte) {
 }
 
 func (w *writer) length(n int64) {
-	var tmp [20]byte
 	w.str("content-length: ")
-	w.bytes(strconv.AppendInt(tmp[:0], n, 10))
+	w.bytes(strconv.AppendInt(w.tmp[:0], n, 10))
 	w.str("\r\n")
 }
 
@@ -103,8 +104,7 @@ func (w *writer) chunk(data []byte) {
 	if len(data) == 0 {
 		return
 	}
-	var tmp [20]byte
-	t := strconv.AppendUint(tmp[:0], uint64(len(data)), 16)
+	t := strconv.AppendUint(w.tmp[:0], uint64(len(data)), 16)
 	w.bytes(append(t, '\r', '\n'))
 	w.bytes(data)
 	w.str("\r\n")
@@ -168,8 +168,7 @@ func (w *writer) statusLine(status int, v exchange.Version) {
 	} else {
 		w.str("HTTP/1.1 ")
 	}
-	var tmp [20]byte
-	w.bytes(strconv.AppendInt(tmp[:0], int64(status), 10))
+	w.bytes(strconv.AppendInt(w.tmp[:0], int64(status), 10))
 	w.str(" \r\n")
 }
 
