@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"io"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/injector"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
-	"github.com/linkerd-go/linkerd-go/internal/inject"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 	"github.com/linkerd-go/linkerd-go/internal/webhook"
@@ -64,7 +62,7 @@ func runProxyInjector(ctx context.Context, args []string, stdout, stderr io.Writ
 // run serves until ctx is done: first what can fail without the API server, then the watches, and only then the door is
 // opened.
 func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger *slog.Logger) error {
-	render, err := patchRenderer(o.namespace)
+	render, err := charts.PatchRenderer(o.namespace)
 	if err != nil {
 		return err
 	}
@@ -109,23 +107,4 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	up()
 	logger.Info("serving", "addr", lis.Addr().String())
 	return p.Wait()
-}
-
-// patchRenderer joins the injector to its chart. The chart is loaded once.
-func patchRenderer(namespace string) (inject.Renderer, error) {
-	chart, err := charts.Load(charts.Patch)
-	if err != nil {
-		return nil, err
-	}
-	release := charts.Release{Name: "linkerd", Namespace: namespace}
-	return func(values map[string]any) ([]byte, error) {
-		manifests, err := chart.Render(release, values)
-		if err != nil {
-			return nil, err
-		}
-		if len(manifests) != 1 {
-			return nil, errors.New("the patch chart must render exactly one file")
-		}
-		return []byte(manifests[0].Content), nil
-	}, nil
 }

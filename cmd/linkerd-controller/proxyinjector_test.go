@@ -68,7 +68,7 @@ func newHandler(t testing.TB, overlay string, lookup injector.Lookup) *injector.
 			t.Fatal(err)
 		}
 	}
-	render, err := patchRenderer("linkerd")
+	render, err := charts.PatchRenderer("linkerd")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/linkerd-go/linkerd-go/charts"
 	"github.com/linkerd-go/linkerd-go/cli"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
+	"github.com/linkerd-go/linkerd-go/cli/inject"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	engine "github.com/linkerd-go/linkerd-go/internal/inject"
 	viz "github.com/linkerd-go/linkerd-go/viz/cli"
 )
 
@@ -28,9 +32,17 @@ func parts() cli.Parts {
 			ControlPlane: loader(charts.ControlPlane),
 			CRDs:         loader(charts.CRDs),
 		},
-		Commands: []cli.Constructor{viz.New},
+		Commands: []cli.Constructor{injecting, inject.NewUninject, viz.New},
 		Moved:    viz.Moved(),
 	}
+}
+
+// injecting is the command inject with the charts that it needs.
+func injecting(w *command.World, g *command.Globals) *cobra.Command {
+	return inject.New(w, g, inject.Parts{
+		Values:   loader(charts.ControlPlane),
+		Renderer: func(namespace string) (engine.Renderer, error) { return charts.PatchRenderer(namespace) },
+	})
 }
 
 func loader(name string) func() (controlplane.Chart, error) {

@@ -12,9 +12,9 @@ import (
 	"github.com/linkerd-go/linkerd-go/api/names"
 )
 
-// annotationEvictableVolumes names the volumes that do not keep the cluster autoscaler from draining a node. Without it the
+// AnnotationEvictableVolumes names the volumes that do not keep the cluster autoscaler from draining a node. Without it the
 // volumes of the proxy, which hold nothing worth keeping, would.
-const annotationEvictableVolumes = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+const AnnotationEvictableVolumes = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
 // inherited returns the annotations that a pod takes over from its namespace: those that are for namespaces too, and that
 // the pod does not have itself.
@@ -29,15 +29,25 @@ func inherited(pod, namespace map[string]string) map[string]string {
 	return out
 }
 
-// evictable returns the value of annotationEvictableVolumes for a pod with a proxy. The user's own entries stay.
+// evictable returns the value of AnnotationEvictableVolumes for a pod with a proxy. The user's own entries stay.
 func (p *Pod) evictable(volumes []string) string {
-	list := elements(p.Annotations[annotationEvictableVolumes])
+	list := elements(p.Annotations[AnnotationEvictableVolumes])
 	for _, v := range volumes {
 		if !slices.Contains(list, v) {
 			list = append(list, v)
 		}
 	}
 	return strings.Join(list, ",")
+}
+
+// WithoutVolumes takes volumes away from a value of AnnotationEvictableVolumes.
+func WithoutVolumes(value string, volumes []string) string {
+	list := elements(value)
+	kept := slices.DeleteFunc(slices.Clone(list), func(v string) bool { return slices.Contains(volumes, v) })
+	if len(kept) == len(list) {
+		return value // as it was written
+	}
+	return strings.Join(kept, ",")
 }
 
 // trustRootSHA256 is the value of names.AnnotationTrustRootSHA256.

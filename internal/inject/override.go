@@ -415,6 +415,17 @@ func (o *overriding) traceAttributes() []Warning {
 	return warnings
 }
 
+// Check returns what is wrong with annotations, before there is a pod to put them on. Opaque
+// ports are not looked at: any word may be the name of a port.
+func Check(values map[string]any, annotations map[string]string) []Warning {
+	_, warnings, err := override(values, &Pod{Spec: &corev1.PodSpec{}}, annotations, nil)
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return []Warning{{Annotation: refused.Annotation, Value: refused.Value, Err: refused.Err}}
+	}
+	return slices.DeleteFunc(warnings, func(w Warning) bool { return w.Annotation == names.AnnotationOpaquePorts })
+}
+
 // fromValues are the annotations that stand for values which the CLI's flags change (CLI chapter, section 3.3).
 var fromValues = []struct {
 	annotation, path string

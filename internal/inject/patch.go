@@ -125,7 +125,7 @@ func (i Injection) Patch(render Renderer) (Result, error) {
 	}
 	annotations[names.AnnotationProxyVersion] = firstNonEmpty(getString(values, "proxy.image.version"), getString(values, "linkerdVersion"))
 	annotations[names.AnnotationTrustRootSHA256] = trustRootSHA256(anchors)
-	annotations[annotationEvictableVolumes] = pod.evictable(addedVolumes(values))
+	annotations[AnnotationEvictableVolumes] = pod.evictable(addedVolumes(values))
 	if i.Object.IsControlPlane() {
 		// Components of the control plane reach themselves over loopback. Elsewhere a workload that happens to have the
 		// name of a component must not.
