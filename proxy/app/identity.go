@@ -10,6 +10,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/certify"
+	"github.com/linkerd-go/linkerd-go/proxy/discovery/spiffe"
 	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
 	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
@@ -41,7 +42,12 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 	refreshed := a.identityMetrics()
 	log := logs.For(a.o.Log.Logger(), "linkerd_app", "identity")
 	if c.SPIRE != "" {
-		return fmt.Errorf("%w: the SPIFFE workload API is not supported by this build", config.ErrInvalid)
+		a.certify = func(ctx context.Context) error {
+			return spiffe.Run(ctx, spiffe.Config{
+				Store: a.store, Socket: c.SPIRE, Backoff: model.Backoff(c.SPIREBackoff), Refreshed: refreshed, Log: log,
+			})
+		}
+		return nil
 	}
 	key, csr, err := identityboot.Read(c.Dir)
 	if err != nil {

@@ -137,7 +137,9 @@ func (r Response) class(code int) Class {
 }
 
 // GRPC is the class of a call that ended with the given status code.
-func GRPC(code uint32) Class { return Response{status: 200, grpc: true, code: int(code)}.class(int(code)) }
+func GRPC(code uint32) Class {
+	return Response{status: 200, grpc: true, code: int(code)}.class(int(code))
+}
 
 // Failed is the class of an exchange that broke, before or after the response's
 // head. A client that went away is not the endpoint's fault: the breaker does
