@@ -74,6 +74,9 @@ func (s *state) gatewayAPI() health.Category {
 				return err
 			}
 			if state == controlplane.GatewayAbsent {
+				if s.options.pre {
+					return health.Note("not yet: linkerd install --crds will install them")
+				}
 				return controlplane.ErrGatewayAbsent
 			}
 			return nil

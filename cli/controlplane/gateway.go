@@ -73,7 +73,9 @@ func serves(crd *unstructured.Unstructured, version string) bool {
 
 // CRDValues returns the final values of the CRD chart for a cluster, or for
 // none when c is nil, and refuses those that would take the Gateway API away
-// or overwrite somebody else's.
+// or overwrite somebody else's. Unless the user says otherwise, a cluster that
+// lacks the Gateway API gets ours: users' documents install the mesh on bare
+// clusters, and some of those cannot fetch anything.
 func CRDValues(ctx context.Context, charts Charts, c *cluster.Cluster, overrides map[string]any) (map[string]any, error) {
 	chart, err := charts.CRDs()
 	if err != nil {
@@ -90,7 +92,7 @@ func CRDValues(ctx context.Context, charts Charts, c *cluster.Cluster, overrides
 	if err != nil {
 		return nil, err
 	}
-	values["installGatewayAPI"] = state == GatewayManaged
+	values["installGatewayAPI"] = state != GatewayExternal
 	values = chartvalues.Merge(values, overrides)
 	installing := chartvalues.Bool(values, "installGatewayAPI")
 	if v, ok := values["enableHttpRoutes"]; ok && v != nil {
