@@ -38,6 +38,7 @@ var commands = []command{
 	{"destination", "tells proxies where names lead", runDestination},
 	{"proxy-injector", "gives pods their proxy", runProxyInjector},
 	{"sp-validator", "admits ServiceProfiles that make sense", runSPValidator},
+	{"heartbeat", "tells the makers of the mesh that it is alive, once", runHeartbeat},
 }
 
 // aliases maps the names that the binary may be called under to subcommands.
