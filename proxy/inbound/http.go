@@ -320,7 +320,7 @@ func (r *request) fail(err error) {
 	}
 	if refused.Label != "" {
 		r.p.cfg.Series.InboundHTTPErrors.Count(metric.Join(metric.Labels("error", refused.Label), series.Target(r.c.target), r.pol.srv))
-		r.c.log().Info("Request failed", "error", err)
+		r.c.log().Info("Request failed", "error", err, "cause", refused.Reason())
 	} else {
 		r.c.log().Debug("Request refused", "error", err)
 	}

@@ -327,3 +327,6 @@ func (n *network) get(a netip.AddrPort) string {
 	defer n.mu.Unlock()
 	return n.addrs[a]
 }
+
+// newSeries are families that nobody looks at.
+func newSeries() *series.Set { return series.New(metric.NewRegistry(metric.Options{})) }

@@ -499,7 +499,7 @@ func (r *request) fail(err error) {
 	}
 	if refused.Label != "" {
 		r.p.cfg.Series.OutboundHTTPErrors.Count(errorLabels(refused.Label))
-		r.log().Info("Request failed", "error", err)
+		r.log().Info("Request failed", "error", err, "cause", refused.Reason())
 	} else {
 		r.log().Debug("Request refused", "error", err)
 	}

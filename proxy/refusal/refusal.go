@@ -57,6 +57,14 @@ func (r *Refusal) Error() string { return r.Text }
 // Unwrap gives the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
+// Reason is what happened: the cause where there is one, else the text.
+func (r *Refusal) Reason() string {
+	if r.Cause != nil {
+		return r.Cause.Error()
+	}
+	return r.Text
+}
+
 // Unexpected is the text for what has none of its own.
 const Unexpected = "unexpected error"
 

@@ -1,0 +1,375 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/gateway"
+	"github.com/linkerd-go/linkerd-go/proxy/inbound"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/outbound"
+)
+
+const routeLabels = `parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="",route_kind="default",route_namespace="",route_name="http",hostname=""`
+
+// failing answers the first n requests with status, then as echo.
+func failing(n int64, status int) (http.HandlerFunc, *atomic.Int64) {
+	var calls atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) <= n {
+			w.WriteHeader(status)
+			return
+		}
+		echo(w, r)
+	}, &calls
+}
+
+func TestRetries(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	h, calls := failing(2, 503)
+	m.serve(h)
+	rule(func(r *model.Rule) {
+		r.Retry = &model.Retry{Max: 2, MaxRequestBytes: 64 << 10, Statuses: []model.StatusRange{{Min: 500, Max: 599}}}
+	})(m)
+	resp, err := m.client(false).Post("http://web.ns.svc.cluster.local/", "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !strings.HasSuffix(string(body), "body=hello") || calls.Load() != 3 {
+		t.Errorf("got %d %q after %d calls", resp.StatusCode, body, calls.Load())
+	}
+	m.wants(m.out.reg,
+		"outbound_http_route_retry_requests_total{"+routeLabels+"} 2",
+		"outbound_http_route_retry_successes_total{"+routeLabels+"} 1",
+		"outbound_http_route_request_statuses_total{"+routeLabels+`,http_status="200",error=""} 1`,
+		`outbound_http_route_backend_response_statuses_total{`+strings.TrimSuffix(routeLabels, `,hostname=""`)+`,backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name="",http_status="503",error=""} 2`,
+	)
+}
+
+func TestRetryLimit(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	h, calls := failing(100, 503)
+	m.serve(h)
+	rule(func(r *model.Rule) {
+		r.Retry = &model.Retry{Max: 1, MaxRequestBytes: 100, Statuses: []model.StatusRange{{Min: 500, Max: 599}}}
+	})(m)
+	if got := refused(m.request(m.outAddr, "GET", "/")); got != "503 " || calls.Load() != 2 {
+		t.Errorf("got %q after %d calls", got, calls.Load())
+	}
+	m.wants(m.out.reg, "outbound_http_route_retry_limit_exceeded_total{"+routeLabels+"} 1")
+}
+
+func TestTimeouts(t *testing.T) {
+	slow := func(head, body time.Duration) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(head):
+			case <-r.Context().Done():
+			}
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+			select {
+			case <-time.After(body):
+			case <-r.Context().Done():
+			}
+			_, _ = io.WriteString(w, "late")
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		timeouts model.Timeouts
+		app      http.HandlerFunc
+		want     string
+		label    string
+	}{
+		{"request", model.Timeouts{Request: 100 * time.Millisecond}, slow(5*time.Second, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: request timeout: 100ms", "REQUEST_TIMEOUT"},
+		{"response", model.Timeouts{Response: 100 * time.Millisecond}, slow(5*time.Second, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: response stream timeout: 100ms", "RESPONSE_STREAM_TIMEOUT"},
+		{"idle", model.Timeouts{Idle: 100 * time.Millisecond}, slow(0, 5*time.Second), "cut", "IDLE_TIMEOUT"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t, viaProxy)
+			m.serve(c.app)
+			rule(func(r *model.Rule) { r.Timeouts = c.timeouts })(m)
+			got := "cut"
+			resp, err := m.client(false).Get("http://web.ns.svc.cluster.local/")
+			if err == nil {
+				if _, err = io.ReadAll(resp.Body); err == nil {
+					got = refused(resp)
+				}
+				resp.Body.Close()
+			}
+			if got != c.want {
+				t.Errorf("got %q", got)
+			}
+			status := ""
+			if c.want == "cut" {
+				status = "200"
+			}
+			m.wants(m.out.reg, "outbound_http_route_request_statuses_total{"+routeLabels+`,http_status="`+status+`",error="`+c.label+`"} 1`)
+		})
+	}
+}
+
+func TestCircuitBreaker(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	h, calls := failing(3, 500)
+	m.serve(h)
+	m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
+		p.HTTP1.Accrual = &model.FailureAccrual{MaxConsecutive: 3, Backoff: model.Backoff{Min: 600 * time.Millisecond, Max: time.Second}}
+	}))
+	for range 3 {
+		if got := refused(m.request(m.outAddr, "GET", "/")); got != "500 " {
+			t.Fatalf("got %q", got)
+		}
+	}
+	// The endpoint is shut: nothing is ready until fail-fast.
+	if got := m.request(m.outAddr, "GET", "/").StatusCode; got != 504 || calls.Load() != 3 {
+		t.Errorf("got %d after %d calls", got, calls.Load())
+	}
+	eventually(t, "probe", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 200 })
+}
+
+func TestHeaderModifiersAndHostRouting(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "app")
+		fmt.Fprintf(w, "%s %s %s", r.Header.Get("X-Set"), r.Header.Values("X-Add"), r.Header.Get("X-Gone"))
+	}))
+	rule(func(r *model.Rule) {
+		r.Filters = []model.Filter{
+			{Kind: model.FilterRequestHeaders, Headers: &model.HeaderModifier{
+				Add: []model.Header{{Name: "x-add", Value: "2"}}, Set: []model.Header{{Name: "x-set", Value: "yes"}}, Remove: []string{"x-gone"},
+			}},
+			{Kind: model.FilterResponseHeaders, Headers: &model.HeaderModifier{Set: []model.Header{{Name: "server", Value: "proxy"}}}},
+		}
+	})(m)
+	resp := m.request(m.outAddr, "GET", "/", "X-Add", "1", "X-Gone", "here", "X-Set", "no")
+	body, _ := io.ReadAll(resp.Body)
+	if string(body) != "yes [1 2] " || resp.Header.Get("Server") != "proxy" {
+		t.Errorf("got %q, server %q", body, resp.Header.Get("Server"))
+	}
+}
+
+func TestClientIDCannotBeForged(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(echo))
+	for addr, want := range map[string]string{m.outAddr: "client=" + clientID + " ", m.inAddr: "client= "} {
+		body, _ := io.ReadAll(m.request(addr, "GET", "/", "L5d-Client-Id", "admin").Body)
+		if !strings.Contains(string(body), want) {
+			t.Errorf("got %q, want %q", body, want)
+		}
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serveTCP(func(c net.Conn) {
+		r := bufio.NewReader(c)
+		req, err := http.ReadRequest(r)
+		if err != nil || req.Header.Get("Upgrade") != "echo" {
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(c, r)
+	})
+	c := m.dial(m.outAddr)
+	_, _ = io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "echo" {
+		t.Fatalf("got %+v, %v", resp, err)
+	}
+	if line, err := r.ReadString('\n'); err != nil || line != "early\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	if got := talk(t, c, r, "more"); got != "more" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestServiceProfile(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	h, calls := failing(1, 503)
+	m.serve(h)
+	re, err := model.CompileRegex("/api/.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := servicePolicy(nil)
+	target.ProfileHTTP = true
+	target.Profile = &model.Profile{
+		Name: "web.ns.svc.cluster.local",
+		Routes: []model.ProfileRoute{{
+			Condition: model.RequestMatch{Op: model.OpPath, Path: re}, Labels: model.Labels{{Key: "route", Value: "GET /api"}}, Retryable: true,
+		}},
+		Budget: &model.RetryBudget{Ratio: 0.2, MinPerSecond: 10, TTL: 10 * time.Second},
+	}
+	m.target.Set(target)
+	resp, body := m.get(m.client(false), "http://web.ns.svc.cluster.local/api/x")
+	if resp.StatusCode != 200 || calls.Load() != 2 || !strings.Contains(body, "canonical=web.ns.svc.cluster.local:80") {
+		t.Errorf("got %d %q after %d calls", resp.StatusCode, body, calls.Load())
+	}
+	labels := `{direction="outbound",dst="web.ns.svc.cluster.local:80",rt_route="GET /api"`
+	m.wants(m.out.reg, "route_request_total"+labels+"} 1", "route_actual_request_total"+labels+"} 2",
+		"route_response_total"+labels+`,status_code="200",classification="success",grpc_status="",error=""} 1`,
+		"route_actual_response_total"+labels+`,status_code="503",classification="failure",grpc_status="",error=""} 1`)
+}
+
+func TestEndpointsChangeWhileServing(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(echo))
+	c := m.client(false)
+	if resp, _ := m.get(c, "http://web.ns.svc.cluster.local/"); resp.StatusCode != 200 {
+		t.Fatal(resp.StatusCode)
+	}
+	m.endpoints.Set(endpoints())
+	eventually(t, "no endpoint", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 504 })
+	m.endpoints.Set(endpoints(meshedEndpoint()))
+	eventually(t, "endpoint again", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 200 })
+}
+
+func TestPolicyChangeAppliesToNextRequest(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(echo))
+	c := m.client(false)
+	if resp, _ := m.get(c, "http://web.ns.svc.cluster.local/"); resp.StatusCode != 200 {
+		t.Fatal(resp.StatusCode)
+	}
+	port(func(p *model.ServerPolicy) { p.Authorizations = nil })(m)
+	eventually(t, "denied", func() bool {
+		resp, _ := m.get(c, "http://web.ns.svc.cluster.local/")
+		return resp.StatusCode == 403
+	})
+	port(func(*model.ServerPolicy) {})(m)
+	eventually(t, "permitted", func() bool {
+		resp, _ := m.get(c, "http://web.ns.svc.cluster.local/")
+		return resp.StatusCode == 200
+	})
+}
+
+func TestDrainFinishesRequests(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	began, proceed := make(chan struct{}), make(chan struct{})
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-proceed
+		echo(w, r)
+	}))
+	type answer struct {
+		status int
+		close  bool
+		err    error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		resp, err := m.client(false).Get("http://web.ns.svc.cluster.local/")
+		if err != nil {
+			answers <- answer{err: err}
+			return
+		}
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		answers <- answer{resp.StatusCode, resp.Close, err}
+	}()
+	<-began
+	drained := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		drained <- m.out.drain.Drain(ctx)
+	}()
+	<-m.out.drain.Started()
+	eventually(t, "listener closed", func() bool {
+		c, err := net.Dial("tcp", m.outAddr)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	close(proceed)
+	if a := <-answers; a.err != nil || a.status != 200 || !a.close {
+		t.Errorf("got %+v", a)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIngressMode(t *testing.T) {
+	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+		viaProxy(oc, ic)
+		oc.Ingress, oc.Quiet = true, true
+		oc.OriginalDst = func(net.Conn) (netip.AddrPort, error) { return serverAddr, nil }
+	})
+	m.serve(http.HandlerFunc(echo))
+	body, _ := io.ReadAll(m.request(m.outAddr, "GET", "/", "L5d-Dst-Override", "web.ns.svc.cluster.local:80").Body)
+	if !strings.Contains(string(body), "client="+clientID) {
+		t.Errorf("got %q", body)
+	}
+	// Without it, the original destination.
+	body, _ = io.ReadAll(m.request(m.outAddr, "GET", "/").Body)
+	if !strings.Contains(string(body), "client= ") {
+		t.Errorf("got %q", body)
+	}
+	m.wants(m.out.reg, `request_total{direction="outbound",target_addr="10.0.0.2:8080",target_ip="10.0.0.2",target_port="8080",tls="no_identity",no_tls_reason="ingress_without_override"} 1`)
+	// A name that nobody knows, or an address: no response at all.
+	for _, name := range []string{"other.ns.svc.cluster.local", "10.0.0.1:80"} {
+		c := m.dial(m.outAddr)
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: a\r\nL5d-Dst-Override: %s\r\n\r\n", name)
+		if b, _ := io.ReadAll(c); len(b) != 0 {
+			t.Errorf("%s: got %q", name, b)
+		}
+	}
+}
+
+func TestGateway(t *testing.T) {
+	// The client's endpoint is a gateway: the transport header names the
+	// service, which the gateway's own outbound proxy finds.
+	inner := newMesh(t, viaProxy)
+	inner.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "forwarded=%s host=%s client=%s", r.Header.Get("Forwarded"), r.Host, r.Header.Get("L5d-Client-Id"))
+	}))
+	const gatewayID = "gateway.mc.serviceaccount.identity.linkerd.cluster.local"
+	var out *outbound.Proxy
+	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+		direct(oc, ic)
+		gc := *oc
+		gc.Lookup, gc.Resolver, gc.TLS = knowledge{inner}, knowledge{inner}, inner.ca.Store(t, gatewayID)
+		gc.Dialer = dialVia{inner.net}
+		gc.Series = newSeries()
+		out = outbound.New(gc)
+		ic.Gateway = gateway.New(out, model.MustIdentity(gatewayID))
+	})
+	t.Cleanup(out.Close)
+	e := meshedEndpoint()
+	e.TransportPort, e.Authority = proxyAddr.Port(), "web.ns.svc.cluster.local:80"
+	m.endpoints.Set(endpoints(e))
+	body, _ := io.ReadAll(m.request(m.outAddr, "GET", "/").Body)
+	want := "forwarded=by=" + gatewayID + ";for=" + clientID + ";host=web.ns.svc.cluster.local:80;proto=https host=web.ns.svc.cluster.local client=" + gatewayID
+	if string(body) != want {
+		t.Errorf("got  %q\nwant %q", body, want)
+	}
+	// A request that was here before.
+	resp := m.request(m.outAddr, "GET", "/", "Forwarded", "by="+gatewayID)
+	if resp.StatusCode != 508 {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+	// A name that is not served.
+	e2 := *e
+	e2.Authority = "other.ns.svc.cluster.local:80"
+	m.endpoints.Set(endpoints(&e2))
+	eventually(t, "bad domain", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 404 })
+	m.wants(m.in.reg, `inbound_tcp_transport_header_connections_total{session_protocol="http/2",target_port="80",target_name="web.ns.svc.cluster.local",client_id="`+clientID+`"} 1`)
+}
