@@ -61,6 +61,8 @@ type Store struct {
 
 	anchors atomic.Pointer[x509.CertPool]
 	leaf    *watch.Value[*Leaf]
+	// verifier has a lock of its own.
+	verifier verifier
 	// set serialises setting, so that what is verified is what is published.
 	set sync.Mutex
 
@@ -165,17 +167,5 @@ func (s *Store) SetCertificate(chain [][]byte, key crypto.Signer) error {
 
 // verify checks that a chain, leaf first, leads to the anchors and is valid now.
 func (s *Store) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
-	opts := x509.VerifyOptions{
-		Roots:       s.anchors.Load(),
-		CurrentTime: s.now(),
-		KeyUsages:   []x509.ExtKeyUsage{usage},
-	}
-	if len(chain) > 1 {
-		opts.Intermediates = x509.NewCertPool()
-		for _, c := range chain[1:] {
-			opts.Intermediates.AddCert(c)
-		}
-	}
-	_, err := chain[0].Verify(opts)
-	return err
+	return s.verifier.verify(chain, s.anchors.Load(), s.now(), usage)
 }
