@@ -162,8 +162,10 @@ type Conn struct {
 	target netip.AddrPort
 	tls    series.ServerTLS
 	alpn   string
-	port   *port
-	held   *lease
+	// authority is what requests are for that do not say it.
+	authority string
+	port      *port
+	held      *lease
 	// next, if set, takes permitted requests instead of the application: the
 	// admin server, the gateway.
 	next exchange.Handler
@@ -293,6 +295,7 @@ type httpServer interface {
 
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
 	c.srcTransport()
+	c.authority = c.target.String()
 	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c}))
 }
 

@@ -240,7 +240,7 @@ func (c *Conn) defaultAuthority() string {
 		// Direct connections have none.
 		return ""
 	}
-	return c.target.String()
+	return c.authority
 }
 
 // respond passes the application's response on.
@@ -375,7 +375,7 @@ func (r *request) finish() {
 // requestSide hears of the request's body.
 type requestSide request
 
-func (s *requestSide) Frame(f *exchange.Frame) {
+func (s *requestSide) Frame(f exchange.Frame) {
 	if len(f.Data) > 0 {
 		s.permit.route.RequestFrames.Observe(uint64(len(f.Data)))
 	}
@@ -398,7 +398,7 @@ func (s *requestSide) Over(error) {
 // responseSide hears of the response's body.
 type responseSide request
 
-func (s *responseSide) Frame(f *exchange.Frame) {
+func (s *responseSide) Frame(f exchange.Frame) {
 	if s.permit == nil {
 		return
 	}

@@ -71,7 +71,7 @@ func (n *network) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
 // mesh is a client's outbound proxy and a server's inbound proxy.
 type mesh struct {
-	t       *testing.T
+	t       testing.TB
 	net     *network
 	log     *lockedBuilder
 	out, in struct {
@@ -166,7 +166,7 @@ func endpoints(list ...*model.Endpoint) *model.EndpointSet {
 }
 
 // newMesh starts both proxies. edit may change their configuration.
-func newMesh(t *testing.T, edit func(*outbound.Config, *inbound.Config)) *mesh {
+func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	t.Helper()
 	m := &mesh{
 		t: t, net: &network{addrs: map[netip.AddrPort]string{}}, log: &lockedBuilder{},

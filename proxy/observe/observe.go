@@ -21,7 +21,7 @@ import (
 type Observer interface {
 	// Frame is called for each frame, also for the last. The frame is valid
 	// during the call.
-	Frame(f *exchange.Frame)
+	Frame(f exchange.Frame)
 	// Over is called exactly once: err is nil after the frame that ended the
 	// body, ErrDropped if nobody wanted the rest, else why it broke.
 	Over(err error)
@@ -62,7 +62,7 @@ func (b *Body) Next() (exchange.Frame, error) {
 		b.end(err)
 		return f, err
 	}
-	b.o.Frame(&f)
+	b.o.Frame(f)
 	if f.End {
 		b.end(nil)
 	}

@@ -16,7 +16,7 @@ import (
 // requestSide hears of an attempt's request body.
 type requestSide attempt
 
-func (s *requestSide) Frame(f *exchange.Frame) {
+func (s *requestSide) Frame(f exchange.Frame) {
 	if n := len(f.Data); n > 0 && s.r.route != nil && s.r.retries == 0 {
 		s.r.route.Frames.Observe(uint64(n))
 	}
@@ -45,7 +45,7 @@ func (s *requestSide) Over(err error) {
 // responseSide hears of an attempt's response body.
 type responseSide attempt
 
-func (s *responseSide) Frame(f *exchange.Frame) {
+func (s *responseSide) Frame(f exchange.Frame) {
 	if n := len(f.Data); n > 0 && s.backend != nil {
 		s.backend.metrics.Frames.Observe(uint64(n))
 	}
@@ -111,6 +111,9 @@ func (s *responseSide) Over(err error) {
 // result is how an exchange ended for the registry's families. What a filter
 // answered is known by its status and no error.
 func result(c series.Class, err error) series.Result {
+	if err == nil {
+		return series.Result{Status: c.Status, GRPC: c.GRPC}
+	}
 	if v := refusal.As(err); v != nil && v.Cause == nil && v.Label == "" {
 		return series.Result{Status: v.Status}
 	}

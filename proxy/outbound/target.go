@@ -39,6 +39,8 @@ const (
 type target struct {
 	p   *Proxy
 	key targetKey
+	// text is the destination as logs, errors and requests have it.
+	text string
 	// state is the snapshot that the data path reads.
 	state atomic.Pointer[snapshot]
 
@@ -64,7 +66,7 @@ func (p *Proxy) watchTarget(ctx context.Context, key targetKey, ready func(*targ
 		return err
 	}
 	defer lease.Release()
-	t := &target{p: p, key: key, backends: map[backendKey]*backend{}}
+	t := &target{p: p, key: key, text: key.String(), backends: map[backendKey]*backend{}}
 	now, changed := lease.Value().Watch()
 	t.state.Store(&snapshot{target: now})
 	ready(t)
@@ -219,9 +221,12 @@ func (t *target) close() {
 }
 
 // String is for logs.
-func (t *target) String() string {
-	if t.key.name != "" {
-		return fmt.Sprintf("%s:%d", t.key.name, t.key.port)
+func (t *target) String() string { return t.text }
+
+// String is "name:port" or "ip:port".
+func (k targetKey) String() string {
+	if k.name != "" {
+		return fmt.Sprintf("%s:%d", k.name, k.port)
 	}
-	return t.key.addr.String()
+	return k.addr.String()
 }
