@@ -49,8 +49,14 @@ func New(w *command.World, parts Parts) *cobra.Command {
 		},
 	}
 	root.SetIn(w.In)
-	root.SetOut(w.Out)
 	root.SetErr(w.Err)
+	// Only help is for standard output. Set for all commands, it would also get
+	// the notices about deprecated flags, in the middle of a manifest.
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.SetOut(w.Out)
+		help(cmd, args)
+	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	g.Register(root)
 	for _, make := range own(parts) {
