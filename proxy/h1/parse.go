@@ -48,7 +48,6 @@ var (
 	errTooManyFields  = &Error{431, "too many header fields"}
 	errHeadTooLarge   = &Error{431, "head too large"}
 	errMethodTooLong  = bad("method too long")
-	errEarlyEOF       = bad("connection closed within the head")
 	errUpgradeUnasked = bad("upgrade that was not asked for")
 )
 

@@ -48,6 +48,9 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 			if err != nil {
 				return err
 			}
+			if n > MaxHead {
+				return errHeadTooLarge
+			}
 			if n > 0 {
 				rd.r += n
 				rd.base = rd.r
@@ -85,7 +88,7 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 		}
 		if n == 0 && err != nil {
 			if have > 0 && errors.Is(err, io.EOF) {
-				return errEarlyEOF
+				return io.ErrUnexpectedEOF
 			}
 			return err
 		}

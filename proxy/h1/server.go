@@ -303,6 +303,21 @@ func (s *Server) discard() {
 	}
 }
 
+// hopeless says that the connection cannot be kept, since the request's body is
+// broken, or unread and more than will be read.
+func (s *Server) hopeless() bool {
+	if s.x.Body == exchange.Empty {
+		return false
+	}
+	switch s.body.progress.Load() {
+	case bodyFailed:
+		return true
+	case bodyUnread:
+		return s.req.ExpectContinue || s.req.ContentLength > maxDiscard
+	}
+	return false
+}
+
 // CloseAfter implements exchange.Responder.
 func (s *Server) CloseAfter() { s.close = true }
 
@@ -312,7 +327,7 @@ func (s *Server) Respond(head *exchange.ResponseHead, b exchange.Body) error {
 		return errors.New("http/1: second response")
 	}
 	s.responded = true
-	if s.draining.Load() {
+	if s.draining.Load() || s.hopeless() {
 		s.close = true
 	}
 	bodyless := s.head || head.Status == 204 || head.Status == 304
@@ -505,15 +520,26 @@ type serverBody struct {
 	// that the connection can stay in use otherwise.
 	reading atomic.Bool
 	closed  atomic.Bool
+	// progress is one of the following, for the goroutine that responds, which
+	// need not be the one that reads.
+	progress atomic.Int32
 }
+
+const (
+	bodyUnread int32 = iota
+	bodyBegun
+	bodyFailed
+)
 
 func (b *serverBody) begin(kind int, length int64) {
 	b.closed.Store(false)
+	b.progress.Store(bodyUnread)
 	b.start(&b.s.rd, kind, length)
 }
 
 // Next implements exchange.Body.
 func (b *serverBody) Next() (exchange.Frame, error) {
+	b.progress.Store(bodyBegun)
 	ready := b.Ready()
 	if !ready {
 		b.reading.Store(true)
@@ -530,6 +556,7 @@ func (b *serverBody) Next() (exchange.Frame, error) {
 		if b.closed.Load() {
 			return f, errBodyClosed
 		}
+		b.progress.Store(bodyFailed)
 		var e *Error
 		if !errors.As(err, &e) {
 			err = fmt.Errorf("%w: %w", exchange.ErrClientGone, err)
