@@ -24,14 +24,17 @@ type specificity struct {
 	host, hostLen int
 	// For HTTP the lengths of the path; for gRPC of service and method.
 	first, second int
-	headers       int
-	query         int
-	method        int
+	// exact is 1 for exact paths, which the Gateway API puts before prefixes
+	// and expressions that match as much.
+	exact   int
+	headers int
+	query   int
+	method  int
 }
 
 func (s specificity) beats(o specificity) bool {
 	for _, p := range [...][2]int{{s.host, o.host}, {s.hostLen, o.hostLen}, {s.first, o.first}, {s.second, o.second},
-		{s.headers, o.headers}, {s.query, o.query}, {s.method, o.method}} {
+		{s.exact, o.exact}, {s.headers, o.headers}, {s.query, o.query}, {s.method, o.method}} {
 		if p[0] != p[1] {
 			return p[0] > p[1]
 		}
@@ -204,6 +207,9 @@ func (r *request) httpMatch(m *model.Match) (s specificity, ok bool) {
 		}
 	}
 	s = specificity{first: length, headers: len(m.Headers), query: len(m.Query)}
+	if m.Path.Kind == model.PathExact {
+		s.exact = 1
+	}
 	if m.Method != "" {
 		s.method = 1
 	}

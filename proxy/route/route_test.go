@@ -126,7 +126,7 @@ func TestFind(t *testing.T) {
 		{"no matches is everything", false, []string{"r", "s|prefix=/a"}, map[string]string{"GET /x": "r", "GET /a/x": "s"}},
 		{"exact has no decoding", false, []string{"r|path=/a%20b"}, map[string]string{"GET /a%20b": "r", "GET /a+b": ""}},
 		{"longer path", false, []string{"p1|prefix=/a", "p2|prefix=/a/b", "re|regex=/a/b/c.*", "ex|path=/a/b"}, map[string]string{
-			"GET /a/x": "p1", "GET /a/b": "p2", "GET /a/b/x": "p2", "GET /a/b/cde": "re"}},
+			"GET /a/x": "p1", "GET /a/b": "ex", "GET /a/b/x": "p2", "GET /a/b/cde": "re"}},
 		{"regex spans, leftmost first", false, []string{"r|regex=/a|/ab"}, map[string]string{"GET /a": "r", "GET /ab": ""}},
 		{"headers", false, []string{"one|header:x=1", "two|header:x=1 header:y~a+", "none"}, map[string]string{
 			"GET /": "none", "GET / X=1": "one", "GET / x=2 x=1": "one", "GET / x=1 y=aaa": "two", "GET / x=1 y=aab": "one", "GET / x=1,1": "none"}},
@@ -135,7 +135,8 @@ func TestFind(t *testing.T) {
 			"GET /?q=a%26b": "one", "GET /?x&q=1&q=a%26b": "one", "GET /?Q=a%26b": "none", "GET /?n=12": "re", "GET /?n=1+2": "none", "GET /?q=%zz": "none"}},
 		{"path, then headers, query, method", false, []string{"m|GET", "q|query:a=1", "h|header:x=1", "p|prefix=/pp"}, map[string]string{
 			"GET /": "m", "GET /?a=1": "q", "GET /?a=1 x=1": "h", "GET /pp?a=1 x=1": "p", "POST /": ""}},
-		{"ties: first in the list", false, []string{"a|prefix=/x", "b|path=/x", "c|regex=/x"}, map[string]string{"GET /x": "a"}},
+		{"exact before others of its length", false, []string{"a|prefix=/x header:h=1", "b|path=/x", "c|regex=/x"}, map[string]string{"GET /x": "b", "GET /x h=1": "b"}},
+		{"ties: first in the list", false, []string{"a|prefix=/x", "b|regex=/x"}, map[string]string{"GET /x": "a"}},
 		{"best match of a rule counts", false, []string{"a|prefix=/x/y", "b|prefix=/|prefix=/x/y/z"}, map[string]string{
 			"GET /x/y/z": "b", "GET /x/y": "a", "GET /": "b"}},
 		{"grpc", true, []string{"any", "svc|svc=a.B", "rpc|svc=a.B rpc=C", "meth|rpc=C", "hdr|svc=a.B header:x=1"}, map[string]string{
