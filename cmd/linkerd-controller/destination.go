@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -18,6 +19,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 	"github.com/linkerd-go/linkerd-go/control/destination/serve"
+	"github.com/linkerd-go/linkerd-go/control/externalworkload"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
@@ -37,6 +39,8 @@ type destinationOptions struct {
 	opaquePorts    string
 	http2          string
 	queueCapacity  int
+	// hostname is the name of this process in leases: the pod's name, which Kubernetes puts in the environment.
+	hostname string
 }
 
 func (o *destinationOptions) flags() *flag.FlagSet {
@@ -106,6 +110,7 @@ func runDestination(ctx context.Context, args []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
+	options.hostname = os.Getenv(names.EnvHostname)
 	clients, err := kube.Connect(options.kube)
 	if err != nil {
 		return err
@@ -154,6 +159,9 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	if err != nil {
 		return err
 	}
+	if o.endpointSlices && o.hostname == "" {
+		return fmt.Errorf("%s is not set: it names this process in leases", names.EnvHostname)
+	}
 	lis, err := listen(o.addr)
 	if err != nil {
 		return err
@@ -187,6 +195,17 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	})
 	prometheus.MustRegister(linked.Collector())
 	watches := append(local.Watches(index.Source{Clients: clients, EndpointSlices: o.endpointSlices}), linked.Watch(clients))
+	var external *externalworkload.Controller
+	if o.endpointSlices {
+		external = externalworkload.New(externalworkload.Options{
+			Clients:   clients,
+			Namespace: o.config.ControllerNamespace,
+			Identity:  o.hostname,
+			Metrics:   externalworkload.NewMetrics(prometheus.DefaultRegisterer),
+			Logger:    logger,
+		})
+		watches = append(watches, external.Watches()...)
+	}
 	group := kube.NewGroup(logger, watches...)
 	p.Go(func() error { local.Run(p.ctx); return nil })
 	p.Go(func() error { linked.Run(p.ctx); return nil })
@@ -207,6 +226,9 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		Metrics:       serve.NewMetrics(prometheus.DefaultRegisterer),
 		Logger:        logger,
 	})
+	if external != nil {
+		p.Go(func() error { return external.Run(p.ctx) })
+	}
 	server := grpcserve.New()
 	destinationpb.RegisterDestinationServer(server.Registrar(), service)
 	p.Go(func() error {

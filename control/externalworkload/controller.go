@@ -1,0 +1,484 @@
+// Package externalworkload writes the EndpointSlices of Services that select workloads outside the cluster, as Kubernetes
+// does for pods.
+//
+//	controller := externalworkload.New(externalworkload.Options{...})
+//	group := kube.NewGroup(logger, controller.Watches()...)
+//	go group.Run(ctx)
+//	err := controller.Run(ctx) // while this process has the lease
+//
+// MakePlan is the decision: from a Service, the workloads and the slices there are to what must be written. The controller
+// watches, queues the Services whose answer may have changed, and carries plans out, one at a time. Any number of
+// processes may run it; a lease lets one write. Sources: control plane chapter, sections 9 and 13.
+package externalworkload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
+	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+)
+
+const (
+	leaseDuration = 30 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+	// maxRetries is how often a Service is tried again.
+	maxRetries = 15
+	// callTimeout is how long one request to the API server may take.
+	callTimeout = 10 * time.Second
+	// queueName is the name of the queue in its metrics.
+	queueName = "endpoints_controller_workqueue"
+	// ignoredNamespace has Services that never select workloads of the mesh.
+	ignoredNamespace = "kube-system"
+)
+
+var workloads = schema.GroupVersionResource{Group: "workload.linkerd.io", Version: "v1beta1", Resource: "externalworkloads"}
+
+// Options are the parts of a Controller.
+type Options struct {
+	// Clients reach the cluster.
+	Clients *kube.Clients
+	// Namespace is where the lease is: the control plane's.
+	Namespace string
+	// Identity is the name of this process in the lease; unique.
+	Identity string
+	// Metrics counts; nil does not.
+	Metrics *Metrics
+	// Logger takes what is written.
+	Logger *slog.Logger
+}
+
+// Controller writes slices.
+type Controller struct {
+	options   Options
+	services  kube.Table[*Service]
+	workloads kube.Table[*Workload]
+	slices    sliceTable
+	// queue has the Services to look at. It is there only while this process leads; see notify.
+	mu    sync.Mutex // guards queue
+	queue workqueue.TypedRateLimitingInterface[kube.Key]
+}
+
+// New returns a controller.
+func New(options Options) *Controller {
+	return &Controller{options: options, slices: sliceTable{objects: make(map[kube.Key]*discoveryv1.EndpointSlice)}}
+}
+
+// Watches returns the watches that feed the controller.
+func (c *Controller) Watches() []*kube.Watch {
+	typed, dyn := c.options.Clients.Kube, c.options.Clients.Dynamic
+	own := kube.Select(typed, typed.DiscoveryV1().EndpointSlices(""), func(options *metav1.ListOptions) {
+		options.LabelSelector = labels.Set{discoveryv1.LabelManagedBy: ManagedBy}.String()
+	})
+	return []*kube.Watch{
+		kube.NewWatch("services", kube.Resource(typed, typed.CoreV1().Services("")), readService, serviceSink{c}),
+		kube.NewWatch("externalworkloads", kube.Resource(dyn, dyn.Resource(workloads)), readWorkload, workloadSink{c}),
+		kube.NewWatch("endpointslices", own, readSlice, sliceSink{c}),
+	}
+}
+
+// Run takes the lease and writes slices, again and again, until ctx is done. The watches must have delivered their first
+// lists. Its last act is to give the lease back.
+func (c *Controller) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := c.term(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// term is one time as a candidate and leader; leading ends with the lease, so each has its own elector. Work ends before
+// the lease is given back.
+func (c *Controller) term(ctx context.Context) error {
+	started := make(chan struct{})
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: c.options.Namespace, Name: names.LeaseDestinationEndpointWrite},
+			Client:     c.options.Clients.Kube.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: c.options.Identity},
+		},
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(context.Context) { close(started) },
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("making the leader elector: %w", err)
+	}
+	electing, resign := context.WithCancel(context.WithoutCancel(ctx))
+	working, stop := context.WithCancel(ctx)
+	lost := make(chan struct{})
+	go func() {
+		defer close(lost)
+		defer stop()
+		elector.Run(electing)
+	}()
+	defer func() { resign(); <-lost }()
+	select {
+	case <-working.Done():
+		return nil
+	case <-started:
+	}
+	c.options.Logger.Info("writing endpoint slices of external workloads", "lease", names.LeaseDestinationEndpointWrite)
+	c.work(working)
+	c.options.Logger.Info("not writing endpoint slices any more", "lease", names.LeaseDestinationEndpointWrite)
+	return nil
+}
+
+// work carries out plans until ctx is done.
+func (c *Controller) work(ctx context.Context) {
+	queue := workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.DefaultTypedControllerRateLimiter[kube.Key](), workqueue.TypedRateLimitingQueueConfig[kube.Key]{
+			Name: queueName, MetricsProvider: c.options.Metrics.provider(),
+		})
+	c.setQueue(queue)
+	// Whatever happened while somebody else led is looked at now.
+	for _, key := range c.services.Keys() {
+		queue.Add(key)
+	}
+	for _, key := range c.slices.services() {
+		queue.Add(key)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			key, shutdown := queue.Get()
+			if shutdown {
+				return
+			}
+			c.process(ctx, queue, key)
+		}
+	}()
+	<-ctx.Done()
+	c.setQueue(nil)
+	queue.ShutDown()
+	<-ended
+}
+
+func (c *Controller) setQueue(queue workqueue.TypedRateLimitingInterface[kube.Key]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = queue
+}
+
+// notify queues a Service, if this process leads.
+func (c *Controller) notify(key kube.Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue != nil && key.Namespace != ignoredNamespace {
+		c.queue.Add(key)
+	}
+}
+
+// process brings one Service's slices up to date.
+func (c *Controller) process(ctx context.Context, queue workqueue.TypedRateLimitingInterface[kube.Key], key kube.Key) {
+	defer queue.Done(key)
+	if ctx.Err() != nil || key.Namespace == ignoredNamespace {
+		return
+	}
+	err := c.sync(ctx, key)
+	switch {
+	case err == nil:
+		queue.Forget(key)
+	case ctx.Err() != nil:
+	case queue.NumRequeues(key) < maxRetries:
+		c.options.Logger.Warn("endpoint slices not written; trying again", "service", key, "error", err)
+		queue.AddRateLimited(key)
+	default:
+		c.options.Logger.Error("endpoint slices not written; giving up", "service", key, "error", err)
+		c.options.Metrics.dropped()
+		queue.Forget(key)
+	}
+}
+
+// sync carries out the plan for one Service.
+func (c *Controller) sync(ctx context.Context, key kube.Key) error {
+	service, _ := c.services.Get(key.Namespace, key.Name)
+	plan := MakePlan(service, c.workloads.List(key.Namespace), c.slices.of(key))
+	client := c.options.Clients.Kube.DiscoveryV1().EndpointSlices(key.Namespace)
+	call := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		return f(ctx)
+	}
+	var errs []error
+	for _, slice := range plan.Create {
+		errs = append(errs, call(func(ctx context.Context) error {
+			made, err := client.Create(ctx, slice, metav1.CreateOptions{})
+			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+				return nil // nothing can be made there any more, and nobody needs it
+			}
+			if err == nil {
+				c.slices.wrote(made)
+			}
+			return err
+		}))
+	}
+	for _, slice := range plan.Update {
+		errs = append(errs, call(func(ctx context.Context) error {
+			made, err := client.Update(ctx, slice, metav1.UpdateOptions{})
+			if err == nil {
+				c.slices.wrote(made)
+			}
+			return err
+		}))
+	}
+	for _, name := range plan.Delete {
+		errs = append(errs, call(func(ctx context.Context) error {
+			err := client.Delete(ctx, name, metav1.DeleteOptions{})
+			if apierrors.IsNotFound(err) {
+				err = nil
+			}
+			if err == nil {
+				c.slices.gone(kube.Key{Namespace: key.Namespace, Name: name})
+			}
+			return err
+		}))
+	}
+	if n := len(plan.Create) + len(plan.Update) + len(plan.Delete); n > 0 {
+		c.options.Logger.Debug("endpoint slices written", "service", key,
+			"created", len(plan.Create), "updated", len(plan.Update), "deleted", len(plan.Delete))
+	}
+	return errors.Join(errs...)
+}
+
+func readService(s *corev1.Service) (*Service, error) {
+	service := &Service{
+		Namespace: s.Namespace, Name: s.Name, UID: s.UID, Labels: s.Labels,
+		Ports: s.Spec.Ports, Families: s.Spec.IPFamilies,
+		Headless: s.Spec.ClusterIP == corev1.ClusterIPNone, NotReady: s.Spec.PublishNotReadyAddresses,
+	}
+	if s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.Selector != nil {
+		service.Selector = labels.SelectorFromSet(s.Spec.Selector)
+	}
+	return service, nil
+}
+
+func readWorkload(u *unstructured.Unstructured) (*Workload, error) {
+	var w v1beta1.ExternalWorkload
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &w); err != nil {
+		return nil, fmt.Errorf("decoding external workload: %w", err)
+	}
+	if w.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	workload := &Workload{Namespace: w.Namespace, Name: w.Name, UID: w.UID, Labels: w.Labels}
+	for _, ip := range w.Spec.WorkloadIPs {
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			workload.IPs = append(workload.IPs, addr.Unmap())
+		}
+	}
+	for _, p := range w.Spec.Ports {
+		workload.Ports = append(workload.Ports, WorkloadPort{Name: p.Name, Port: p.Port, Protocol: corev1.Protocol(p.Protocol)})
+	}
+	for _, condition := range w.Status.Conditions {
+		if condition.Type == v1beta1.ConditionReady && condition.Status == metav1.ConditionTrue {
+			workload.Ready = true
+		}
+	}
+	return workload, nil
+}
+
+func readSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error) {
+	slice = slice.DeepCopy()
+	slice.ManagedFields = nil
+	return slice, nil
+}
+
+// serviceSink takes Services. Every change of one is looked at.
+type serviceSink struct{ c *Controller }
+
+func (s serviceSink) Apply(key kube.Key, service *Service) {
+	s.c.services.Apply(key, service)
+	s.c.notify(key)
+}
+
+func (s serviceSink) Delete(key kube.Key) {
+	s.c.services.Delete(key)
+	s.c.notify(key)
+}
+
+func (s serviceSink) Replace(objects map[kube.Key]*Service) {
+	old := s.c.services.Keys()
+	keys := make([]kube.Key, 0, len(objects))
+	for key := range objects {
+		keys = append(keys, key)
+	}
+	s.c.services.Replace(objects)
+	for _, key := range append(old, keys...) {
+		s.c.notify(key)
+	}
+}
+
+// workloadSink takes workloads; nil is one that is being deleted. The Services that select it, or did, are looked at.
+type workloadSink struct{ c *Controller }
+
+func (s workloadSink) changed(namespace string, versions ...*Workload) {
+	for _, service := range s.c.services.List(namespace) {
+		if service.Selector == nil {
+			continue
+		}
+		for _, w := range versions {
+			if w != nil && service.Selector.Matches(labels.Set(w.Labels)) {
+				s.c.notify(kube.Key{Namespace: service.Namespace, Name: service.Name})
+				break
+			}
+		}
+	}
+}
+
+func (s workloadSink) Apply(key kube.Key, w *Workload) {
+	if w == nil {
+		s.Delete(key)
+		return
+	}
+	old, _ := s.c.workloads.Get(key.Namespace, key.Name)
+	s.c.workloads.Apply(key, w)
+	s.changed(key.Namespace, old, w)
+}
+
+func (s workloadSink) Delete(key kube.Key) {
+	old, _ := s.c.workloads.Get(key.Namespace, key.Name)
+	s.c.workloads.Delete(key)
+	s.changed(key.Namespace, old)
+}
+
+func (s workloadSink) Replace(objects map[kube.Key]*Workload) {
+	for _, key := range s.c.workloads.Keys() {
+		if objects[key] == nil {
+			s.Delete(key)
+		}
+	}
+	for key, w := range objects {
+		s.Apply(key, w)
+	}
+}
+
+// sliceSink takes slices. A change by somebody else is looked at; the controller's own are known already.
+type sliceSink struct{ c *Controller }
+
+func serviceOf(slice *discoveryv1.EndpointSlice) kube.Key {
+	return kube.Key{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+}
+
+func (s sliceSink) Apply(_ kube.Key, slice *discoveryv1.EndpointSlice) {
+	if s.c.slices.saw(slice) {
+		s.c.notify(serviceOf(slice))
+	}
+}
+
+func (s sliceSink) Delete(key kube.Key) {
+	if old := s.c.slices.gone(key); old != nil {
+		s.c.notify(serviceOf(old))
+	}
+}
+
+func (s sliceSink) Replace(objects map[kube.Key]*discoveryv1.EndpointSlice) {
+	for _, key := range s.c.slices.keys() {
+		if objects[key] == nil {
+			s.Delete(key)
+		}
+	}
+	for key, slice := range objects {
+		s.Apply(key, slice)
+	}
+}
+
+// sliceTable has the slices as they are known: from the watch, or from what the API server answered to the controller's
+// own writes, whichever is newer. So a plan is never made from slices that are older than the controller's last write.
+type sliceTable struct {
+	mu      sync.Mutex // guards objects
+	objects map[kube.Key]*discoveryv1.EndpointSlice
+}
+
+// version orders the states of an object.
+func version(slice *discoveryv1.EndpointSlice) uint64 {
+	v, _ := strconv.ParseUint(slice.ResourceVersion, 10, 64)
+	return v
+}
+
+// saw takes a slice from the watch and reports whether it is news.
+func (t *sliceTable) saw(slice *discoveryv1.EndpointSlice) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := kube.Key{Namespace: slice.Namespace, Name: slice.Name}
+	if old := t.objects[key]; old != nil && version(old) >= version(slice) {
+		return false
+	}
+	t.objects[key] = slice
+	return true
+}
+
+// wrote takes a slice as the API server answered to a write.
+func (t *sliceTable) wrote(slice *discoveryv1.EndpointSlice) {
+	slice, _ = readSlice(slice)
+	t.saw(slice)
+}
+
+// gone takes that a slice does not exist any more and returns what it was, nil if that was known. Names of slices are
+// made by the API server and not used twice.
+func (t *sliceTable) gone(key kube.Key) *discoveryv1.EndpointSlice {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.objects[key]
+	delete(t.objects, key)
+	return old
+}
+
+func (t *sliceTable) keys() []kube.Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []kube.Key
+	for key := range t.objects {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// of returns the slices of a Service.
+func (t *sliceTable) of(service kube.Key) []*discoveryv1.EndpointSlice {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []*discoveryv1.EndpointSlice
+	for _, slice := range t.objects {
+		if serviceOf(slice) == service {
+			list = append(list, slice)
+		}
+	}
+	return list
+}
+
+// services returns the Services that have slices.
+func (t *sliceTable) services() []kube.Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []kube.Key
+	for _, slice := range t.objects {
+		keys = append(keys, serviceOf(slice))
+	}
+	return keys
+}
