@@ -100,7 +100,9 @@ func describe() (string, error) {
 // build compiles the binary and wraps it up.
 func (o *options) build(s spec, arch string) (v1.Image, error) {
 	bin := filepath.Join(o.out, "bin", arch, s.name)
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin,
+	// Without the tag gRPC links a page of traces, and with it all of the
+	// standard library's HTTP server and templates.
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-o", bin,
 		"-ldflags", "-s -w -X "+module+"/internal/version.Version="+o.version, s.pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	cmd.Stderr = os.Stderr
