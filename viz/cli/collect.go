@@ -106,6 +106,11 @@ func (c *collector) rates(ctx context.Context, pods []*corev1.Pod) ([]observatio
 			continue
 		}
 		earlier := before[again[i]]
+		if l.started.After(earlier.at) {
+			// The proxy restarted between the looks and began to count anew.
+			out = append(out, observation{pod: again[i], rates: perSecond(l.samples, nil, max(l.at.Sub(l.started), time.Second)), gauges: l.samples})
+			continue
+		}
 		if elapsed := l.at.Sub(earlier.at); elapsed > 0 {
 			out = append(out, observation{pod: again[i], rates: perSecond(l.samples, earlier.samples, elapsed), gauges: l.samples})
 		}
@@ -180,8 +185,8 @@ func (c *collector) scrape(ctx context.Context, pod *corev1.Pod) (look, error) {
 	return l, nil
 }
 
-// perSecond divides the growth of each series by the time. A series that
-// shrank belongs to a proxy that restarted in between and counts from zero.
+// perSecond divides the growth of each series by the time. A series that was
+// not there before has grown from zero.
 func perSecond(now, before []scrape.Sample, elapsed time.Duration) []scrape.Sample {
 	earlier := make(map[string]float64, len(before))
 	for _, s := range before {
