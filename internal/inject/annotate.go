@@ -50,9 +50,10 @@ func WithoutVolumes(value string, volumes []string) string {
 	return strings.Join(kept, ",")
 }
 
-// trustRootSHA256 is the value of names.AnnotationTrustRootSHA256.
+// trustRootSHA256 is the value of names.AnnotationTrustRootSHA256. Blanks around the bundle come and go between a value, a
+// ConfigMap and a file; they do not make another bundle.
 func trustRootSHA256(bundle string) string {
-	sum := sha256.Sum256([]byte(bundle))
+	sum := sha256.Sum256([]byte(strings.TrimSpace(bundle)))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -9,7 +9,7 @@ linkerd.io/created-by: {{ .Values.cliVersion | default (printf "linkerd/helm %s"
 {{- define "partials.proxy.annotations" -}}
 linkerd.io/proxy-version: {{ .Values.proxy.image.version | default .Values.linkerdVersion }}
 cluster-autoscaler.kubernetes.io/safe-to-evict: "true"
-linkerd.io/trust-root-sha256: {{ .Values.identityTrustAnchorsPEM | sha256sum }}
+linkerd.io/trust-root-sha256: {{ .Values.identityTrustAnchorsPEM | trim | sha256sum }}
 {{- end }}
 
 {{- define "partials.proxy.labels" -}}
