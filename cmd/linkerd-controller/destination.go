@@ -22,6 +22,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/externalworkload"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 )
@@ -166,6 +167,12 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	if err != nil {
 		return err
 	}
+	stopTrace, err := ctrltrace.Start("linkerd-destination", o.common.TraceCollector)
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	defer stopTrace()
 	p, up, err := start(ctx, admin.Options{Addr: o.metricsAddr, Pprof: o.common.Pprof})
 	if err != nil {
 		lis.Close()
@@ -229,7 +236,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	if external != nil {
 		p.Go(func() error { return external.Run(p.ctx) })
 	}
-	server := grpcserve.New()
+	server := grpcserve.New(ctrltrace.ServerOptions(o.common.TraceCollector)...)
 	destinationpb.RegisterDestinationServer(server.Registrar(), service)
 	p.Go(func() error {
 		// The server lets calls end by themselves, which streams do not.

@@ -20,6 +20,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/identity"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 )
@@ -114,6 +115,12 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
+	stopTrace, err := ctrltrace.Start("linkerd-identity", o.common.TraceCollector)
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	defer stopTrace()
 	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, Pprof: o.common.Pprof})
 	if err != nil {
 		lis.Close()
@@ -149,7 +156,7 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	defer prometheus.Unregister(ttl)
 	p.Go(func() error { creds.Watch(p.ctx); return nil })
 
-	server := grpcserve.New()
+	server := grpcserve.New(ctrltrace.ServerOptions(o.common.TraceCollector)...)
 	identitypb.RegisterIdentityServer(server.Registrar(), identity.NewService(identity.Options{
 		Domain:      o.domain,
 		Lifetimes:   o.lifetimes(logger),
