@@ -125,7 +125,7 @@ func TestOverGRPC(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		for i := range 101 { // while it does not read
+		for i := range 10 { // while it does not read
 			c.put(t, webSlice(901+i))
 			synctest.Wait()
 		}
