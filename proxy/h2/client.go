@@ -62,10 +62,7 @@ func (cc *ClientConn) Drain() {
 		return
 	}
 	c.goingAway = true
-	for _, ch := range c.slots {
-		close(ch)
-	}
-	c.slots = nil
+	c.freeSlotsLocked(len(c.slots))
 	c.goAwayLocked(0, codeNo, "")
 	if len(c.streams) == 0 {
 		c.stopLocked()
@@ -128,9 +125,7 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 	}
 	c.mu.Lock()
 	for !s.gotHead && (s.err == nil || s.err == errNoError) {
-		c.mu.Unlock()
-		<-s.recvWake
-		c.mu.Lock()
+		s.recv.Wait()
 	}
 	if !s.gotHead || s.err != nil && !s.gotEnd {
 		err := s.err
@@ -165,27 +160,28 @@ func (c *conn) slotLocked(s *stream) error {
 			return nil
 		case uint32(len(c.streams)) < c.peerMax:
 			// The server does not read.
-			c.room = append(c.room, s.sendWake)
-			c.mu.Unlock()
-			<-s.sendWake
-			c.mu.Lock()
+			c.room = append(c.room, s)
+			s.send.Wait()
 		default:
-			ch := make(chan struct{})
-			c.slots = append(c.slots, ch)
-			c.mu.Unlock()
-			select {
-			case <-ch:
-			case <-s.sendWake: // cancelled
-			}
-			c.mu.Lock()
+			c.slots = append(c.slots, s)
+			s.send.Wait()
 			for i, o := range c.slots {
-				if o == ch {
+				if o == s { // cancelled
 					c.slots = append(c.slots[:i], c.slots[i+1:]...)
 					break
 				}
 			}
 		}
 	}
+}
+
+// freeSlotsLocked wakes the first n of those who wait to open a stream. They
+// look again whether they may.
+func (c *conn) freeSlotsLocked(n int) {
+	for _, s := range c.slots[:n] {
+		s.send.Signal()
+	}
+	c.slots = append(c.slots[:0], c.slots[n:]...)
 }
 
 // unsent ends an exchange for which no stream was opened.
@@ -264,17 +260,15 @@ func (c *conn) finishClient(s *stream, err error) error {
 		s.failLocked(errClosed, codeCancel)
 	}
 	unsent := err != nil && s.refused && !s.taken && !s.pumping
-	c.mu.Unlock()
-	if s.pumping {
-		select {
-		case <-s.pumped:
-		default:
-			s.body.Close(err)
-			<-s.pumped
+	body := s.body
+	if s.pumping && !s.pumped {
+		c.mu.Unlock()
+		body.Close(err)
+		c.mu.Lock()
+		for !s.pumped {
+			s.ended.Wait()
 		}
 	}
-	body := s.body
-	c.mu.Lock()
 	c.removeLocked(s)
 	c.buryLocked(s)
 	c.mu.Unlock()

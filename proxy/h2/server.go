@@ -120,6 +120,7 @@ func (c *conn) ended(err error) error {
 		c.mu.Unlock()
 		if stop {
 			c.lastWords()
+			<-c.written // at most until the deadline
 		}
 	}
 	c.mu.Lock()
@@ -144,12 +145,15 @@ func (c *conn) ended(err error) error {
 	return first
 }
 
+// maxLastWords is how much lastWords reads.
+const maxLastWords = 64 << 10
+
 // lastWords reads and drops what the peer still sends, for a moment: closing
 // with unread data would reset the connection, and the peer might not get to
 // see our GOAWAY.
 func (c *conn) lastWords() {
 	c.nc.SetReadDeadline(time.Now().Add(stopTimeout))
-	for n := 0; n < 1<<20; {
+	for n := 0; n < maxLastWords; {
 		b, m, err := netx.ReadLazy(c.nc, 4<<10)
 		b.Free()
 		if err != nil {

@@ -54,9 +54,9 @@ type stream struct {
 	trailers    exchange.Fields
 	hasTrailers bool
 
-	// recvWake and sendWake wake the consumer and the sender. Both look at
-	// the state again when woken, so a wake-up too many does no harm.
-	recvWake, sendWake chan struct{}
+	// recv and send wake the consumer and the sender, ended who waits for
+	// pump. All wait with c.mu.
+	recv, send, ended sync.Cond
 
 	// The consumer's alone.
 
@@ -79,8 +79,8 @@ type stream struct {
 	left     int64
 	first    exchange.Frame // taken from body, and to be sent first by pump
 	hasFirst bool
-	pumping  bool
-	pumped   chan struct{}
+	pumping  bool // pump was started
+	pumped   bool // and has ended; guarded by c.mu
 }
 
 var (
@@ -92,11 +92,7 @@ var streams sync.Pool
 
 // newStream makes a stream with the functions that are bound to it for good.
 func newStream() *stream {
-	s := &stream{
-		recvWake: make(chan struct{}, 1),
-		sendWake: make(chan struct{}, 1),
-		pumped:   make(chan struct{}, 1),
-	}
+	s := new(stream)
 	s.cancelFn = s.cancel
 	s.pumpFn = s.pump
 	s.resp.Release = s.release
@@ -109,15 +105,8 @@ func getStream(c *conn) *stream {
 	if !ok {
 		s = newStream()
 	}
-	select {
-	case <-s.recvWake:
-	default:
-	}
-	select {
-	case <-s.sendWake:
-	default:
-	}
 	s.c = c
+	s.recv.L, s.send.L, s.ended.L = &c.mu, &c.mu, &c.mu
 	s.unacked, s.received, s.declared = 0, 0, -1
 	s.gotHead, s.gotEnd, s.sentEnd = false, false, false
 	s.err = nil
@@ -125,7 +114,7 @@ func getStream(c *conn) *stream {
 	s.abandoned, s.zombie = false, false
 	s.first, s.hasFirst = exchange.Frame{}, false
 	s.dataCalls = 0
-	s.hasTrailers, s.delivered, s.responded, s.pumping = false, false, false, false
+	s.hasTrailers, s.delivered, s.responded, s.pumping, s.pumped = false, false, false, false, false
 	s.canceler, s.body = nil, nil
 	return s
 }
@@ -139,14 +128,6 @@ func putStream(s *stream) {
 		s.queue = nil
 	}
 	streams.Put(s)
-}
-
-// wake sends on a channel of capacity 1 unless a wake-up is there already.
-func wake(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
 
 // Ended implements exchange.Body.
@@ -196,9 +177,7 @@ func (s *stream) Next() (exchange.Frame, error) {
 			return exchange.Frame{}, s.err
 		}
 		c.wakeWriterLocked()
-		c.mu.Unlock()
-		<-s.recvWake
-		c.mu.Lock()
+		s.recv.Wait()
 	}
 }
 
@@ -275,7 +254,7 @@ func (s *stream) Close(cause error) {
 		// The stream is reset when that is done.
 		s.dropLocked()
 		s.abandoned = true
-		wake(s.recvWake)
+		s.recv.Signal()
 		return
 	}
 	s.failLocked(errClosed, codeOf(cause))
@@ -307,8 +286,8 @@ func (s *stream) failLocked(err error, code uint32) {
 		s.c.resetLocked(s.id, code)
 	}
 	s.dropLocked()
-	wake(s.recvWake)
-	wake(s.sendWake)
+	s.recv.Signal()
+	s.send.Signal()
 }
 
 // --- sending ---
@@ -334,9 +313,7 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 			if s.sendWin <= 0 {
 				s.passTurnLocked()
 				c.wakeWriterLocked()
-				c.mu.Unlock()
-				<-s.sendWake
-				c.mu.Lock()
+				s.send.Wait()
 				continue
 			}
 			if !s.turn && (len(c.waiters) > c.whead || c.busyLocked()) {
@@ -349,9 +326,7 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 				if s.turn {
 					continue
 				}
-				c.mu.Unlock()
-				<-s.sendWake
-				c.mu.Lock()
+				s.send.Wait()
 				continue
 			}
 			n = min(n, s.sendWin, c.sendWin, int64(c.peerFrame))
@@ -512,11 +487,9 @@ func (s *stream) Respond(h *exchange.ResponseHead, b exchange.Body) error {
 func (s *stream) waitRoomLocked() error {
 	c := s.c
 	for s.err == nil && len(c.out) > 4*highWater {
-		c.room = append(c.room, s.sendWake)
+		c.room = append(c.room, s)
 		c.wakeWriterLocked()
-		c.mu.Unlock()
-		<-s.sendWake
-		c.mu.Lock()
+		s.send.Wait()
 	}
 	return s.err
 }
@@ -545,14 +518,15 @@ func (s *stream) pump() {
 	if err == nil && !s.first.End {
 		err = s.sendBody(s.body, s.left)
 	}
+	s.c.mu.Lock()
 	var be *bodyError
 	if errors.As(err, &be) {
-		s.c.mu.Lock()
 		s.failLocked(be.err, codeOf(be.err))
 		s.c.wakeWriterLocked()
-		s.c.mu.Unlock()
 	}
-	s.pumped <- struct{}{}
+	s.pumped = true
+	s.ended.Signal()
+	s.c.mu.Unlock()
 }
 
 // release is Response.Release.

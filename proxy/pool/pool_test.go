@@ -112,6 +112,7 @@ func TestH1ReplacesConnectionsClosedByTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closed := make(chan struct{}, 100)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -123,6 +124,7 @@ func TestH1ReplacesConnectionsClosedByTheServer(t *testing.T) {
 			c.Read(b)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 			c.Close()
+			closed <- struct{}{}
 		}
 	})
 	defer wg.Wait()
@@ -133,10 +135,15 @@ func TestH1ReplacesConnectionsClosedByTheServer(t *testing.T) {
 	for i := range 20 {
 		h := get("a")
 		if i%2 == 1 {
-			h.Method = []byte("POST") // cannot be repeated
+			// It cannot be repeated, so the pool has to notice before.
+			h.Method = []byte("POST")
+			<-closed
 		}
 		if got := do(t, p, h); got != "ok" {
 			t.Errorf("request %d: %q", i, got)
+		}
+		if i%2 == 1 {
+			<-closed
 		}
 	}
 }

@@ -1,0 +1,729 @@
+package h2
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+	xhpack "golang.org/x/net/http2/hpack"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+)
+
+// peer is the other end of a connection, driven frame by frame with x/net's
+// framer. What it receives is collected as text by a goroutine, so that it
+// always reads.
+type peer struct {
+	t    *testing.T
+	nc   net.Conn
+	fr   *xhttp2.Framer
+	enc  *xhpack.Encoder
+	hbuf bytes.Buffer
+	stop chan struct{} // closed when reading ended
+
+	mu   sync.Mutex
+	seen []string
+	got  map[uint32]int // DATA bytes by stream
+}
+
+func newPeer(t *testing.T, nc net.Conn, read bool) *peer {
+	p := &peer{t: t, nc: nc, fr: xhttp2.NewFramer(nc, nc), stop: make(chan struct{}), got: map[uint32]int{}}
+	p.enc = xhpack.NewEncoder(&p.hbuf)
+	p.fr.ReadMetaHeaders = xhpack.NewDecoder(4096, nil)
+	p.fr.AllowIllegalWrites = true
+	if read {
+		go p.read()
+	} else {
+		close(p.stop)
+	}
+	return p
+}
+
+func (p *peer) read() {
+	defer close(p.stop)
+	for {
+		f, err := p.fr.ReadFrame()
+		if err != nil {
+			p.note("end")
+			return
+		}
+		s := f.Header().StreamID
+		switch f := f.(type) {
+		case *xhttp2.MetaHeadersFrame:
+			var h []string
+			for _, x := range f.Fields {
+				if x.Name == "date" {
+					x.Value = "now"
+				}
+				h = append(h, x.Name+"="+x.Value)
+			}
+			p.note("HEADERS %d %s%s", s, strings.Join(h, " "), end(f.StreamEnded()))
+		case *xhttp2.DataFrame:
+			p.mu.Lock()
+			p.got[s] += len(f.Data())
+			p.mu.Unlock()
+			p.note("DATA %d %d%s", s, len(f.Data()), end(f.StreamEnded()))
+		case *xhttp2.RSTStreamFrame:
+			p.note("RST_STREAM %d %v", s, f.ErrCode)
+		case *xhttp2.GoAwayFrame:
+			last := fmt.Sprint(f.LastStreamID)
+			if f.LastStreamID == maxWindow {
+				last = "max"
+			}
+			p.note("GOAWAY %s %v %s", last, f.ErrCode, f.DebugData())
+		case *xhttp2.WindowUpdateFrame:
+			p.note("WINDOW_UPDATE %d %d", s, f.Increment)
+		case *xhttp2.PingFrame:
+			if f.IsAck() {
+				p.note("PING ack")
+			} else {
+				p.note("PING %s", f.Data)
+			}
+		case *xhttp2.SettingsFrame:
+			if f.IsAck() {
+				p.note("SETTINGS ack")
+			}
+		}
+	}
+}
+
+func end(e bool) string {
+	if e {
+		return " end"
+	}
+	return ""
+}
+
+func (p *peer) note(format string, args ...any) {
+	p.mu.Lock()
+	p.seen = append(p.seen, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	p.mu.Unlock()
+}
+
+// take waits until everything has come to rest and returns what was received
+// since.
+func (p *peer) take() string {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := strings.Join(p.seen, "\n")
+	p.seen = nil
+	return s
+}
+
+// expect compares what was received, line by line.
+func (p *peer) expect(want ...string) {
+	p.t.Helper()
+	if got := p.take(); got != strings.Join(want, "\n") {
+		p.t.Errorf("received\n\t%s\nwant\n\t%s", strings.ReplaceAll(got, "\n", "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// block encodes a header block: name, value, name, value.
+func (p *peer) block(fields ...string) []byte {
+	p.hbuf.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		p.enc.WriteField(xhpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return bytes.Clone(p.hbuf.Bytes())
+}
+
+func (p *peer) headers(id uint32, endStream bool, fields ...string) {
+	p.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: p.block(fields...), EndHeaders: true, EndStream: endStream})
+}
+
+// get opens a stream with a GET or a POST.
+func (p *peer) open(id uint32, method string, extra ...string) {
+	p.headers(id, method == "GET", append([]string{":method", method, ":scheme", "http", ":authority", "a", ":path", "/"}, extra...)...)
+}
+
+// withServer runs a server with h against a scripted client, in virtual time.
+func withServer(t *testing.T, o Options, h exchange.HandlerFunc, script func(s *Server, p *peer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := NewServer(ours, h, nil, o)
+		done := make(chan error)
+		go func() { done <- s.Serve() }()
+		p := newPeer(t, theirs, true)
+		io.WriteString(theirs, Preface)
+		p.fr.WriteSettings()
+		p.fr.WriteSettingsAck()
+		p.expect("WINDOW_UPDATE 0 983041", "SETTINGS ack")
+		script(s, p)
+		theirs.Close()
+		<-done
+		<-p.stop
+	})
+}
+
+func ok(x *exchange.Exchange) {
+	h := exchange.ResponseHead{Status: 200, ContentLength: 2}
+	x.Respond(&h, &exchange.Bytes{Data: []byte("ok")})
+}
+
+const okHead = ":status=200 content-length=2 date=now"
+
+func TestServerAnswers(t *testing.T) {
+	withServer(t, Options{}, ok, func(s *Server, p *peer) {
+		p.open(1, "GET")
+		p.expect("HEADERS 1 "+okHead, "DATA 1 2 end")
+		// The request's body was not read: the client is told to stop.
+		p.open(3, "POST")
+		p.expect("HEADERS 3 "+okHead, "DATA 3 2 end", "RST_STREAM 3 NO_ERROR")
+	})
+}
+
+func TestServerDrain(t *testing.T) {
+	var release chan struct{}
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		<-release
+		ok(x)
+	}, func(s *Server, p *peer) {
+		release = make(chan struct{}) // within the bubble of virtual time
+		p.open(1, "GET")
+		synctest.Wait()
+		s.Drain()
+		p.expect("GOAWAY max NO_ERROR", "PING l5d-last")
+		p.open(3, "GET") // was on its way: is still served
+		p.fr.WritePing(true, [8]byte([]byte("l5d-last")))
+		p.expect("GOAWAY 3 NO_ERROR")
+		p.open(5, "GET") // is not
+		p.expect()
+		close(release)
+		p.take()
+		p.mu.Lock()
+		n := p.got[1] + p.got[3] + p.got[5]
+		p.mu.Unlock()
+		if n != 4 {
+			t.Errorf("%d bytes of responses, want those of two streams", n)
+		}
+		select {
+		case <-p.stop:
+		default:
+			t.Error("connection was not closed after the last stream")
+		}
+	})
+}
+
+func TestServerDrainDoesNotWaitForPing(t *testing.T) {
+	withServer(t, Options{}, ok, func(s *Server, p *peer) {
+		s.Drain()
+		p.expect("GOAWAY max NO_ERROR", "PING l5d-last")
+		time.Sleep(2 * stopTimeout)
+		p.expect("GOAWAY 0 NO_ERROR", "end")
+	})
+}
+
+func TestServerKeepAlive(t *testing.T) {
+	o := Options{KeepAliveInterval: 10 * time.Second, KeepAliveTimeout: 3 * time.Second}
+	withServer(t, o, ok, func(s *Server, p *peer) {
+		time.Sleep(11 * time.Second)
+		p.expect("PING l5d-live")
+		p.fr.WritePing(true, [8]byte([]byte("l5d-live")))
+		time.Sleep(12 * time.Second)
+		// The answer counted; the next silence is asked about again.
+		p.take()
+		time.Sleep(20 * time.Second)
+		p.expect("GOAWAY 0 NO_ERROR keep-alive timed out", "end")
+	})
+}
+
+func TestServerResets(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		h    exchange.HandlerFunc
+		want []string
+	}{
+		{"handler does not answer", func(x *exchange.Exchange) {}, []string{"RST_STREAM 1 INTERNAL_ERROR"}},
+		{"handler passes on a reset", func(x *exchange.Exchange) {
+			x.Cancel(&exchange.ResetError{Code: 0xd, Remote: true})
+		}, []string{"RST_STREAM 1 HTTP_1_1_REQUIRED"}},
+		{"body ends with a reset", func(x *exchange.Exchange) {
+			h := exchange.ResponseHead{Status: 200, ContentLength: -1}
+			x.Respond(&h, &failingBody{&exchange.ResetError{Code: 0xb, Remote: true}})
+		}, []string{"HEADERS 1 :status=200 date=now", "DATA 1 4", "RST_STREAM 1 ENHANCE_YOUR_CALM"}},
+		{"body fails", func(x *exchange.Exchange) {
+			h := exchange.ResponseHead{Status: 200, ContentLength: -1}
+			x.Respond(&h, &failingBody{io.ErrUnexpectedEOF})
+		}, []string{"HEADERS 1 :status=200 date=now", "DATA 1 4", "RST_STREAM 1 INTERNAL_ERROR"}},
+		{"body is shorter than announced", func(x *exchange.Exchange) {
+			h := exchange.ResponseHead{Status: 200, ContentLength: 3}
+			x.Respond(&h, &exchange.Bytes{Data: []byte("ok")})
+		}, []string{"HEADERS 1 :status=200 content-length=3 date=now", "RST_STREAM 1 INTERNAL_ERROR"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			withServer(t, Options{}, tc.h, func(s *Server, p *peer) {
+				p.open(1, "GET")
+				p.expect(tc.want...)
+			})
+		})
+	}
+}
+
+// failingBody has one frame and then an error.
+type failingBody struct{ err error }
+
+func (b *failingBody) Next() (exchange.Frame, error) {
+	if b.err == nil {
+		return exchange.Frame{}, io.EOF
+	}
+	if r := b.err; r != errTold {
+		b.err = errTold
+		told = r
+		return exchange.Frame{Data: []byte("data")}, nil
+	}
+	return exchange.Frame{}, told
+}
+func (b *failingBody) Ready() bool   { return true }
+func (b *failingBody) Ended() bool   { return false }
+func (b *failingBody) Close(_ error) {}
+
+var errTold = errors.New("told")
+var told error
+
+func TestServerTellsHandlerOfReset(t *testing.T) {
+	causes := make(chan error, 1)
+	bodies := make(chan error, 1)
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		_, err := x.Body.Next()
+		bodies <- err
+		causes <- x.Cause()
+	}, func(s *Server, p *peer) {
+		p.open(1, "POST")
+		synctest.Wait()
+		p.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel)
+		synctest.Wait()
+		var r *exchange.ResetError
+		if err := <-bodies; !errors.As(err, &r) || r.Code != codeCancel || !r.Remote {
+			t.Errorf("body failed with %v", err)
+		}
+		if err := <-causes; !errors.Is(err, exchange.ErrClientGone) {
+			t.Errorf("exchange was cancelled with %v", err)
+		}
+		p.expect()
+	})
+}
+
+// TestServerLimits is about peers who cost more than they give.
+func TestServerLimits(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		o      Options
+		script func(p *peer)
+		want   string // contained in what is received
+	}{
+		{"rapid reset", Options{}, func(p *peer) {
+			// All in one write, so that no stream is started.
+			var b bytes.Buffer
+			fr := xhttp2.NewFramer(&b, nil)
+			for id := uint32(1); id < 61; id += 2 {
+				fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true,
+					BlockFragment: p.block(":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/")})
+				fr.WriteRSTStream(id, xhttp2.ErrCodeCancel)
+			}
+			p.nc.Write(b.Bytes())
+		}, "ENHANCE_YOUR_CALM too many streams were reset"},
+		{"many continuations", Options{}, func(p *peer) {
+			p.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: nil})
+			for range 100 {
+				if p.fr.WriteContinuation(1, false, nil) != nil {
+					return
+				}
+			}
+		}, "ENHANCE_YOUR_CALM header block in too many frames"},
+		{"long header block", Options{}, func(p *peer) {
+			p.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, 16000)})
+			for range 10 {
+				if p.fr.WriteContinuation(1, false, make([]byte, 16000)) != nil {
+					return
+				}
+			}
+		}, "ENHANCE_YOUR_CALM header block is too large"},
+		{"header bomb", Options{}, func(p *peer) {
+			// One entry of 3 KB, referred to again and again.
+			fields := []string{":method", "GET", ":scheme", "http", ":path", "/"}
+			for range 50 {
+				fields = append(fields, "x", strings.Repeat("y", 3000))
+			}
+			p.headers(1, true, fields...)
+		}, "HEADERS 1 :status=431 content-length=0 date=now end"},
+		{"empty data", Options{}, func(p *peer) {
+			p.open(1, "POST")
+			for range 200 {
+				if p.fr.WriteData(1, false, nil) != nil {
+					return
+				}
+			}
+		}, "ENHANCE_YOUR_CALM too many empty frames"},
+		{"too many streams", Options{MaxConcurrentStreams: 2}, func(p *peer) {
+			p.open(1, "GET")
+			p.open(3, "GET")
+			p.open(5, "GET")
+		}, "RST_STREAM 5 REFUSED_STREAM"},
+		{"stream window", Options{}, func(p *peer) {
+			p.open(1, "POST")
+			for range 5 {
+				p.fr.WriteData(1, false, make([]byte, 16384))
+			}
+		}, "RST_STREAM 1 FLOW_CONTROL_ERROR"},
+		{"connection window", Options{InitialStreamWindow: 1 << 20, InitialConnectionWindow: 65535}, func(p *peer) {
+			p.open(1, "POST")
+			for range 5 {
+				p.fr.WriteData(1, false, make([]byte, 16384))
+			}
+		}, "GOAWAY 1 FLOW_CONTROL_ERROR"},
+		{"longer than content-length", Options{}, func(p *peer) {
+			p.open(1, "POST", "content-length", "3")
+			p.fr.WriteData(1, false, []byte("four"))
+		}, "RST_STREAM 1 PROTOCOL_ERROR"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				ours, theirs := net.Pipe()
+				s := NewServer(ours, exchange.HandlerFunc(func(x *exchange.Exchange) { <-release }), nil, tc.o)
+				done := make(chan error)
+				go func() { done <- s.Serve() }()
+				p := newPeer(t, theirs, true)
+				io.WriteString(theirs, Preface)
+				p.fr.WriteSettings()
+				p.take()
+				tc.script(p)
+				if got := p.take(); !strings.Contains(got, tc.want) {
+					t.Errorf("received\n%s\nwant %s", got, tc.want)
+				}
+				theirs.Close()
+				close(release)
+				<-done
+				<-p.stop
+			})
+		})
+	}
+}
+
+// TestServerDropsPeersThatOnlyAsk sends PING after PING without reading the
+// answers.
+func TestServerDropsPeersThatOnlyAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := NewServer(ours, exchange.HandlerFunc(ok), nil, Options{})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve() }()
+		fr := xhttp2.NewFramer(theirs, nil)
+		io.WriteString(theirs, Preface)
+		fr.WriteSettings()
+		n := 0
+		for fr.WritePing(false, [8]byte{}) == nil {
+			n++
+		}
+		if n > maxControl+2*maxLastWords/17 {
+			t.Errorf("%d PINGs were taken", n)
+		}
+		var ce *ConnError
+		if err := <-done; !errors.As(err, &ce) || ce.Code != codeCalm {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+// TestBackPressure: a consumer that does not read stops the sender after one
+// window, and lets it go on as it reads.
+func TestBackPressure(t *testing.T) {
+	var step chan struct{}
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		n := 0
+		for !x.Body.Ended() {
+			<-step
+			f, err := x.Body.Next()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n += len(f.Data)
+		}
+		if n != 100000 {
+			t.Errorf("handler got %d bytes", n)
+		}
+		ok(x)
+	}, func(s *Server, p *peer) {
+		step = make(chan struct{})
+		p.open(1, "POST")
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.expect() // nothing was consumed, so nothing is given back
+		for range 3 {
+			step <- struct{}{}
+		}
+		p.expect() // the third frame is still lent, two are less than half a window
+		step <- struct{}{}
+		p.expect("WINDOW_UPDATE 1 48000")
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.fr.WriteData(1, true, make([]byte, 4000))
+		close(step)
+		p.expect("HEADERS 1 "+okHead, "DATA 1 2 end")
+	})
+}
+
+// withClient runs a client against a scripted server.
+func withClient(t *testing.T, o Options, script func(c *ClientConn, p *peer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c := NewClientConn(ours, o)
+		preface := make([]byte, len(Preface))
+		io.ReadFull(theirs, preface)
+		if string(preface) != Preface {
+			t.Errorf("preface %q", preface)
+		}
+		p := newPeer(t, theirs, true)
+		p.take()
+		script(c, p)
+		theirs.Close()
+		c.Close()
+		c.Wait()
+		<-p.stop
+	})
+}
+
+func request(method string) *exchange.RequestHead {
+	h := &exchange.RequestHead{Version: exchange.HTTP11, Method: []byte(method), Path: []byte("/"), Authority: []byte("a")}
+	return h
+}
+
+// result is what came of a RoundTrip.
+type result struct {
+	status   int
+	body     string
+	trailers string
+	err      error
+}
+
+// send does a request on a goroutine.
+func send(c exchange.Client, cn *exchange.Canceler, h *exchange.RequestHead, body exchange.Body) <-chan result {
+	ch := make(chan result, 1)
+	go func() {
+		resp, err := c.RoundTrip(cn, h, body)
+		if err != nil {
+			ch <- result{err: err}
+			return
+		}
+		r := result{status: resp.Head.Status}
+		for !resp.Body.Ended() {
+			f, err := resp.Body.Next()
+			if err != nil {
+				r.err = err
+				break
+			}
+			r.body += string(f.Data)
+			if f.Trailers != nil {
+				for _, t := range f.Trailers.List {
+					r.trailers += fmt.Sprintf("%s=%s ", t.Name, t.Value)
+				}
+			}
+		}
+		resp.Close()
+		ch <- r
+	}()
+	synctest.Wait()
+	return ch
+}
+
+const getHead = ":method=GET :scheme=http :authority=a :path=/"
+
+func TestClient(t *testing.T) {
+	t.Run("response with trailers after an informational one", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.expect("SETTINGS ack")
+			r := send(c, nil, request("GET"), exchange.Empty)
+			p.expect("HEADERS 1 " + getHead + " end")
+			p.headers(1, false, ":status", "103", "link", "x")
+			p.headers(1, false, ":status", "200")
+			p.fr.WriteData(1, false, []byte("body"))
+			p.headers(1, true, "grpc-status", "0")
+			if got := <-r; got != (result{200, "body", "grpc-status=0 ", nil}) {
+				t.Errorf("got %+v", got)
+			}
+			p.expect()
+		})
+	})
+	t.Run("refused stream is unsent", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			r := send(c, nil, request("GET"), exchange.Empty)
+			p.fr.WriteRSTStream(1, xhttp2.ErrCodeRefusedStream)
+			if got := <-r; !exchange.Unsent(got.err) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("reset keeps its code", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			r := send(c, nil, request("GET"), exchange.Empty)
+			p.headers(1, false, ":status", "200")
+			synctest.Wait()
+			p.fr.WriteRSTStream(1, xhttp2.ErrCodeEnhanceYourCalm)
+			var re *exchange.ResetError
+			if got := <-r; !errors.As(got.err, &re) || re.Code != codeCalm || !re.Remote {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("goaway leaves out later streams", func(t *testing.T) {
+		var drained atomic.Bool
+		withClient(t, Options{Draining: func() { drained.Store(true) }}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			r1 := send(c, nil, request("GET"), exchange.Empty)
+			r3 := send(c, nil, request("GET"), exchange.Empty)
+			p.fr.WriteGoAway(1, xhttp2.ErrCodeNo, nil)
+			if got := <-r3; !exchange.Unsent(got.err) {
+				t.Errorf("stream 3: %+v", got)
+			}
+			if !drained.Load() || !c.Draining() {
+				t.Error("nobody was told that the connection drains")
+			}
+			r5 := send(c, nil, request("GET"), exchange.Empty)
+			if got := <-r5; !exchange.Unsent(got.err) || !errors.Is(got.err, exchange.ErrDraining) {
+				t.Errorf("stream 5: %+v", got)
+			}
+			p.headers(1, true, ":status", "204")
+			if got := <-r1; got.err != nil || got.status != 204 {
+				t.Errorf("stream 1: %+v", got)
+			}
+			time.Sleep(2 * stopTimeout)
+			select {
+			case <-c.Done():
+			default:
+				t.Error("connection stays open without streams")
+			}
+		})
+	})
+	t.Run("streams wait for their turn", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1})
+			p.take()
+			r1 := send(c, nil, request("GET"), exchange.Empty)
+			r3 := send(c, nil, request("GET"), exchange.Empty)
+			var cn exchange.Canceler
+			r5 := send(c, &cn, request("GET"), exchange.Empty)
+			p.expect("HEADERS 1 " + getHead + " end")
+			cn.Cancel(io.ErrNoProgress)
+			if got := <-r5; got.err != io.ErrNoProgress {
+				t.Errorf("cancelled while waiting: %+v", got)
+			}
+			p.headers(1, true, ":status", "200")
+			<-r1
+			p.expect("HEADERS 3 " + getHead + " end")
+			p.headers(3, true, ":status", "200")
+			<-r3
+		})
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.take()
+			var cn exchange.Canceler
+			r := send(c, &cn, request("GET"), exchange.Empty)
+			p.take()
+			cn.Cancel(io.ErrNoProgress)
+			if got := <-r; got.err != io.ErrNoProgress {
+				t.Errorf("got %+v", got)
+			}
+			p.expect("RST_STREAM 1 CANCEL")
+			// What was on its way is ignored.
+			p.headers(1, true, ":status", "200")
+			p.expect()
+		})
+	})
+	t.Run("early answer to a long upload", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.take()
+			h := request("POST")
+			h.ContentLength = -1
+			r := send(c, nil, h, &endless{})
+			p.take()
+			p.headers(1, false, ":status", "413")
+			p.fr.WriteData(1, true, []byte("too much"))
+			p.fr.WriteRSTStream(1, xhttp2.ErrCodeNo)
+			if got := <-r; got.status != 413 || got.body != "too much" || got.err != nil {
+				t.Errorf("got %+v", got)
+			}
+			if c.Active() != 0 {
+				t.Error("stream is still there")
+			}
+		})
+	})
+	t.Run("send window", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 10})
+			p.take()
+			h := request("POST")
+			h.ContentLength = 25
+			r := send(c, nil, h, &exchange.Bytes{Data: make([]byte, 25)})
+			p.expect("HEADERS 1 :method=POST :scheme=http :authority=a :path=/", "DATA 1 10")
+			p.fr.WriteWindowUpdate(1, 3)
+			p.expect("DATA 1 3")
+			p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 100})
+			p.expect("SETTINGS ack", "DATA 1 12 end")
+			p.headers(1, true, ":status", "200")
+			<-r
+		})
+	})
+	t.Run("keep-alive", func(t *testing.T) {
+		o := Options{KeepAliveInterval: 10 * time.Second, KeepAliveTimeout: 3 * time.Second, KeepAliveWhileIdle: true}
+		withClient(t, o, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.take()
+			time.Sleep(21 * time.Second)
+			p.take()
+			time.Sleep(5 * time.Second)
+			select {
+			case <-c.Done():
+				if !errors.Is(c.Err(), errKeepAlive) {
+					t.Errorf("ended with %v", c.Err())
+				}
+			default:
+				t.Error("connection survived the timeout")
+			}
+		})
+	})
+	t.Run("connection lost", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			r := send(c, nil, request("GET"), exchange.Empty)
+			p.nc.Close()
+			if got := <-r; got.err == nil || exchange.Unsent(got.err) {
+				t.Errorf("got %+v", got)
+			}
+			r = send(c, nil, request("GET"), exchange.Empty)
+			if got := <-r; !exchange.Unsent(got.err) {
+				t.Errorf("after the end: %+v", got)
+			}
+		})
+	})
+}
+
+// endless is a body that never ends.
+type endless struct{ closed bool }
+
+func (b *endless) Next() (exchange.Frame, error) {
+	return exchange.Frame{Data: make([]byte, 8<<10)}, nil
+}
+func (b *endless) Ready() bool   { return true }
+func (b *endless) Ended() bool   { return false }
+func (b *endless) Close(_ error) {}
