@@ -40,6 +40,8 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
+	"github.com/linkerd-go/linkerd-go/proxy/tap/observeapi"
 )
 
 // Options are what a proxy is made from. Config and Log are required; what is
@@ -77,6 +79,10 @@ type App struct {
 
 	adminLn, inboundLn net.Listener
 	outboundLns        []net.Listener
+	// tapLn and tap are nil if nobody may tap.
+	tapLn net.Listener
+	tap   *observeapi.Server
+	hub   tap.Hub
 
 	// closers undo what New did, last first.
 	closers []func()
@@ -137,6 +143,8 @@ func (a *App) Close() {
 type Addrs struct {
 	Admin, Inbound net.Addr
 	Outbound       []net.Addr
+	// Tap is nil if nobody may tap.
+	Tap net.Addr
 }
 
 // Addrs gives the bound addresses.
@@ -144,6 +152,9 @@ func (a *App) Addrs() Addrs {
 	out := Addrs{Admin: a.adminLn.Addr(), Inbound: a.inboundLn.Addr()}
 	for _, l := range a.outboundLns {
 		out.Outbound = append(out.Outbound, l.Addr())
+	}
+	if a.tapLn != nil {
+		out.Tap = a.tapLn.Addr()
 	}
 	return out
 }
@@ -192,6 +203,9 @@ func (a *App) Run(ctx context.Context) error {
 		listen(a.inboundLn, a.inbound.Accept)
 		for _, ln := range a.outboundLns {
 			listen(ln, a.outbound.Accept)
+		}
+		if a.tapLn != nil {
+			listen(a.tapLn, a.tap.Accept)
 		}
 		select {
 		case <-ctx.Done():
@@ -268,7 +282,11 @@ func (a *App) announce() {
 	for _, ln := range a.outboundLns {
 		log.Info("Outbound interface on " + ln.Addr().String())
 	}
-	log.Info("Tap DISABLED")
+	if a.tapLn == nil {
+		log.Info("Tap DISABLED")
+	} else {
+		log.Info("Tap interface on " + a.tapLn.Addr().String())
+	}
 	log.Info("SNI is " + cfg.Identity.ServerName)
 	log.Info("Local identity is " + cfg.Identity.ServerID)
 	resolved := "Destinations resolved via " + cfg.Destination.Addr.String()
@@ -301,6 +319,19 @@ func (a *App) bind() error {
 	}
 	if a.inboundLn, err = listen("inbound", cfg.Inbound.Addr, options(cfg.Inbound.Direction)); err != nil {
 		return err
+	}
+	if cfg.Tap.Client != "" {
+		if a.tapLn, err = listen("tap", cfg.Tap.Addr, netx.ListenOptions{}); err != nil {
+			return err
+		}
+		id, err := model.ParseIdentity(cfg.Tap.Client)
+		if err != nil {
+			return fmt.Errorf("%w: tap client: %w", config.ErrInvalid, err)
+		}
+		a.tap = observeapi.New(observeapi.Config{
+			Hub: &a.hub, TLS: a.store, Client: id, Log: logs.For(a.o.Log.Logger(), "linkerd_app", "tap"),
+		})
+		a.closers = append(a.closers, a.tap.Close)
 	}
 	for _, addr := range cfg.Outbound.Addrs {
 		ln, err := listen("outbound", addr, options(cfg.Outbound.Direction))
@@ -435,6 +466,7 @@ func (a *App) outboundConfig(set *series.Set) outbound.Config {
 		Ingress: c.IngressMode, Quiet: c.Quiet, HostnameLabels: c.HostnameLabels,
 		Lookup: a.client, Resolver: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
 		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
+		Tap: &a.hub,
 	}
 }
 
@@ -464,7 +496,7 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,
 		ProfileSuffixes: a.cfg.Outbound.ProfileSuffixes, ProfileTimeout: c.ProfileTimeout,
 		Policies: a.client, Profiles: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
-		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access,
+		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access, Tap: &a.hub,
 	}
 	if c.GatewaySuffixes != nil {
 		id, err := model.ParseIdentity(a.cfg.Identity.ServerID)

@@ -17,6 +17,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
 )
 
 // TLS has what handshakes need; *meshtls.Store is one.
@@ -82,4 +83,6 @@ type Config struct {
 	AccessLog *accesslog.Log
 	// Gateway is nil if the proxy is no gateway.
 	Gateway Gateway
+	// Tap may be nil.
+	Tap *tap.Hub
 }

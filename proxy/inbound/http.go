@@ -18,6 +18,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
 
@@ -45,6 +46,9 @@ type request struct {
 	status         int
 	class          classify.Response
 	trailers       *exchange.Fields
+	// tap is nil unless somebody observes the request.
+	tap   *tap.Session
+	bytes uint64
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -96,6 +100,9 @@ func (r *request) handle() error {
 	r.permit.allow.Add(1)
 	r.permit.route.Request()
 	r.body.Watch(x.Body, (*requestSide)(r))
+	if p.cfg.Tap.Active() {
+		r.tap = p.cfg.Tap.Begin(r.tapped())
+	}
 	if next := r.c.next; next != nil {
 		waiting = false
 		p.inFlight.Add(-1)
@@ -245,7 +252,7 @@ func (c *Conn) defaultAuthority() string {
 
 // respond passes the application's response on.
 func (r *request) respond(resp *exchange.Response) error {
-	head := &resp.Head
+	p, head := r.p, &resp.Head
 	r.status = head.Status
 	r.class = classify.Start(head, r.profile.classes())
 	upgraded := resp.Upgraded != nil
@@ -254,6 +261,7 @@ func (r *request) respond(resp *exchange.Response) error {
 	}
 	route.ApplyResponse(r.found.Rule.Filters, head)
 	r.access(head)
+	r.tap.Response(head, p.cfg.Clock.Now())
 	if upgraded {
 		r.response.Watch(exchange.Empty, (*responseSide)(r))
 		return r.x.Tunnel(head, resp.Upgraded)
@@ -301,6 +309,7 @@ func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error
 	r.status = head.Status
 	r.class = classify.Start(head, nil)
 	r.access(head)
+	r.tap.Response(head, r.p.cfg.Clock.Now())
 	r.response.Watch(body, (*responseSide)(r))
 	err := w.Responder.Respond(head, &r.response)
 	r.response.Finish(err)
@@ -330,6 +339,7 @@ func (r *request) fail(err error) {
 	refusal.Fill(&head, grpc, refused, refusal.Options{Informational: r.informational(), OrigProto: r.carried != origproto.None})
 	r.class = classify.Start(&head, nil)
 	r.access(&head)
+	r.tap.Response(&head, r.p.cfg.Clock.Now())
 	if r.carried != origproto.None {
 		origproto.Mark(&head)
 	}
@@ -404,6 +414,7 @@ func (s *responseSide) Frame(f exchange.Frame) {
 	}
 	if n := len(f.Data); n > 0 {
 		s.permit.route.ResponseFrames.Observe(uint64(n))
+		s.bytes += uint64(n)
 	}
 	if f.Trailers != nil {
 		s.trailers = f.Trailers
@@ -436,4 +447,21 @@ func (s *responseSide) Over(err error) {
 		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.sent))
 	}
 	s.profile.over(s, c)
+	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
+}
+
+// tapped describes the request to observers.
+func (r *request) tapped() tap.Request {
+	source := map[string]string{"tls": string(r.c.tls.Reason)}
+	switch r.c.tls.State {
+	case series.TLSMesh:
+		source = map[string]string{"tls": "true", "client_id": r.c.tls.Client.String()}
+	case series.TLSOpaque:
+		source = map[string]string{"tls": "passthru", "sni": r.c.tls.SNI}
+	}
+	t := tap.Request{
+		Source: r.c.client, Destination: r.c.target, Head: r.x.Request, At: r.started,
+		SourceLabels: model.MakeLabels(source), DestinationLabels: model.Labels{{Key: "tls", Value: string(series.Loopback)}},
+	}
+	return t
 }

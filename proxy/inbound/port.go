@@ -125,8 +125,6 @@ type permit struct {
 	allow    metric.Counter
 	endpoint *series.HTTP
 	route    *series.InboundRoute
-	// labels are the endpoint's, for tap.
-	labels string
 }
 
 // hold finds or makes a permit and counts its user.
@@ -146,11 +144,10 @@ func (pt *port) hold(k permitKey, pol *policy) *permit {
 	}
 	m := &permit{
 		key: k, refs: 1,
-		allow:  s.HTTPAllow.Counter(metric.Join(target, pol.srv, route, auth, tls)),
-		labels: metric.Join(series.InboundLabel, authority, target, tls, pol.srv, route, auth),
-		route:  s.InboundRoute(k.grpc, metric.Join(pol.parent, route)),
+		allow:    s.HTTPAllow.Counter(metric.Join(target, pol.srv, route, auth, tls)),
+		endpoint: s.Endpoint(metric.Join(series.InboundLabel, authority, target, tls, pol.srv, route, auth)),
+		route:    s.InboundRoute(k.grpc, metric.Join(pol.parent, route)),
 	}
-	m.endpoint = s.Endpoint(m.labels)
 	pt.permits[k] = m
 	return m
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
 )
 
 // TLS makes the configuration of handshakes; *meshtls.Store is one.
@@ -70,4 +71,6 @@ type Config struct {
 	Drain       *drain.Drain
 	Clock       clock.Clock
 	Log         *slog.Logger
+	// Tap may be nil.
+	Tap *tap.Hub
 }

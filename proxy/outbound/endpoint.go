@@ -39,8 +39,8 @@ type endpoint struct {
 
 	metrics   *series.HTTP
 	transport *series.Transport
-	// labels are the endpoint's, for tap.
-	labels string
+	// why says why there is no TLS, if there is none.
+	why series.Reason
 
 	h1 *pool.H1
 	h2 *pool.H2
@@ -71,12 +71,12 @@ func (p *Proxy) newEndpoint(b *backend, m *model.Endpoint, notify func()) *endpo
 		authority = metric.Labels("authority", b.model.Path)
 	}
 	labels := metric.Join(authority, series.Target(m.Addr), series.ClientTLS(m.TLS.ID, why), series.Dst(m.Labels))
-	e.labels = metric.Join(series.OutboundLabel, labels)
+	e.why = why
 	e.transport = p.cfg.Series.Transport(metric.Join(series.OutboundLabel, series.DstLabel, labels)).Zoned(m.Zone)
 	if b.key.kind > kindHTTP2 {
 		return e
 	}
-	e.metrics = p.cfg.Series.Endpoint(e.labels)
+	e.metrics = p.cfg.Series.Endpoint(metric.Join(series.OutboundLabel, labels))
 	e.carry = carries(m, b.key.kind == kindHTTP2)
 	if b.key.kind == kindHTTP2 || e.carry {
 		e.h2 = pool.NewH2(pool.H2Options{

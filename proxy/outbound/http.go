@@ -18,6 +18,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/retry"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
 
@@ -84,6 +85,9 @@ type attempt struct {
 	over bool
 	// retried says that another attempt follows.
 	retried bool
+	// tap is nil unless somebody observes the attempt.
+	tap   *tap.Session
+	bytes uint64
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -336,12 +340,16 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	e := pick.Service()
 	a.limit()
 	a.body.Watch(body, (*requestSide)(a))
+	if r.p.cfg.Tap.Active() {
+		a.tap = r.p.cfg.Tap.Begin(a.tapped(e, head))
+	}
 	resp, err := e.roundTrip(a.c, head, &a.body)
 	if a.limits != nil && err == nil {
 		a.limits.head()
 	}
 	if err == nil {
 		pick.Head(&resp.Head)
+		a.tap.Response(&resp.Head, r.p.cfg.Clock.Now())
 		return resp, nil
 	}
 	refused := atEndpoint(err, r.version)
@@ -356,6 +364,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	a.made.Head.Version = r.version
 	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.told())
 	a.made.Body = exchange.Empty
+	a.tap.Response(&a.made.Head, r.p.cfg.Clock.Now())
 	return &a.made, nil
 }
 

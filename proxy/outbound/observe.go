@@ -11,6 +11,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
+	"github.com/linkerd-go/linkerd-go/proxy/tap"
 )
 
 // requestSide hears of an attempt's request body.
@@ -46,8 +47,11 @@ func (s *requestSide) Over(err error) {
 type responseSide attempt
 
 func (s *responseSide) Frame(f exchange.Frame) {
-	if n := len(f.Data); n > 0 && s.backend != nil {
-		s.backend.metrics.Frames.Observe(uint64(n))
+	if n := len(f.Data); n > 0 {
+		s.bytes += uint64(n)
+		if s.backend != nil {
+			s.backend.metrics.Frames.Observe(uint64(n))
+		}
 	}
 	if f.Trailers != nil {
 		s.trailers = f.Trailers
@@ -89,10 +93,13 @@ func (s *responseSide) Over(err error) {
 		s.pick.Service().metrics.Response(c)
 		s.pick.Outcome(class.Outcome)
 	}
+	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
 	if r.profile != nil {
 		r.profile.actual.Response(c)
-		r.profile.http.Latency(s.status, now.Sub(r.started))
-		r.profile.http.Response(c)
+		if !s.retried {
+			r.profile.http.Latency(s.status, now.Sub(r.started))
+			r.profile.http.Response(c)
+		}
 		return
 	}
 	res := result(c, err)
@@ -118,6 +125,30 @@ func result(c series.Class, err error) series.Result {
 		return series.Result{Status: v.Status}
 	}
 	return series.Result{Status: c.Status, GRPC: c.GRPC, Error: errorLabel(err)}
+}
+
+// tapped describes an attempt to observers.
+func (a *attempt) tapped(e *endpoint, head *exchange.RequestHead) tap.Request {
+	r := a.r
+	t := tap.Request{
+		Outbound: true, Destination: e.model.Addr, Head: head, At: a.started,
+		SourceLabels: model.Labels{{Key: "tls", Value: string(series.Loopback)}},
+	}
+	if r.h.conn != nil {
+		t.Source = r.h.conn.client
+	}
+	labels := map[string]string{"tls": string(e.why)}
+	if id := e.model.TLS.ID; !id.IsZero() {
+		labels["tls"], labels["server_id"] = "true", id.String()
+	}
+	for _, l := range e.model.Labels {
+		labels[l.Key] = l.Value
+	}
+	t.DestinationLabels = model.MakeLabels(labels)
+	if r.profile != nil && r.profile.ProfileRoute != nil {
+		t.RouteLabels = r.profile.Labels
+	}
+	return t
 }
 
 // classes are the route's response classes.
