@@ -44,10 +44,13 @@ func (c *Conn) serveLocal() error {
 		return err
 	}
 	defer c.release()
-	if c.client.Addr().IsLoopback() {
-		c.tls = series.ServerTLS{Reason: series.Loopback}
-	} else if err := c.terminate(localDetect); err != nil {
+	// A port-forward comes from loopback and may speak TLS: that is how
+	// `linkerd identity` asks for the certificate.
+	if err := c.terminate(localDetect); err != nil {
 		return err
+	}
+	if c.client.Addr().IsLoopback() && c.tls.State != series.TLSMesh {
+		c.tls = series.ServerTLS{Reason: series.Loopback}
 	}
 	conn, found, err := sniff.HTTP(c.conn, localDetect)
 	c.conn = conn
