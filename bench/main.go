@@ -1,0 +1,260 @@
+// Bench measures what the proxy costs: CPU, throughput, latency and memory of
+// whole proxies on a real kernel with real redirection, next to nginx and
+// HAProxy under the same load (see package lab for the world, README.md for
+// what each scenario is).
+//
+//	go run ./bench                       # everything, in less than ten minutes
+//	go run ./bench -scenario pair-h1     # one scenario
+//	go run ./bench -quick                # shorter, for development
+//	go run ./bench -profile dir          # with CPU and allocation profiles of the proxies
+//
+// It prints a table and the bars that were met, and writes the rows to
+// bench/out/latest.json. The exit code is 0 if everything could be measured,
+// whether or not the bars were met.
+//
+// It needs root, for network namespaces, and installs nginx and HAProxy from
+// Debian when they are missing.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/bench/app"
+	"github.com/linkerd-go/linkerd-go/bench/lab"
+	"github.com/linkerd-go/linkerd-go/bench/load"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	// The parts that run in the pods are this program too.
+	var err error
+	switch {
+	case len(os.Args) > 2 && os.Args[1] == "app":
+		err = serve(os.Args[2], os.Args[3:])
+	case len(os.Args) > 2 && os.Args[1] == "load":
+		err = generate(os.Args[2])
+	case len(os.Args) > 2 && os.Args[1] == "hold":
+		err = hold(os.Args[2:])
+	default:
+		err = measure()
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve is an application, on several addresses.
+func serve(kind string, addrs []string) error {
+	handle := app.Echo
+	if kind == "bulk" {
+		handle = app.Bulk
+	}
+	errs := make(chan error)
+	for _, a := range addrs {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			return err
+		}
+		go func() { errs <- handle(l) }()
+	}
+	return <-errs
+}
+
+// job is what the load command is asked for, as JSON.
+type job struct {
+	Load *load.Options
+	Bulk *load.BulkOptions
+	// PIDs are the processes whose CPU time is to be taken while measuring.
+	PIDs []int
+}
+
+// outcome is what it prints, as JSON.
+type outcome struct {
+	Load load.Result
+	Bulk load.BulkResult
+	CPU  time.Duration
+}
+
+func generate(text string) error {
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		return err
+	}
+	var o outcome
+	var times []time.Duration
+	mark := func() {
+		d, err := lab.CPU(j.PIDs...)
+		if err != nil {
+			log.Fatal(err)
+		}
+		times = append(times, d)
+	}
+	var err error
+	if j.Bulk != nil {
+		j.Bulk.Mark = mark
+		o.Bulk, err = load.Bulk(*j.Bulk)
+	} else {
+		j.Load.Mark = mark
+		o.Load, err = load.Run(*j.Load)
+	}
+	if err != nil {
+		return err
+	}
+	o.CPU = times[1] - times[0]
+	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+// hold opens connections and keeps them until standard input ends.
+func hold(args []string) error {
+	addr, err := netip.ParseAddrPort(args[0])
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	release, err := load.Hold(addr, authority, n)
+	if err != nil {
+		return err
+	}
+	defer release()
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+// options are the flags.
+type options struct {
+	scenario, out, profile, proxy string
+	quick                         bool
+}
+
+func measure() error {
+	var o options
+	flag.StringVar(&o.scenario, "scenario", "", "measure only these, separated by commas")
+	flag.StringVar(&o.out, "out", "bench/out", "where the results go")
+	flag.StringVar(&o.profile, "profile", "", "write profiles of the proxies to this folder, one set per scenario")
+	flag.StringVar(&o.proxy, "proxy", "", "binary of the proxy; built from ./cmd/linkerd-proxy if empty")
+	flag.BoolVar(&o.quick, "quick", false, "shorter rounds, for development")
+	list := flag.Bool("list", false, "list the scenarios")
+	flag.Parse()
+	if *list {
+		for _, s := range scenarios {
+			fmt.Printf("%-18s %s\n", s.name, s.what)
+		}
+		return nil
+	}
+	wanted, err := choose(o.scenario)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces need root")
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
+	unlock, err := lock(filepath.Join(o.out, ".lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := lab.Install(); err != nil {
+		return err
+	}
+	host := &lab.Host{}
+	defer host.Close()
+	// A process that is interrupted leaves nothing behind: the kernel ends its
+	// children and takes the namespaces apart. Only the files need this.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		host.Fatal("interrupted")
+	}()
+	if o.proxy == "" {
+		o.proxy = filepath.Join(host.TempDir(), "linkerd-proxy")
+		// As the image has it.
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.proxy, "./cmd/linkerd-proxy")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the proxy: %w\n%s", err, text)
+		}
+	}
+	r := &runner{o: o, lab: lab.New(host, o.proxy), rounds: 3, warm: time.Second, round: 2500 * time.Millisecond, steady: 4 * time.Second}
+	if o.quick {
+		r.rounds, r.warm, r.round, r.steady = 1, 500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond
+	}
+	m, rest := r.lab.Processors()
+	fmt.Printf("measured systems on processor %s, the rest on %s\n", m, rest)
+	for _, s := range wanted {
+		began := time.Now()
+		if err := r.run(s); err != nil {
+			return fmt.Errorf("%s: %w\n%s", s.name, err, r.lab.Logs())
+		}
+		fmt.Printf("%s: %.0f s\n", s.name, time.Since(began).Seconds())
+	}
+	fmt.Println()
+	printRows(os.Stdout, r.rows)
+	fmt.Println()
+	verdicts := judge(r.rows, r.before)
+	printVerdicts(os.Stdout, verdicts)
+	return errors.Join(writeJSON(filepath.Join(o.out, "latest.json"), r.rows), writeJSON(filepath.Join(o.out, "bars.json"), verdicts))
+}
+
+// choose finds scenarios by name, all for none.
+func choose(names string) ([]scenario, error) {
+	if names == "" {
+		return scenarios, nil
+	}
+	var all []scenario
+next:
+	for name := range strings.SplitSeq(names, ",") {
+		for _, s := range scenarios {
+			if s.name == name {
+				all = append(all, s)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("there is no scenario %q; -list shows them", name)
+	}
+	return all, nil
+}
+
+// lock keeps a second benchmark from measuring the first.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another benchmark runs (%s is locked)", path)
+	}
+	return func() { f.Close() }, nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// printRows prints the table: the rows, and the ratio of CPU per request, or of
+// bytes per CPU second, to nginx, or to HAProxy where there is no nginx.
+func printRows(w io.Writer, rows []*row) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "scenario\tsystem\tCPU µs/req\tratio\treq/s\tp50 ms\tp99 ms\tp99.9 ms\tRSS MB\tanon MB\tMB/CPU s\tallocs/req\t")
+	for _, r := range rows {
+		ratio := quotient(r.CPUPerReq, find(rows, r.Scenario, nginx).CPUPerReq)
+		if ratio == nil {
+			ratio = quotient(r.BytesPerCPU, find(rows, r.Scenario, haproxy).BytesPerCPU)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Scenario, r.System, text(r.CPUPerReq, 1), text(ratio, 2), text(r.RPS, 0),
+			text(r.P50, 3), text(r.P99, 3), text(r.P999, 3), text(r.RSS, 1), text(r.Anon, 1), text(scaled(r.BytesPerCPU, 1e-6), 0), text(r.AllocsPerReq, 2))
+	}
+	t.Flush()
+}
+
+func text(v *float64, digits int) string {
+	if v == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.*f", digits, *v)
+}
+
+func scaled(v *float64, by float64) *float64 {
+	if v == nil {
+		return nil
+	}
+	return number(*v * by)
+}
+
+func quotient(a, b *float64) *float64 {
+	if a == nil || b == nil || *b == 0 {
+		return nil
+	}
+	return number(*a / *b)
+}
+
+func difference(a, b *float64) *float64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	return number(*a - *b)
+}
+
+// find is the row of a system, an empty one if it was not measured.
+func find(rows []*row, scenario, system string) *row {
+	for _, r := range rows {
+		if r.Scenario == scenario && r.System == system {
+			return r
+		}
+	}
+	return &row{}
+}
+
+// A verdict compares a figure with what is wanted of it.
+type verdict struct {
+	Scenario string  `json:"scenario"`
+	Figure   string  `json:"figure"`
+	Value    float64 `json:"value"`
+	Bar      float64 `json:"bar"`
+	Aim      float64 `json:"aim"`
+	// Met is "aim", "bar" or "missed".
+	Met string `json:"met"`
+}
+
+// judge compares what was measured with the bars; docs/performance.md says
+// where these come from. before is the resident memory before the burst.
+func judge(rows []*row, before map[string]float64) []verdict {
+	var all []verdict
+	// add is for figures that should be low; those that should be high have
+	// an aim not below the bar.
+	add := func(scenario, figure string, value *float64, bar, aim float64) {
+		if value == nil {
+			return
+		}
+		v := verdict{Scenario: scenario, Figure: figure, Value: *value, Bar: bar, Aim: aim, Met: "missed"}
+		reaches := func(limit float64) bool {
+			if aim > bar {
+				return *value >= limit
+			}
+			return *value <= limit
+		}
+		switch {
+		case reaches(aim):
+			v.Met = "aim"
+		case reaches(bar):
+			v.Met = "bar"
+		}
+		all = append(all, v)
+	}
+	own := func(scenario string) *row { return find(rows, scenario, ours) }
+	for _, c := range []struct {
+		scenario string
+		bar, aim float64
+	}{{"inbound-h1", 1.5, 1.2}, {"pair-h1", 3.2, 2.6}, {"pair-grpc-unary", 3.2, 2.6}} {
+		add(c.scenario, "CPU per request, × nginx", quotient(own(c.scenario).CPUPerReq, find(rows, c.scenario, nginx).CPUPerReq), c.bar, c.aim)
+	}
+	// A cliff would be a larger body that costs more for each of its bytes.
+	add("pair-h1-64k", "CPU per KiB, × that of pair-h1-1k", quotient(scaled(own("pair-h1-64k").CPUPerReq, 1./64), own("pair-h1-1k").CPUPerReq), 1, 0.25)
+	add("tcp-mtls", "bytes per CPU second, × HAProxy", quotient(own("tcp-mtls").BytesPerCPU, find(rows, "tcp-mtls", haproxy).BytesPerCPU), 0.8, 1)
+	add("tcp-plain", "bytes per CPU second, × HAProxy", quotient(own("tcp-plain").BytesPerCPU, find(rows, "tcp-plain", haproxy).BytesPerCPU), 0.95, 1)
+	base := find(rows, "pair-latency", direct).P99
+	if hops := difference(find(rows, "pair-latency", nginx).P99, base); hops != nil {
+		add("pair-latency", "added p99, × that of two nginx hops", quotient(difference(own("pair-latency").P99, base), hops), 1, 0.5)
+	}
+	add("idle", "RSS, MB", own("idle").RSS, 16, 10)
+	add("idle", "anonymous, MB", own("idle").Anon, 6, 4)
+	add("idle-conns", "KB per connection", scaled(difference(own("idle-conns").RSS, own("idle").RSS), 1000./idleConns), 12, 6)
+	if b, ok := before[ours]; ok {
+		add("burst", "RSS, × before", quotient(own("burst").RSS, &b), 1.3, 1.1)
+	}
+	add("inbound-h1", "allocations per request", own("inbound-h1").AllocsPerReq, 3, 0)
+	// A call is a stream at each of the two proxies, on both sides.
+	add("pair-grpc-unary", "allocations per call, both proxies", own("pair-grpc-unary").AllocsPerReq, 12, 0)
+	return all
+}
+
+func printVerdicts(w io.Writer, verdicts []verdict) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "scenario\tfigure\tvalue\tbar\taim\tmet")
+	for _, v := range verdicts {
+		fmt.Fprintln(t, strings.Join([]string{v.Scenario, v.Figure, fmt.Sprintf("%.2f", v.Value), fmt.Sprint(v.Bar), fmt.Sprint(v.Aim), v.Met}, "\t"))
+	}
+	t.Flush()
+}
