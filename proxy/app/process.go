@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ func processMetrics(reg *metric.Registry, started time.Time) {
 	reg.Open("process_open_fds", "Number of open file descriptors", gauge).Func("", openFDs)
 	reg.Open("process_max_fds", "Maximum number of open file descriptors", gauge).Func("", maxFDs)
 	reg.Open("process_threads", "Number of OS threads in the process.", gauge).Func("", threads)
+	reg.Open("go_gc_heap_allocs_objects", "Total number of objects allocated on the heap").Func("", allocations)
 	reg.Open("go_goroutines", "Number of goroutines", gauge).Func("", func() float64 { return float64(runtime.NumGoroutine()) })
 }
 
@@ -53,6 +55,13 @@ func cpuSeconds() float64 {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// allocations is what the benchmark divides by requests.
+func allocations() float64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(s)
+	return float64(s[0].Value.Uint64())
 }
 
 // statm is a field of /proc/self/statm, in bytes.
