@@ -66,6 +66,8 @@ func Loop(ln net.Listener, o Options) {
 			conn.Close()
 			break
 		}
+		// A connection that outlives the drain's patience is cut.
+		h.OnForce(func() { conn.Close() })
 		conns.Go(func() {
 			defer h.Release()
 			o.Handle(conn, h)

@@ -219,7 +219,6 @@ func (a *App) Run(ctx context.Context) error {
 	defer stop()
 	if err := a.drain.Drain(grace); err != nil {
 		a.log.Warn("Shutdown grace period expired", "error", err)
-		return nil
 	}
 	cancel()
 	running.Wait()

@@ -53,9 +53,9 @@ func (d *Drain) Draining() bool {
 type Handle struct {
 	d *Drain
 	// prev, next, begin and released are guarded by d.mu.
-	prev, next *Handle
-	begin      func()
-	released   bool
+	prev, next   *Handle
+	begin, force func()
+	released     bool
 }
 
 // Hold registers work that the drain has to wait for. It is false, and there
@@ -77,8 +77,8 @@ func (d *Drain) Hold() (*Handle, bool) {
 }
 
 // OnStart has begin called, once, when the drain begins, or at once if it has.
-// It replaces the function that was set before. begin must not block, and may
-// still be running when Release returns.
+// It replaces the function that was set before; nil takes it away. begin must
+// not block, and may still be running when Release returns.
 func (h *Handle) OnStart(begin func()) {
 	if h == nil {
 		return
@@ -89,9 +89,20 @@ func (h *Handle) OnStart(begin func()) {
 		h.begin = begin
 	}
 	h.d.mu.Unlock()
-	if now {
+	if now && begin != nil {
 		begin()
 	}
+}
+
+// OnForce has force called if the drain gives up waiting. It replaces the
+// function that was set before; force must not block.
+func (h *Handle) OnForce(force func()) {
+	if h == nil {
+		return
+	}
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	h.force = force
 }
 
 // Release says that the work is done. Further calls do nothing.
@@ -104,7 +115,7 @@ func (h *Handle) Release() {
 	if h.released {
 		return
 	}
-	h.released, h.begin = true, nil
+	h.released, h.begin, h.force = true, nil, nil
 	if h.prev != nil {
 		h.prev.next = h.next
 	} else {
@@ -127,7 +138,8 @@ func (d *Drain) Held() int {
 }
 
 // Drain begins the drain, if it has not begun, and returns when every handle
-// was released. If ctx ends first the error tells how many were not.
+// was released. If ctx ends first the functions set by OnForce are called, and
+// the error tells how many handles were not released.
 func (d *Drain) Drain(ctx context.Context) error {
 	for _, begin := range d.begin() {
 		begin()
@@ -141,8 +153,25 @@ func (d *Drain) Drain(ctx context.Context) error {
 	case <-d.idle:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%d connections still open: %w", d.Held(), context.Cause(ctx))
+		held := d.Held()
+		for _, force := range d.forces() {
+			force()
+		}
+		return fmt.Errorf("%d connections still open: %w", held, context.Cause(ctx))
 	}
+}
+
+// forces gives the functions that end the work which is left.
+func (d *Drain) forces() []func() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []func()
+	for h := d.first; h != nil; h = h.next {
+		if h.force != nil {
+			all = append(all, h.force)
+		}
+	}
+	return all
 }
 
 // begin marks the drain as begun, the first time, and gives the functions that

@@ -40,12 +40,17 @@ func TestDrainGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New()
 		h, _ := d.Hold()
+		forced := false
+		h.OnForce(func() { forced = true })
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		began := time.Now()
 		err := d.Drain(ctx)
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 2*time.Minute {
 			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		if !forced {
+			t.Error("what was left was not ended")
 		}
 		h.Release()
 		if err := d.Drain(t.Context()); err != nil {

@@ -108,6 +108,8 @@ func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 		p: p, drain: h, conn: raw, target: target,
 		client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
 	}
+	// Until it is known what the connection is for, a drain just closes it.
+	h.OnStart(func() { raw.Close() })
 	// Whatever the steps return is why the connection ended.
 	if err := c.accept(p.cfg.Detect); err != nil {
 		p.failed(c, err)

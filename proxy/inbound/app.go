@@ -51,6 +51,7 @@ func (pt *port) app(k appKey) *app {
 		return a
 	}
 	a := pt.p.newApp(k)
+	pt.p.cfg.Series.StackCreate.Count(stackLabels)
 	pt.apps[k] = a
 	return a
 }
@@ -114,6 +115,9 @@ func (p *Proxy) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	}
 	return transport.Count(c, p.dst), nil
 }
+
+// stackLabels label stack_create_total and stack_drop_total.
+var stackLabels = metric.Join(series.InboundLabel, metric.Labels("protocol", "http", "name", "logical"))
 
 // dstLabels are those of all connections to the application.
 var dstLabels = metric.Join(series.InboundLabel, series.DstLabel, series.ClientTLS(model.Identity{}, series.Loopback))

@@ -103,6 +103,7 @@ func (pt *port) close() {
 	pt.mu.Unlock()
 	for _, a := range apps {
 		a.close()
+		pt.p.cfg.Series.StackDrop.Count(stackLabels)
 	}
 }
 

@@ -39,6 +39,8 @@ func (c *Conn) forward() error {
 	c.allow(pol, by)
 	c.srcTransport()
 	defer c.conn.Close()
+	// Bytes may be on their way from now on: a drain waits for the end.
+	c.drain.OnStart(nil)
 	app, err := c.p.dial(c.p.ctx, c.target)
 	if err != nil {
 		return fmt.Errorf("server %s: %w", c.target, err)

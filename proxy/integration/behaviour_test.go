@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/gateway"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -304,6 +305,28 @@ func TestDrainFinishesRequests(t *testing.T) {
 	}
 	if err := <-drained; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDrainClosesSilentConnections(t *testing.T) {
+	m := newMesh(t, nil)
+	var conns []net.Conn
+	for _, addr := range []string{m.outAddr, m.inAddr} {
+		conns = append(conns, m.dial(addr))
+	}
+	for name, d := range map[string]*drain.Drain{"outbound": m.out.drain, "inbound": m.in.drain} {
+		// The listener holds the drain, and so does the connection.
+		eventually(t, name+" accepted", func() bool { return d.Held() == 2 })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if err := d.Drain(ctx); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+	for _, c := range conns {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a silent connection was left open")
+		}
 	}
 }
 

@@ -80,6 +80,8 @@ func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 	c.conn = transport.CountOwn(raw, p.cfg.Series.Transport(metric.Join(
 		series.OutboundLabel, series.SrcLabel, series.Target(dst), series.ClientTLS(model.Identity{}, series.Loopback))))
 	defer c.conn.Close()
+	// Until it is known what the connection is for, a drain just closes it.
+	h.OnStart(func() { raw.Close() })
 	// Whatever the steps return is why the connection ended.
 	if err := c.accept(); err != nil {
 		p.failed(c, err)
@@ -123,6 +125,8 @@ func (c *Conn) serve(plan plan) error {
 	case planTLS:
 		return c.serveTLS()
 	}
+	// Bytes may be on their way from now on: a drain waits for the end.
+	c.drain.OnStart(nil)
 	return c.p.opaque(c.conn, c.target, c.dst, c.log())
 }
 

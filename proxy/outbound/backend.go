@@ -31,6 +31,7 @@ type backend struct {
 	balancer *balance.Balancer[*endpoint]
 	source   *series.BalancerSource
 	latency  metric.Histogram
+	set      *series.Set
 	lease    *lookup.Lease[lookup.Endpoints]
 }
 
@@ -40,7 +41,7 @@ func (b *backend) Ready() bool { return b.balancer == nil || b.balancer.Ready() 
 // newBackend makes a backend and starts its balancer.
 func (t *target) newBackend(key backendKey, m *model.Backend, accrual *model.FailureAccrual) *backend {
 	p := t.p
-	b := &backend{key: key, model: m}
+	b := &backend{key: key, model: m, set: p.cfg.Series}
 	var endpoints lookup.Endpoints
 	switch m.Kind {
 	case model.BackendForward:
@@ -129,6 +130,9 @@ func (b *backend) close() {
 		b.balancer.Close()
 	}
 	b.latency.Release()
+	if b.balancer != nil {
+		b.set.StackDrop.Count(stackLabels(b.key.kind))
+	}
 	if b.lease != nil {
 		b.lease.Release()
 	}

@@ -47,6 +47,7 @@ type request struct {
 	grpc    bool
 	started time.Time
 	done    func() // releases what was discovered for this request alone
+	waiting bool   // counted as in flight: there is no response yet
 
 	// What the route decided.
 	rule     *rule
@@ -113,7 +114,7 @@ func (r *request) handle() error {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}
-	defer p.inFlight.Add(-1)
+	r.waiting = true
 	if r.version != exchange.HTTP2 && !x.Request.Upgrade {
 		exchange.StripConnection(&x.Request.Fields)
 	}
@@ -395,6 +396,7 @@ func (a *attempt) limit() {
 // respond passes the attempt's response on.
 func (a *attempt) respond(resp *exchange.Response) error {
 	r, head := a.r, &resp.Head
+	r.answered()
 	defer a.release()
 	defer resp.Close()
 	a.status = head.Status
@@ -517,8 +519,18 @@ func (r *request) fail(err error) {
 	_ = refusal.Respond(r.x, refused, r.told())
 }
 
+// answered takes the request out of those that wait for a response; bodies may
+// stream for ever.
+func (r *request) answered() {
+	if r.waiting {
+		r.waiting = false
+		r.p.inFlight.Add(-1)
+	}
+}
+
 // finish gives the state back.
 func (r *request) finish() {
+	r.answered()
 	if r.done != nil {
 		r.done()
 	}

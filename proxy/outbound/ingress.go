@@ -36,6 +36,7 @@ func (c *Conn) ingress() error {
 		return fmt.Errorf("discover %s: %w", c.dst, err)
 	}
 	defer lease.Release()
+	c.drain.OnStart(nil)
 	return c.p.opaque(c.conn, lease.Value(), c.dst, c.log())
 }
 

@@ -57,6 +57,7 @@ func (p *Proxy) opaque(c net.Conn, t *target, dst netip.AddrPort, log *slog.Logg
 func (c *Conn) serveTLS() error {
 	conn, hello, sni, err := sniff.TLS(c.conn, c.p.cfg.Detect)
 	c.conn = conn
+	c.drain.OnStart(nil)
 	switch {
 	case errors.Is(err, sniff.ErrTLSTimeout):
 		return errSNITimeout
