@@ -39,6 +39,7 @@ import (
 const (
 	ControlPlane = "linkerd-control-plane"
 	CRDs         = "linkerd-crds"
+	CNI          = "linkerd2-cni"
 	Patch        = "patch"
 )
 
@@ -55,7 +56,7 @@ var ErrUnknown = errors.New("unknown chart")
 // The patterns take every chart that is there, including files whose names
 // begin with an underscore.
 //
-//go:embed */Chart.yaml */values*.yaml all:*/templates
+//go:embed */Chart.yaml */requirements*.yaml */values*.yaml all:*/templates
 var files embed.FS
 
 // Chart is one loaded chart together with its library.

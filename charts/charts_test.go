@@ -260,6 +260,35 @@ func TestObjectsDecode(t *testing.T) {
 	}
 }
 
+// TestCNIObjectsDecode is the same for the chart of the CNI plugin.
+func TestCNIObjectsDecode(t *testing.T) {
+	chart := mustLoad(t, CNI)
+	decoder := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	for _, setting := range []string{
+		``,
+		`repairController: {enabled: true, enableSecurityContext: false, resources: {cpu: {limit: 1}}}`,
+		`nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}
+priorityClassName: p
+podLabels: {a: b}
+commonLabels: {e: f}
+imagePullSecrets: [{name: s}]
+proxyGID: 5
+privileged: true
+extraInitContainers: [{name: wait, image: busybox}]
+destCNIBinDir: /etc/cni/net.d`,
+	} {
+		manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd-cni", Service: ServiceCLI}, parse(t, setting))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, document := range documents(Join(manifests)) {
+			if _, _, err := decoder.Decode(document, nil, nil); err != nil {
+				t.Errorf("%v\n%s", err, document)
+			}
+		}
+	}
+}
+
 // TestSameTwice is what a GitOps tool needs: with certificates given, two
 // renders are the same; without, only the certificates and what hangs from
 // them differ.

@@ -26,6 +26,8 @@ type Constructor = func(w *command.World, g *command.Globals) *cobra.Command
 // Parts are what cmd/linkerd joins to the commands of this room.
 type Parts struct {
 	Charts controlplane.Charts
+	// CNI loads the chart of the CNI plugin.
+	CNI func() (controlplane.Chart, error)
 	// Commands are those of other rooms, and of packages that need more than a
 	// World.
 	Commands []Constructor

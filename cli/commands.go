@@ -7,6 +7,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/diagnostics"
 	"github.com/linkerd-go/linkerd-go/cli/identity"
 	"github.com/linkerd-go/linkerd-go/cli/install"
+	"github.com/linkerd-go/linkerd-go/cli/installcni"
 	"github.com/linkerd-go/linkerd-go/cli/prune"
 	"github.com/linkerd-go/linkerd-go/cli/uninstall"
 	"github.com/linkerd-go/linkerd-go/cli/upgrade"
@@ -22,6 +23,7 @@ func own(parts Parts) []Constructor {
 		diagnostics.New,
 		identity.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return install.New(w, g, parts.Charts) },
+		func(w *command.World, g *command.Globals) *cobra.Command { return installcni.New(w, g, parts.CNI) },
 		func(w *command.World, g *command.Globals) *cobra.Command { return prune.New(w, g, parts.Charts) },
 		uninstall.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return upgrade.New(w, g, parts.Charts) },

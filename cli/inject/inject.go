@@ -131,9 +131,11 @@ func (o *options) run(ctx context.Context, w *command.World, parts Parts, arg st
 	if err != nil {
 		return err
 	}
+	_, opaque := annotations[names.AnnotationOpaquePorts]
 	t := &injecter{
 		annotations:  annotations,
-		opaque:       o.flags.Changed("opaque-ports") && annotations[names.AnnotationOpaquePorts] != "",
+		opaque:       opaque,
+		guess:        o.ignoreCluster,
 		manual:       o.manual,
 		values:       base,
 		controlPlane: o.Namespace,
@@ -246,6 +248,8 @@ type injecter struct {
 	opaque bool
 	manual bool
 	values map[string]any
+	// guess says that values are not those of an installation.
+	guess bool
 	// controlPlane is its namespace.
 	controlPlane string
 	// render is set for manual injection.
@@ -327,6 +331,12 @@ func (t *injecter) injectPod(object map[string]any, o *inject.Object, r result) 
 	}
 	r.injected = true
 	if !t.manual {
+		if !t.guess {
+			// The injector will say so too, but to the controller that makes the pods.
+			for _, w := range inject.Check(t.values, o.Pod.Annotations) {
+				r.warnings = append(r.warnings, w.String())
+			}
+		}
 		object, err := annotate(object, o, t.enabling())
 		return object, r, err
 	}

@@ -32,6 +32,7 @@ func parts() cli.Parts {
 			ControlPlane: loader(charts.ControlPlane),
 			CRDs:         loader(charts.CRDs),
 		},
+		CNI:      loader(charts.CNI),
 		Commands: []cli.Constructor{injecting, inject.NewUninject, viz.New},
 		Moved:    viz.Moved(),
 	}
