@@ -208,6 +208,12 @@ func (c *conn) open(id uint32, end bool, block []byte) error {
 		s.req.ContentLength = l.length
 	}
 	c.mu.Lock()
+	if c.err != nil {
+		// It ended meanwhile, and nobody would tell the stream.
+		c.mu.Unlock()
+		putStream(s)
+		return nil
+	}
 	s.sendWin = c.peerWin
 	c.streams[id] = s
 	if l.tooLarge {
