@@ -400,6 +400,13 @@ func (a *App) control(set *series.Set) error {
 	return nil
 }
 
+// balancers are the prefixes of the controllers' balancer families, by the name
+// of the client in DNS metrics.
+var balancers = map[string]string{
+	"dst": "control_destination_balancer", "policy": "control_policy_balancer", "identity": "control_identity_balancer",
+	"opentelemetry": "opentelemetry_balancer",
+}
+
 // controlConfig is how a controller is connected to.
 func (a *App) controlConfig(client string, c config.Controller, set *series.Set, resolutions *metric.Family) (discovery.ControlConfig, error) {
 	resolver, err := dns.New(dns.Config{
@@ -425,7 +432,8 @@ func (a *App) controlConfig(client string, c config.Controller, set *series.Set,
 		cc.Addr.TLS = model.DNSTLS(id)
 		tls = series.ClientTLS(id, "")
 	}
-	cc.Hooks = controlHooks(set.Control(metric.Join(metric.Labels("addr", strings.TrimSuffix(c.Addr.Host, ".")+fmt.Sprintf(":%d", c.Addr.Port)), tls)))
+	addr := metric.Labels("addr", strings.TrimSuffix(c.Addr.Host, ".")+fmt.Sprintf(":%d", c.Addr.Port))
+	cc.Hooks = controlHooks(set.Control(metric.Join(addr, tls)), series.NewBalancer(a.reg, balancers[client]), addr)
 	return cc, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
@@ -94,9 +95,28 @@ func (a *App) identityMetrics() func(time.Time, error) {
 }
 
 // controlHooks counts the calls to a controller.
-func controlHooks(h *series.HTTP) discovery.ControlHooks {
+func controlHooks(h *series.HTTP, balancer *series.Balancer, addr string) discovery.ControlHooks {
+	// What the connection's own balancer does is told by how many addresses
+	// and connections there are; it has no queue that can be looked into.
+	var addrs, connected, resolutions atomic.Int64
+	var requests atomic.Uint64
+	balancer.Add(addr, func() series.BalancerStats {
+		ready := max(connected.Load(), 0)
+		return series.BalancerStats{
+			Ready: int(ready), Pending: int(max(addrs.Load()-ready, 0)),
+			Reset: uint64(resolutions.Load()), QueueRequests: requests.Load(),
+		}
+	})
 	return discovery.ControlHooks{
-		Request: h.Request,
+		Request: func() {
+			requests.Add(1)
+			h.Request()
+		},
+		Resolved: func(n int) {
+			addrs.Store(int64(n))
+			resolutions.Add(1)
+		},
+		Connected: func(delta int) { connected.Add(int64(delta)) },
 		Response: func(c classify.Class, took time.Duration) {
 			h.Latency(200, took)
 			h.Response(series.Class{Status: 200, Failure: c.Failure, GRPC: c.GRPC})

@@ -146,6 +146,8 @@ func TestWholeProxies(t *testing.T) {
 	_, text := client.adminGet(t, "/metrics")
 	for _, want := range []string{
 		`control_identity_cert_refreshes_total{result="ok"} `, `proxy_build_info{`,
+		`control_destination_balancer_endpoints{addr="127.0.0.1:`, `control_policy_balancer_endpoints{addr="127.0.0.1:`,
+		`control_request_total{addr="127.0.0.1:`,
 		`request_total{direction="outbound",authority="web.ns.svc.cluster.local:80",target_addr="10.0.0.2:8080"`,
 		`outbound_http_balancer_endpoints{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80"`,
 		`request_total{direction="inbound",target_addr="` + client.Addrs().Admin.String(),
