@@ -73,6 +73,8 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	broadcaster := record.NewBroadcaster()
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	// A registry of its own, so that what runs twice in a process does not meet itself.
+	metrics := prometheus.NewRegistry()
 	watches := injector.NewWatches(clients.Metadata, logger)
 	handler, err := injector.New(injector.Options{
 		Namespace: o.namespace,
@@ -81,7 +83,7 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 		Lookup:    watches,
 		Render:    render,
 		Events:    broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: injector.EventSource}),
-		Metrics:   prometheus.DefaultRegisterer,
+		Metrics:   metrics,
 		Logger:    logger,
 	})
 	if err != nil {
@@ -92,7 +94,9 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
-	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, Pprof: o.common.Pprof})
+	p, up, err := start(ctx, admin.Options{
+		Addr: o.adminAddr, Pprof: o.common.Pprof, Gatherer: prometheus.Gatherers{prometheus.DefaultGatherer, metrics},
+	})
 	if err != nil {
 		lis.Close()
 		return err

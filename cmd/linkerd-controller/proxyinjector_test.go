@@ -1,18 +1,28 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -21,11 +31,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	kubefake "k8s.io/client-go/kubernetes/fake"
+	metadatafake "k8s.io/client-go/metadata/fake"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/charts"
 	"github.com/linkerd-go/linkerd-go/control/injector"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into the golden files")
@@ -252,6 +265,132 @@ func envValue(v corev1.EnvVar) string {
 		return "(configmap " + v.ValueFrom.ConfigMapKeyRef.Name + " " + v.ValueFrom.ConfigMapKeyRef.Key + ")"
 	}
 	return "(other source)"
+}
+
+// serving is a log handler that tells the address of the message with which commands begin to serve.
+type serving struct {
+	slog.Handler
+	addr chan string
+}
+
+func (s serving) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s serving) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "serving" {
+		r.Attrs(func(a slog.Attr) bool { s.addr <- a.Value.String(); return false })
+	}
+	return nil
+}
+
+// TestProxyInjectorServes runs the command as the cluster does: certificate and configuration from files, reviews over TLS.
+func TestProxyInjectorServes(t *testing.T) {
+	dir := t.TempDir()
+	roots := writeCertificate(t, dir)
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	chart, err := charts.Load(charts.ControlPlane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := chart.Defaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := metadatafake.NewTestScheme()
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	clients := &kube.Clients{
+		Kube: kubefake.NewClientset(),
+		Metadata: metadatafake.NewSimpleMetadataClient(scheme, &metav1.PartialObjectMetadata{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{"linkerd.io/inject": "enabled"}},
+		}),
+	}
+	var o injectorOptions
+	if err := o.flags().Parse([]string{"-addr=127.0.0.1:0", "-metrics-addr=127.0.0.1:0", "-linkerd-namespace=mesh"}); err != nil {
+		t.Fatal(err)
+	}
+	o.certDir = dir
+	o.files = injector.Files{Values: write("values", string(text)), TrustRoots: write("roots", "anchors")}
+
+	ctx, stop := context.WithCancel(t.Context())
+	addr, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- o.run(ctx, clients, slog.New(serving{slog.DiscardHandler, addr})) }()
+	var url string
+	select {
+	case a := <-addr:
+		url = "https://" + a
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}}}
+	review, err := json.Marshal(&admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
+		Request:  admissionRequest([]byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":"web","image":"web"}]}}`)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Post(url, "application/json", bytes.NewReader(review))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer admissionv1.AdmissionReview
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	client.CloseIdleConnections()
+	if answer.Response == nil || !answer.Response.Allowed || !bytes.Contains(answer.Response.Patch, []byte("linkerd-dst-headless.mesh.svc.cluster.local.:8086")) {
+		t.Errorf("got %+v", answer.Response)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+}
+
+// writeCertificate writes a serving certificate for localhost into dir and returns the pool that trusts it.
+func writeCertificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"tls.crt": {Type: "CERTIFICATE", Bytes: der}, "tls.key": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool
 }
 
 // BenchmarkInjection is the cost of one pod. A node that starts a hundred pods at once waits for the sum.
