@@ -36,6 +36,7 @@ type command struct {
 var commands = []command{
 	{"identity", "issues certificates to workloads", runIdentity},
 	{"destination", "tells proxies where names lead", runDestination},
+	{"policy", "tells proxies what to let in and where to send", runPolicy},
 	{"proxy-injector", "gives pods their proxy", runProxyInjector},
 	{"sp-validator", "admits ServiceProfiles that make sense", runSPValidator},
 	{"heartbeat", "tells the makers of the mesh that it is alive, once", runHeartbeat},

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/index"
+	"github.com/linkerd-go/linkerd-go/control/policy/resource"
+	"github.com/linkerd-go/linkerd-go/control/policy/serve"
+	"github.com/linkerd-go/linkerd-go/control/policyvalidator"
+	"github.com/linkerd-go/linkerd-go/internal/admin"
+	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
+	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/webhook"
+)
+
+// policyOptions are the flags of the policy command. Source: control plane chapter, section 7.1; proxy API chapter, section
+// 5.1.
+type policyOptions struct {
+	common       ctrlflags.Common
+	kube         kube.Config
+	adminAddr    string
+	grpcAddr     string
+	serverAddr   string
+	certFile     string
+	keyFile      string
+	noAdmission  bool
+	config       core.Config
+	networks     networkList
+	probes       networkList
+	opaquePorts  string
+	deployment   string
+	patchTimeout int
+}
+
+// networkList is a flag of networks, separated by commas.
+type networkList []netip.Prefix
+
+// String implements flag.Value.
+func (l *networkList) String() string {
+	texts := make([]string, len(*l))
+	for i, prefix := range *l {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Set implements flag.Value.
+func (l *networkList) Set(text string) error {
+	var list networkList
+	for element := range strings.SplitSeq(text, ",") {
+		if element = strings.TrimSpace(element); element == "" {
+			continue
+		}
+		prefix, err := resource.ParseNetwork(element)
+		if err != nil {
+			return err
+		}
+		list = append(list, prefix)
+	}
+	*l = list
+	return nil
+}
+
+// logLevelVariable has the log level for those who cannot change the arguments.
+const logLevelVariable = "LINKERD_POLICY_CONTROLLER_LOG"
+
+func (o *policyOptions) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("policy", flag.ContinueOnError)
+	o.common.Register(fs)
+	if level := os.Getenv(logLevelVariable); level != "" {
+		o.common.LogLevel = level
+	}
+	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "policy"}
+	o.kube.Register(fs)
+	o.kube.RegisterRate(fs)
+	o.networks.Set("10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16")
+	o.config.DefaultPolicy = core.AllUnauthenticated
+	fs.StringVar(&o.adminAddr, "admin-addr", "0.0.0.0:8080", "address of the admin server")
+	fs.StringVar(&o.grpcAddr, "grpc-addr", "0.0.0.0:8090", "address to serve gRPC on")
+	fs.StringVar(&o.serverAddr, "server-addr", "0.0.0.0:443", "address to serve admission reviews on")
+	fs.StringVar(&o.keyFile, "server-tls-key", filepath.Join(webhook.DefaultCertDir, "tls.key"), "key of the admission server")
+	fs.StringVar(&o.certFile, "server-tls-certs", filepath.Join(webhook.DefaultCertDir, "tls.crt"), "certificate of the admission server")
+	fs.BoolVar(&o.noAdmission, "admission-controller-disabled", false, "serve no admission reviews")
+	fs.Var(&o.networks, "cluster-networks", "networks inside the cluster, separated by commas")
+	fs.Var(&o.probes, "probe-networks", "networks that the kubelet's probes come from, separated by commas; none lets no probe in by itself")
+	fs.StringVar(&o.config.TrustDomain, "identity-domain", names.DefaultClusterDomain, "DNS name below which all identities are")
+	fs.StringVar(&o.config.ClusterDomain, "cluster-domain", names.DefaultClusterDomain, "end of the names of Services")
+	fs.Var(&o.config.DefaultPolicy, "default-policy", "policy of ports that no Server selects")
+	fs.StringVar(&o.deployment, "policy-deployment-name", names.DeploymentDestination, "Deployment that owns the lease")
+	fs.StringVar(&o.config.ControllerNamespace, "control-plane-namespace", names.DefaultControlPlaneNamespace, "namespace of the control plane")
+	fs.StringVar(&o.opaquePorts, "default-opaque-ports", "", "ports that are opaque where no annotation says which are")
+	fs.IntVar(&o.patchTimeout, "patch-timeout-ms", 5000, "milliseconds that writing a status may take")
+	fs.BoolVar(&o.config.AllowRequestHeaders, "allow-l5d-request-headers", false, "let clients set timeouts and retries by request headers")
+	fs.StringVar(&o.config.GlobalEgressNamespace, "global-egress-network-namespace", "linkerd-egress", "namespace of the EgressNetworks for clients of all namespaces")
+	return fs
+}
+
+// validate fills in what depends on other flags.
+func (o *policyOptions) validate(logger *slog.Logger) {
+	o.config.ClusterNetworks, o.config.ProbeNetworks = o.networks, o.probes
+	var errs []error
+	if o.config.DefaultOpaquePorts, errs = core.ParsePorts(o.opaquePorts, nil); len(errs) > 0 {
+		logger.Warn("part of a port list ignored", "flag", "default-opaque-ports", "error", errors.Join(errs...))
+	}
+}
+
+func runPolicy(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var options policyOptions
+	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	clients, err := kube.Connect(options.kube)
+	if err != nil {
+		return err
+	}
+	return options.run(ctx, clients, logger)
+}
+
+// check asks the API server for what the controller cannot do without, so that a missing right or resource definition is
+// named instead of met as a watch that never starts.
+func (o *policyOptions) check(ctx context.Context, x *index.Index, clients *kube.Clients) error {
+	for _, gvr := range x.Required() {
+		if gvr.Group != "" {
+			has, err := kube.HasResource(clients.Kube.Discovery(), gvr.GroupVersion().String(), gvr.Resource)
+			if err != nil {
+				return err
+			}
+			if !has {
+				return fmt.Errorf("the cluster has no resource %s.%s/%s", gvr.Resource, gvr.Group, gvr.Version)
+			}
+		}
+		err := kube.CheckAccess(ctx, clients.Kube, authorizationv1.ResourceAttributes{
+			Verb: "list", Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admission returns what serves admission reviews until the process stops.
+func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func(), error) {
+	if o.noAdmission {
+		return func(*process) {}, func() {}, nil
+	}
+	certificate, err := webhook.LoadCertificateFiles(o.certFile, o.keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	validator := policyvalidator.New(&o.config, logger)
+	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Logger: logger})
+	lis, err := server.Listen()
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(p *process) {
+		p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
+		p.Go(func() error { return server.Serve(p.ctx, lis) })
+	}, func() { lis.Close() }, nil
+}
+
+// run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; admission
+// reviews need nothing else and are answered from then on; gRPC calls only after everything is known, so that no proxy is
+// told that nothing exists; at the end streams are closed before the server waits for them.
+func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *slog.Logger) error {
+	o.validate(logger)
+	lis, err := listen(o.grpcAddr)
+	if err != nil {
+		return err
+	}
+	admit, drop, err := o.admission(logger)
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, ReadyText: "ready", Pprof: o.common.Pprof})
+	if err != nil {
+		lis.Close()
+		drop()
+		return err
+	}
+	admit(p)
+	// A process that stops is not ready, so that no new work is sent to it.
+	p.Go(func() error {
+		<-p.ctx.Done()
+		p.gate.Close()
+		return nil
+	})
+
+	x := index.New(index.Options{Config: o.config, Metrics: index.NewMetrics(prometheus.DefaultRegisterer), Logger: logger})
+	if err := o.check(p.ctx, x, clients); err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	watches, err := x.Watches(clients)
+	if err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	group := kube.NewGroup(logger, watches...)
+	p.Go(func() error { x.Run(p.ctx); return nil })
+	p.Go(func() error { group.Run(p.ctx); return nil })
+	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
+		lis.Close()
+		if ctx.Err() != nil {
+			err = nil // stopped while starting
+		}
+		return p.fail(err)
+	}
+
+	service := serve.New(serve.Options{Index: x, ClusterDomain: o.config.ClusterDomain, Logger: logger})
+	server := grpcserve.New()
+	service.Register(server.Registrar())
+	p.Go(func() error {
+		// The server lets calls end by themselves, which streams do not.
+		defer context.AfterFunc(p.ctx, service.Stop)()
+		err := server.Serve(p.ctx, lis)
+		service.Stop()
+		service.Wait()
+		return err
+	})
+	up()
+	logger.Info("serving", "addr", lis.Addr().String())
+	return p.Wait()
+}

@@ -1,0 +1,456 @@
+package core
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// ID names an object of a kind.
+type ID struct{ Namespace, Name string }
+
+// String returns namespace/name.
+func (id ID) String() string { return id.Namespace + "/" + id.Name }
+
+// Object is what all sources have.
+type Object struct {
+	ID
+	// Created is zero if it is not known, which sorts last.
+	Created time.Time
+}
+
+// compareAge puts older objects first, those of unknown age last, and then goes by namespace and name.
+func compareAge(a, b Object) int {
+	switch {
+	case a.Created.IsZero() != b.Created.IsZero():
+		if a.Created.IsZero() {
+			return 1
+		}
+		return -1
+	case !a.Created.Equal(b.Created):
+		return a.Created.Compare(b.Created)
+	}
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// Network is a block of addresses with holes.
+type Network struct {
+	CIDR   netip.Prefix
+	Except []netip.Prefix
+}
+
+// Contains reports whether an address is in the block and in none of its holes.
+func (n Network) Contains(addr netip.Addr) bool {
+	return n.CIDR.Contains(addr) && !slices.ContainsFunc(n.Except, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// Workload is a meshed pod or an external workload.
+type Workload struct {
+	ID
+	// External is true for external workloads.
+	External bool
+	Labels   labels.Set
+	// Named are the numbers of the TCP ports by name. Containers of one pod may use a name more than once.
+	Named map[string][]uint16
+	// Opaque are the ports to treat as opaque where no Server says otherwise.
+	Opaque PortSet
+	// RequireIdentity are the ports whose default policy asks for an identity.
+	RequireIdentity PortSet
+	// DefaultPolicy is what the workload's annotation says, or empty.
+	DefaultPolicy DefaultPolicy
+	// Probes are the sorted paths of the HTTP probes of each port.
+	Probes map[uint16][]string
+}
+
+// Server selects a port of workloads.
+type Server struct {
+	Object
+	Labels labels.Set
+	// Pods or Externals selects workloads; the other one is nil.
+	Pods, Externals labels.Selector
+	// Port is the number, or 0 if PortName is set.
+	Port     uint16
+	PortName string
+	Protocol Protocol
+	// AccessPolicy is empty if it is not known, which permits nobody.
+	AccessPolicy DefaultPolicy
+}
+
+// selects reports whether the Server is for a port of a workload of its namespace.
+func (s *Server) selects(w *Workload, port uint16) bool {
+	selector := s.Pods
+	if w.External {
+		selector = s.Externals
+	}
+	if selector == nil || !selector.Matches(w.Labels) {
+		return false
+	}
+	if s.PortName != "" {
+		return slices.Contains(w.Named[s.PortName], port)
+	}
+	return s.Port == port
+}
+
+// Clients are who a policy is about.
+type Clients struct {
+	// TLS asks for mesh TLS.
+	TLS bool
+	// Anonymous, with TLS, does not ask for an identity.
+	Anonymous bool
+	// Identities are those that clients may have, as users write them: whole names, `*` or `*.` and a suffix.
+	Identities []string
+}
+
+// ServerAuthorization permits clients to connect to Servers of its namespace.
+type ServerAuthorization struct {
+	Object
+	// ServerName or ServerLabels says which Servers.
+	ServerName   string
+	ServerLabels labels.Selector
+	// Networks are where clients may be; none means the cluster.
+	Networks []Network
+	Clients  Clients
+}
+
+// TargetKind is the kind of object that a policy is attached to.
+type TargetKind string
+
+// The kinds that an AuthorizationPolicy may be attached to.
+const (
+	TargetServer           TargetKind = "Server"
+	TargetNamespace        TargetKind = "Namespace"
+	TargetPolicyHTTPRoute  TargetKind = "HTTPRoute.policy.linkerd.io"
+	TargetGatewayHTTPRoute TargetKind = "HTTPRoute.gateway.networking.k8s.io"
+	TargetGRPCRoute        TargetKind = "GRPCRoute"
+)
+
+// AuthorizationPolicy permits clients that satisfy all it refers to.
+type AuthorizationPolicy struct {
+	Object
+	Target     TargetKind
+	TargetName string
+	// MeshTLS, ServiceAccount and Network are what clients have to satisfy; at most one of the first two is set.
+	MeshTLS, ServiceAccount, Network *ID
+}
+
+// MeshTLSAuthentication is a set of identities, as users write them.
+type MeshTLSAuthentication struct {
+	Object
+	Identities []string
+}
+
+// NetworkAuthentication is a set of networks.
+type NetworkAuthentication struct {
+	Object
+	Networks []Network
+}
+
+// RateLimit limits the requests that each proxy of a Server lets in.
+type RateLimit struct {
+	Object
+	Server   string
+	Accepted bool
+	// Total and Identity are requests per second; 0 is no limit.
+	Total, Identity uint32
+	Overrides       []RateOverride
+}
+
+// RateOverride is a rate for particular clients.
+type RateOverride struct {
+	RequestsPerSecond uint32
+	Identities        []string
+}
+
+// ParentKind is the kind of object that a route is attached to.
+type ParentKind string
+
+// The kinds of parents.
+const (
+	ParentServer        ParentKind = "Server"
+	ParentService       ParentKind = "Service"
+	ParentEgressNetwork ParentKind = "EgressNetwork"
+)
+
+// Parent names an object that routes are attached to.
+type Parent struct {
+	Kind ParentKind
+	ID
+}
+
+// ParentRef is a route's reference to a parent.
+type ParentRef struct {
+	Parent
+	// Port is the parent's port that is meant, or 0 for all.
+	Port uint16
+	// Accepted is true once the status says that the route is in force there.
+	Accepted bool
+}
+
+// RouteKind is the protocol of a route.
+type RouteKind string
+
+// The kinds of routes, in the order in which they displace each other at a port.
+const (
+	GRPCRoute RouteKind = "GRPCRoute"
+	HTTPRoute RouteKind = "HTTPRoute"
+	TLSRoute  RouteKind = "TLSRoute"
+	TCPRoute  RouteKind = "TCPRoute"
+)
+
+// Groups of the kinds of routes.
+const (
+	GroupPolicy  = "policy.linkerd.io"
+	GroupGateway = "gateway.networking.k8s.io"
+	// GroupCore stands for the empty group in what proxies are told.
+	GroupCore = "core"
+)
+
+// Route is a route of any kind.
+type Route struct {
+	Object
+	Group   string
+	Kind    RouteKind
+	Parents []ParentRef
+	// NotInbound, if not empty, says why the route cannot be in force at Servers.
+	NotInbound string
+	Hosts      []Host
+	Rules      []Rule
+	// Timeouts and Retry are those of the route's annotations; nil if there are none.
+	Timeouts *Timeouts
+	Retry    *Retry
+}
+
+// attached reports whether the route is in force at a port of a parent. Port 0 asks for references to the whole parent.
+func (r *Route) attached(parent Parent, port uint16) bool {
+	return slices.ContainsFunc(r.Parents, func(p ParentRef) bool {
+		return p.Accepted && p.Parent == parent && (p.Port == 0 || p.Port == port)
+	})
+}
+
+// Host is a name or, with Suffix, all names below it.
+type Host struct {
+	Name   string
+	Suffix bool
+}
+
+// Rule says what happens to requests that one of its matches selects. HTTPRoutes have HTTP matches, GRPCRoutes GRPC
+// matches, the others none.
+type Rule struct {
+	HTTP    []HTTPMatch
+	GRPC    []GRPCMatch
+	Filters []Filter
+	// Backends share the requests; none means the parent itself.
+	Backends []BackendRef
+	// Timeout is the rule's own limit of requests, or 0.
+	Timeout time.Duration
+}
+
+// PathMatch says how a path is compared.
+type PathMatch string
+
+// The ways to compare a path. Source: proxy API chapter, section 11.
+const (
+	PathExact  PathMatch = "exact"
+	PathPrefix PathMatch = "prefix"
+	PathRegex  PathMatch = "regex"
+)
+
+// HTTPMatch selects requests; all its conditions must hold.
+type HTTPMatch struct {
+	// PathMatch is empty if any path will do.
+	PathMatch PathMatch
+	Path      string
+	Headers   []ValueMatch
+	Query     []ValueMatch
+	// Method is empty if any will do.
+	Method string
+}
+
+// ValueMatch selects by a header field or a query parameter.
+type ValueMatch struct {
+	Name, Value string
+	Regex       bool
+}
+
+// GRPCMatch selects requests by method and header; empty fields match all.
+type GRPCMatch struct {
+	Service, Method string
+	Headers         []ValueMatch
+}
+
+// Filter is one step applied to requests: exactly one of its fields is set.
+type Filter struct {
+	RequestHeaders  *HeaderModifier
+	ResponseHeaders *HeaderModifier
+	Redirect        *Redirect
+	// Fail answers instead of the backend.
+	Fail *Failure
+	// Forbidden refuses the connection.
+	Forbidden bool
+	// Invalid refuses the connection, with the reason.
+	Invalid string
+}
+
+// Header is a header field.
+type Header struct{ Name, Value string }
+
+// HeaderModifier edits header fields: adds, then sets, then removes.
+type HeaderModifier struct {
+	Add, Set []Header
+	Remove   []string
+}
+
+// Redirect answers with another location; what is empty is that of the request.
+type Redirect struct {
+	Scheme, Host string
+	// FullPath or PrefixPath, if not empty, replaces the path or what a prefix match matched.
+	FullPath, PrefixPath string
+	Port                 uint16
+	Status               uint16
+}
+
+// Failure is an answer made by the proxy.
+type Failure struct {
+	// Status is that of HTTP, Code that of gRPC; which one is meant depends on the route.
+	Status  uint16
+	Code    uint16
+	Message string
+}
+
+// BackendKind is the kind of a backend.
+type BackendKind string
+
+// The kinds of backends.
+const (
+	BackendService       BackendKind = "Service"
+	BackendEgressNetwork BackendKind = "EgressNetwork"
+)
+
+// BackendRef is a route's reference to a backend.
+type BackendRef struct {
+	// Invalid, if not empty, says why the reference cannot be used. Requests to it fail with this message.
+	Invalid string
+	Kind    BackendKind
+	// Namespace is empty for that of the parent.
+	ID
+	// Port is 0 if it is not set, which only EgressNetworks may do.
+	Port    uint16
+	Weight  uint32
+	Filters []Filter
+}
+
+// Timeouts are limits of requests; 0 is none.
+type Timeouts struct{ Request, Response, Idle time.Duration }
+
+// Retry says which requests are tried again.
+type Retry struct {
+	Limit uint16
+	// Timeout is that of each attempt, or 0.
+	Timeout time.Duration
+	// Statuses and Codes are what is retried, for HTTP and gRPC.
+	Statuses []StatusRange
+	Codes    GRPCCodes
+}
+
+// StatusRange is all statuses from First to Last, both included.
+type StatusRange struct{ First, Last uint16 }
+
+// GRPCCodes is a set of gRPC codes.
+type GRPCCodes struct {
+	Cancelled, DeadlineExceeded, ResourceExhausted, Internal, Unavailable bool
+}
+
+// Backoff is how long something stays away, growing each time.
+type Backoff struct {
+	Min, Max time.Duration
+	// Jitter is the random share added, as a ratio.
+	Jitter float64
+	// RetryAfter lets a server's hint lengthen it.
+	RetryAfter bool
+}
+
+// FailureAccrual says when an endpoint is taken out.
+type FailureAccrual struct {
+	// MaxFailures is the number of failures in a row; 0 turns that off.
+	MaxFailures uint32
+	Backoff     Backoff
+	// Unified adds the success rate.
+	Unified     bool
+	Threshold   float64
+	Window      time.Duration
+	MinRequests uint32
+}
+
+// LoadBiaser makes failing endpoints look slow.
+type LoadBiaser struct{ Penalty, MaxRetryAfter time.Duration }
+
+// Traffic are the settings of a parent that shape its traffic. Source: proxy API chapter, section 6.8.
+type Traffic struct {
+	Timeouts  Timeouts
+	HTTPRetry *Retry
+	GRPCRetry *Retry
+	Accrual   *FailureAccrual
+	Biaser    *LoadBiaser
+}
+
+// AppProtocol is what a Service says that a port speaks.
+type AppProtocol string
+
+// What ports may speak. Source: proxy API chapter, section 6.4.
+const (
+	AppUnset  AppProtocol = ""
+	AppHTTP1  AppProtocol = "http1"
+	AppHTTP2  AppProtocol = "http2"
+	AppOpaque AppProtocol = "opaque"
+)
+
+// OpaquePorts is an annotation that lists ports.
+type OpaquePorts struct {
+	// Present is false if there is no annotation, which means the defaults.
+	Present bool
+	Ports   PortSet
+}
+
+// Service is a Service.
+type Service struct {
+	Object
+	// ClusterIPs is empty for headless Services and external names.
+	ClusterIPs []netip.Addr
+	Ports      map[uint16]AppProtocol
+	Opaque     OpaquePorts
+	Traffic    Traffic
+}
+
+// EgressNetwork is a set of addresses outside the cluster.
+type EgressNetwork struct {
+	Object
+	// Networks is empty for everything outside the cluster.
+	Networks []Network
+	Allow    bool
+	Accepted bool
+	Opaque   OpaquePorts
+	Traffic  Traffic
+}
+
+// Lookup finds sources. Lists are in no particular order. What it returns must not be changed.
+type Lookup interface {
+	Servers(namespace string) []*Server
+	ServerAuthorizations(namespace string) []*ServerAuthorization
+	AuthorizationPolicies(namespace string) []*AuthorizationPolicy
+	RateLimits(namespace string) []*RateLimit
+	// MeshTLSAuthentication and NetworkAuthentication return nil if there is none.
+	MeshTLSAuthentication(id ID) *MeshTLSAuthentication
+	NetworkAuthentication(id ID) *NetworkAuthentication
+	// RoutesOf returns the routes that refer to a parent, in force or not.
+	RoutesOf(parent Parent) []*Route
+	// Service returns nil if there is none.
+	Service(id ID) *Service
+	// ServicesAt returns the Services with a cluster IP.
+	ServicesAt(addr netip.Addr) []*Service
+	// EgressNetwork returns nil if there is none.
+	EgressNetwork(id ID) *EgressNetwork
+	EgressNetworks(namespace string) []*EgressNetwork
+}

@@ -1,0 +1,261 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/resource"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
+)
+
+const (
+	// queueLength is how many functions may wait for the index's goroutine. A sender that finds the queue full waits, which
+	// holds back its watch.
+	queueLength = 1024
+	// maxNotes is how many notes are remembered so that they are not logged again.
+	maxNotes = 10_000
+)
+
+var (
+	// ErrStopped is returned to callers of an index that has stopped.
+	ErrStopped = errors.New("index has stopped")
+	// ErrUnknownWorkload is returned for workloads that are not in the mesh.
+	ErrUnknownWorkload = errors.New("unknown workload")
+	// ErrUnknownAddress is returned for addresses in the cluster that nothing is known of.
+	ErrUnknownAddress = errors.New("unknown address")
+)
+
+// Options are the parts of an Index.
+type Options struct {
+	// Config are the settings that shape the answers.
+	Config core.Config
+	// Metrics counts; nil does not.
+	Metrics *Metrics
+	// Logger takes what is odd about objects.
+	Logger *slog.Logger
+}
+
+// Index is what is known of the cluster.
+type Index struct {
+	config  core.Config
+	reader  resource.Reader
+	metrics *Metrics
+	logger  *slog.Logger
+	calls   chan func()
+	done    chan struct{}
+
+	// What follows belongs to the goroutine of Run.
+	tables     *tables
+	dependents dependents
+	dirty      map[*node]struct{}
+	inbound    map[inboundKey]*topic[core.InboundServer]
+	outbound   map[outboundKey]*topic[core.OutboundPolicy]
+	// notes are those that have been logged.
+	notes map[string]struct{}
+}
+
+// inboundKey is a question about what comes in.
+type inboundKey struct {
+	workload WorkloadKey
+	port     uint16
+}
+
+// outboundKey is a question about what goes out: to an address, or to a Service by name.
+type outboundKey struct {
+	addr    netip.AddrPort
+	service core.Target
+	// namespace is the client's.
+	namespace string
+}
+
+// WorkloadKey names a workload.
+type WorkloadKey struct {
+	core.ID
+	// External is true for external workloads, false for pods.
+	External bool
+}
+
+// New returns an index that knows nothing yet.
+func New(options Options) *Index {
+	x := &Index{
+		config:     options.Config,
+		metrics:    options.Metrics,
+		logger:     options.Logger,
+		calls:      make(chan func(), queueLength),
+		done:       make(chan struct{}),
+		dependents: make(dependents),
+		dirty:      make(map[*node]struct{}),
+		inbound:    make(map[inboundKey]*topic[core.InboundServer]),
+		outbound:   make(map[outboundKey]*topic[core.OutboundPolicy]),
+		notes:      make(map[string]struct{}),
+	}
+	x.reader = resource.Reader{Config: &x.config, Warn: func(kind string, id core.ID, err error) {
+		x.logger.Warn("part of an object ignored", "kind", kind, "namespace", id.Namespace, "name", id.Name, "error", err)
+	}}
+	x.tables = newTables(x.touch)
+	return x
+}
+
+// Run is the index's goroutine: it works until ctx is done. It must be called once.
+func (x *Index) Run(ctx context.Context) {
+	defer close(x.done)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case call := <-x.calls:
+			call()
+		}
+		// Take everything that waits before anything is compiled: a rollout is many events, and only the last state of each
+		// answer is of interest.
+		for waiting := true; waiting; {
+			select {
+			case call := <-x.calls:
+				call()
+			default:
+				waiting = false
+			}
+		}
+		for n := range x.dirty {
+			delete(x.dirty, n)
+			x.dependents.compute(n, x.tables)
+		}
+		x.metrics.sizes(x.tables)
+	}
+}
+
+// touch marks the answers that depend on a fact.
+func (x *Index) touch(f fact) {
+	for n := range x.dependents[f] {
+		x.dirty[n] = struct{}{}
+	}
+}
+
+// post has the index's goroutine call f, some time. It waits while the queue is full.
+func (x *Index) post(f func()) {
+	select {
+	case x.calls <- f:
+	case <-x.done:
+	}
+}
+
+// do has the index's goroutine call f and waits until it has.
+func (x *Index) do(ctx context.Context, f func()) error {
+	called := make(chan struct{})
+	select {
+	case x.calls <- func() { f(); close(called) }:
+	case <-x.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-called:
+		return nil
+	case <-x.done:
+		return ErrStopped
+	}
+}
+
+// note logs what an operator should know about an answer, once.
+func (x *Index) note(notes []string) {
+	for _, note := range notes {
+		if _, logged := x.notes[note]; logged {
+			continue
+		}
+		if len(x.notes) >= maxNotes {
+			clear(x.notes)
+		}
+		x.notes[note] = struct{}{}
+		x.logger.Warn("policy without effect", "detail", note)
+	}
+}
+
+// Inbound follows what the proxy of a workload lets in at a port. The subscription ends when the workload is gone. It
+// returns ErrUnknownWorkload if it is not there.
+func (x *Index) Inbound(ctx context.Context, workload WorkloadKey, port uint16) (*Subscription[core.InboundServer], error) {
+	key := inboundKey{workload, port}
+	return subscribe(ctx, x, x.inbound, key, ErrUnknownWorkload, func(r *reader) (*core.InboundServer, verdict) {
+		w := r.workload(workload)
+		if w == nil {
+			return nil, gone
+		}
+		server := x.config.Inbound(r, w, port)
+		x.note(server.Notes)
+		return server, compiled
+	})
+}
+
+// Outbound follows what clients of a namespace do with an address. The subscription ends when the address means something
+// else, so that clients ask again. It returns ErrUnknownAddress if nothing is known of it. Source: proxy API chapter,
+// section 6.2.
+func (x *Index) Outbound(ctx context.Context, addr netip.AddrPort, namespace string) (*Subscription[core.OutboundPolicy], error) {
+	key := outboundKey{addr: addr, namespace: namespace}
+	var first core.Target
+	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*core.OutboundPolicy, verdict) {
+		target, ok := x.config.Resolve(r, addr, namespace)
+		switch {
+		case !ok && first == (core.Target{}):
+			return nil, gone
+		case !ok:
+			// The Service was deleted, or moved. Connections to the old address keep what they had until they are done.
+			return nil, unchanged
+		case first == (core.Target{}):
+			first = target
+		case first != target:
+			return nil, gone
+		}
+		return x.compile(r, target, namespace), compiled
+	})
+}
+
+// OutboundByName follows what clients of a namespace do with a port of a Service, whether it exists or not.
+func (x *Index) OutboundByName(ctx context.Context, service core.ID, port uint16, namespace string) (*Subscription[core.OutboundPolicy], error) {
+	target := core.Target{Destination: core.ToService, ID: service, Port: port}
+	key := outboundKey{service: target, namespace: namespace}
+	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*core.OutboundPolicy, verdict) {
+		return x.compile(r, target, namespace), compiled
+	})
+}
+
+func (x *Index) compile(r *reader, target core.Target, namespace string) *core.OutboundPolicy {
+	policy := x.config.Outbound(r, target, namespace)
+	x.note(policy.Notes)
+	return policy
+}
+
+// sink passes the objects of a watch on to a table of the index. set is called on the index's goroutine; a zero object
+// means that there is none. ids lists what the table has, for the objects that are missing from a new list.
+type sink[T any] struct {
+	index *Index
+	set   func(id core.ID, object T)
+	ids   func() []core.ID
+}
+
+func (s sink[T]) Apply(key kube.Key, object T) {
+	s.index.post(func() { s.set(core.ID(key), object) })
+}
+
+func (s sink[T]) Delete(key kube.Key) {
+	var none T
+	s.Apply(key, none)
+}
+
+// Replace also drops objects that a restarted watch could not read: there is no telling an edit from a new object of the
+// same name.
+func (s sink[T]) Replace(objects map[kube.Key]T) {
+	s.index.post(func() {
+		var none T
+		for _, id := range s.ids() {
+			if _, ok := objects[kube.Key(id)]; !ok {
+				s.set(id, none)
+			}
+		}
+		for key, object := range objects {
+			s.set(core.ID(key), object)
+		}
+	})
+}

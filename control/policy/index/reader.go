@@ -1,0 +1,178 @@
+package index
+
+import (
+	"net/netip"
+
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+)
+
+// factKind says what a fact is about.
+type factKind string
+
+// The kinds of facts. Those of lists are about all objects of a namespace.
+const (
+	factWorkload              factKind = "workload"
+	factServers               factKind = "servers"
+	factServerAuthorizations  factKind = "serverauthorizations"
+	factAuthorizationPolicies factKind = "authorizationpolicies"
+	factMeshTLS               factKind = "meshtlsauthentication"
+	factNetwork               factKind = "networkauthentication"
+	factRateLimits            factKind = "ratelimits"
+	factRoutesOf              factKind = "routes"
+	factService               factKind = "service"
+	factServicesAt            factKind = "services-at"
+	factEgressNetwork         factKind = "egressnetwork"
+	factEgressNetworks        factKind = "egressnetworks"
+)
+
+// fact is something that an answer can be made from.
+type fact struct {
+	kind factKind
+	id   core.ID
+	// external tells workloads apart, parent routes, addr Services.
+	external bool
+	parent   core.ParentKind
+	addr     netip.Addr
+}
+
+// node is a topic's place among the dependents: which facts its answer was made from.
+type node struct {
+	refresh func(*reader)
+	// facts has each fact that was read, with the round in which it was read last.
+	facts map[fact]uint64
+	round uint64
+}
+
+// dependents says which nodes read a fact.
+type dependents map[fact]map[*node]struct{}
+
+// compute runs a node's refresh and keeps the dependents up to date.
+func (d dependents) compute(n *node, t *tables) {
+	if n.facts == nil {
+		n.facts = make(map[fact]uint64)
+	}
+	n.round++
+	n.refresh(&reader{tables: t, dependents: d, node: n})
+	for f, round := range n.facts {
+		if round != n.round {
+			d.forget(n, f)
+		}
+	}
+}
+
+// drop removes a node.
+func (d dependents) drop(n *node) {
+	for f := range n.facts {
+		d.forget(n, f)
+	}
+}
+
+func (d dependents) forget(n *node, f fact) {
+	delete(n.facts, f)
+	delete(d[f], n)
+	if len(d[f]) == 0 {
+		delete(d, f)
+	}
+}
+
+// reader reads tables on behalf of a node and notes what it read. It is valid only during the node's refresh.
+type reader struct {
+	tables     *tables
+	dependents dependents
+	node       *node
+}
+
+var _ core.Lookup = (*reader)(nil)
+
+func (r *reader) note(f fact) {
+	if _, known := r.node.facts[f]; !known {
+		if r.dependents[f] == nil {
+			r.dependents[f] = make(map[*node]struct{})
+		}
+		r.dependents[f][r.node] = struct{}{}
+	}
+	r.node.facts[f] = r.node.round
+}
+
+func inNamespace(kind factKind, namespace string) fact {
+	return fact{kind: kind, id: core.ID{Namespace: namespace}}
+}
+
+func (r *reader) workload(key WorkloadKey) *core.Workload {
+	r.note(fact{kind: factWorkload, id: key.ID, external: key.External})
+	return r.tables.workloads[key]
+}
+
+// Servers implements core.Lookup.
+func (r *reader) Servers(namespace string) []*core.Server {
+	r.note(inNamespace(factServers, namespace))
+	return r.tables.servers.list(namespace)
+}
+
+// ServerAuthorizations implements core.Lookup.
+func (r *reader) ServerAuthorizations(namespace string) []*core.ServerAuthorization {
+	r.note(inNamespace(factServerAuthorizations, namespace))
+	return r.tables.serverAuthorizations.list(namespace)
+}
+
+// AuthorizationPolicies implements core.Lookup.
+func (r *reader) AuthorizationPolicies(namespace string) []*core.AuthorizationPolicy {
+	r.note(inNamespace(factAuthorizationPolicies, namespace))
+	return r.tables.authorizationPolicies.list(namespace)
+}
+
+// RateLimits implements core.Lookup.
+func (r *reader) RateLimits(namespace string) []*core.RateLimit {
+	r.note(inNamespace(factRateLimits, namespace))
+	return r.tables.rateLimits.list(namespace)
+}
+
+// MeshTLSAuthentication implements core.Lookup.
+func (r *reader) MeshTLSAuthentication(id core.ID) *core.MeshTLSAuthentication {
+	r.note(fact{kind: factMeshTLS, id: id})
+	return r.tables.meshTLS.get(id)
+}
+
+// NetworkAuthentication implements core.Lookup.
+func (r *reader) NetworkAuthentication(id core.ID) *core.NetworkAuthentication {
+	r.note(fact{kind: factNetwork, id: id})
+	return r.tables.networks.get(id)
+}
+
+// RoutesOf implements core.Lookup.
+func (r *reader) RoutesOf(parent core.Parent) []*core.Route {
+	r.note(fact{kind: factRoutesOf, id: parent.ID, parent: parent.Kind})
+	routes := make([]*core.Route, 0, len(r.tables.routesOf[parent]))
+	for key := range r.tables.routesOf[parent] {
+		routes = append(routes, r.tables.routes[key])
+	}
+	return routes
+}
+
+// Service implements core.Lookup.
+func (r *reader) Service(id core.ID) *core.Service {
+	r.note(fact{kind: factService, id: id})
+	return r.tables.services.get(id)
+}
+
+// ServicesAt implements core.Lookup.
+func (r *reader) ServicesAt(addr netip.Addr) []*core.Service {
+	r.note(fact{kind: factServicesAt, addr: addr})
+	services := make([]*core.Service, 0, len(r.tables.servicesAt[addr]))
+	for id := range r.tables.servicesAt[addr] {
+		services = append(services, r.tables.services.get(id))
+	}
+	return services
+}
+
+// EgressNetwork implements core.Lookup.
+func (r *reader) EgressNetwork(id core.ID) *core.EgressNetwork {
+	r.note(fact{kind: factEgressNetwork, id: id})
+	return r.tables.egressNetworks.get(id)
+}
+
+// EgressNetworks implements core.Lookup.
+func (r *reader) EgressNetworks(namespace string) []*core.EgressNetwork {
+	r.note(inNamespace(factEgressNetworks, namespace))
+	return r.tables.egressNetworks.list(namespace)
+}

@@ -1,0 +1,235 @@
+package index
+
+import (
+	"net/netip"
+	"reflect"
+
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+)
+
+// table has the objects of one kind.
+type table[T any] map[string]map[string]*T
+
+func (t table[T]) get(id core.ID) *T { return t[id.Namespace][id.Name] }
+
+func (t table[T]) list(namespace string) []*T {
+	list := make([]*T, 0, len(t[namespace]))
+	for _, object := range t[namespace] {
+		list = append(list, object)
+	}
+	return list
+}
+
+func (t table[T]) ids() []core.ID {
+	var ids []core.ID
+	for namespace, objects := range t {
+		for name := range objects {
+			ids = append(ids, core.ID{Namespace: namespace, Name: name})
+		}
+	}
+	return ids
+}
+
+// set puts an object in, or takes it out if it is nil, and reports whether that changed anything.
+func (t table[T]) set(id core.ID, object *T) bool {
+	old := t.get(id)
+	if object == nil {
+		if old == nil {
+			return false
+		}
+		delete(t[id.Namespace], id.Name)
+		if len(t[id.Namespace]) == 0 {
+			delete(t, id.Namespace)
+		}
+		return true
+	}
+	if old != nil && reflect.DeepEqual(old, object) {
+		return false
+	}
+	if t[id.Namespace] == nil {
+		t[id.Namespace] = make(map[string]*T)
+	}
+	t[id.Namespace][id.Name] = object
+	return true
+}
+
+// routeKey names a route among those of all kinds.
+type routeKey struct {
+	group string
+	kind  core.RouteKind
+	id    core.ID
+}
+
+// tables has all objects. It belongs to the index's goroutine. Its set methods take nil for objects that are gone.
+type tables struct {
+	touch func(fact)
+
+	workloads             map[WorkloadKey]*core.Workload
+	servers               table[core.Server]
+	serverAuthorizations  table[core.ServerAuthorization]
+	authorizationPolicies table[core.AuthorizationPolicy]
+	meshTLS               table[core.MeshTLSAuthentication]
+	networks              table[core.NetworkAuthentication]
+	rateLimits            table[core.RateLimit]
+	services              table[core.Service]
+	egressNetworks        table[core.EgressNetwork]
+	routes                map[routeKey]*core.Route
+
+	// What follows is derived.
+	servicesAt map[netip.Addr]map[core.ID]struct{}
+	routesOf   map[core.Parent]map[routeKey]struct{}
+}
+
+func newTables(touch func(fact)) *tables {
+	return &tables{
+		touch:                 touch,
+		workloads:             make(map[WorkloadKey]*core.Workload),
+		servers:               make(table[core.Server]),
+		serverAuthorizations:  make(table[core.ServerAuthorization]),
+		authorizationPolicies: make(table[core.AuthorizationPolicy]),
+		meshTLS:               make(table[core.MeshTLSAuthentication]),
+		networks:              make(table[core.NetworkAuthentication]),
+		rateLimits:            make(table[core.RateLimit]),
+		services:              make(table[core.Service]),
+		egressNetworks:        make(table[core.EgressNetwork]),
+		routes:                make(map[routeKey]*core.Route),
+		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
+		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
+	}
+}
+
+// put adds a member to a set of sets.
+func put[K, M comparable](sets map[K]map[M]struct{}, key K, member M) {
+	if sets[key] == nil {
+		sets[key] = make(map[M]struct{})
+	}
+	sets[key][member] = struct{}{}
+}
+
+// remove takes a member out of a set of sets.
+func remove[K, M comparable](sets map[K]map[M]struct{}, key K, member M) {
+	delete(sets[key], member)
+	if len(sets[key]) == 0 {
+		delete(sets, key)
+	}
+}
+
+func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
+	switch old := t.workloads[key]; {
+	case w == nil && old == nil, w != nil && reflect.DeepEqual(old, w):
+		return
+	case w == nil:
+		delete(t.workloads, key)
+	default:
+		t.workloads[key] = w
+	}
+	t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
+}
+
+func (t *tables) workloadIDs(external bool) []core.ID {
+	var ids []core.ID
+	for key := range t.workloads {
+		if key.External == external {
+			ids = append(ids, key.ID)
+		}
+	}
+	return ids
+}
+
+func (t *tables) setServer(id core.ID, s *core.Server) {
+	if t.servers.set(id, s) {
+		t.touch(inNamespace(factServers, id.Namespace))
+	}
+}
+
+func (t *tables) setServerAuthorization(id core.ID, a *core.ServerAuthorization) {
+	if t.serverAuthorizations.set(id, a) {
+		t.touch(inNamespace(factServerAuthorizations, id.Namespace))
+	}
+}
+
+func (t *tables) setAuthorizationPolicy(id core.ID, p *core.AuthorizationPolicy) {
+	if t.authorizationPolicies.set(id, p) {
+		t.touch(inNamespace(factAuthorizationPolicies, id.Namespace))
+	}
+}
+
+func (t *tables) setMeshTLS(id core.ID, a *core.MeshTLSAuthentication) {
+	if t.meshTLS.set(id, a) {
+		t.touch(fact{kind: factMeshTLS, id: id})
+	}
+}
+
+func (t *tables) setNetwork(id core.ID, a *core.NetworkAuthentication) {
+	if t.networks.set(id, a) {
+		t.touch(fact{kind: factNetwork, id: id})
+	}
+}
+
+func (t *tables) setRateLimit(id core.ID, l *core.RateLimit) {
+	if t.rateLimits.set(id, l) {
+		t.touch(inNamespace(factRateLimits, id.Namespace))
+	}
+}
+
+func (t *tables) setEgressNetwork(id core.ID, n *core.EgressNetwork) {
+	if t.egressNetworks.set(id, n) {
+		t.touch(fact{kind: factEgressNetwork, id: id})
+		t.touch(inNamespace(factEgressNetworks, id.Namespace))
+	}
+}
+
+func (t *tables) setService(id core.ID, s *core.Service) {
+	old := t.services.get(id)
+	if !t.services.set(id, s) {
+		return
+	}
+	t.touch(fact{kind: factService, id: id})
+	// The ports of a Service decide what its addresses mean, so that those which stay are touched as well.
+	if old != nil {
+		for _, addr := range old.ClusterIPs {
+			remove(t.servicesAt, addr, id)
+			t.touch(fact{kind: factServicesAt, addr: addr})
+		}
+	}
+	if s != nil {
+		for _, addr := range s.ClusterIPs {
+			put(t.servicesAt, addr, id)
+			t.touch(fact{kind: factServicesAt, addr: addr})
+		}
+	}
+}
+
+func (t *tables) setRoute(key routeKey, r *core.Route) {
+	old := t.routes[key]
+	switch {
+	case r == nil && old == nil, r != nil && reflect.DeepEqual(old, r):
+		return
+	case r == nil:
+		delete(t.routes, key)
+	default:
+		t.routes[key] = r
+	}
+	if old != nil {
+		for _, p := range old.Parents {
+			remove(t.routesOf, p.Parent, key)
+			t.touch(fact{kind: factRoutesOf, id: p.ID, parent: p.Kind})
+		}
+	}
+	if r != nil {
+		for _, p := range r.Parents {
+			put(t.routesOf, p.Parent, key)
+			t.touch(fact{kind: factRoutesOf, id: p.ID, parent: p.Kind})
+		}
+	}
+}
+
+func (t *tables) routeIDs(group string, kind core.RouteKind) []core.ID {
+	var ids []core.ID
+	for key := range t.routes {
+		if key.group == group && key.kind == kind {
+			ids = append(ids, key.id)
+		}
+	}
+	return ids
+}

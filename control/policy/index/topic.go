@@ -1,0 +1,156 @@
+package index
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"sync/atomic"
+)
+
+// verdict is what a topic's refresh came to.
+type verdict int
+
+const (
+	// compiled: there is an answer, perhaps the same as before.
+	compiled verdict = iota
+	// unchanged: the last answer stays.
+	unchanged
+	// gone: there is no answer any more, and streams end.
+	gone
+)
+
+// Answer is what a topic says. It is shared by all its subscriptions and must not be changed.
+type Answer[T any] struct {
+	Value T
+
+	once    sync.Once
+	encoded any
+}
+
+// Encoded returns what encode makes of the answer. It is called once for all streams.
+func (a *Answer[T]) Encoded(encode func(*T) any) any {
+	a.once.Do(func() { a.encoded = encode(&a.Value) })
+	return a.encoded
+}
+
+// topic is one question, with those who asked. It belongs to the index's goroutine.
+type topic[T any] struct {
+	node   node
+	latest *Answer[T]
+	subs   map[*Subscription[T]]struct{}
+	// gone is true once the topic has ended.
+	gone bool
+}
+
+// Subscription is one stream's end of a topic: the latest answer, and a sign that there is a new one. The index's goroutine
+// publishes, one other goroutine takes.
+type Subscription[T any] struct {
+	latest  atomic.Pointer[Answer[T]]
+	changed chan struct{}
+	ended   chan struct{}
+	once    sync.Once
+	close   func()
+}
+
+// Changed receives when there is an answer that has not been taken.
+func (s *Subscription[T]) Changed() <-chan struct{} { return s.changed }
+
+// Latest takes the newest answer. There is one from the start.
+func (s *Subscription[T]) Latest() *Answer[T] { return s.latest.Load() }
+
+// Ended is closed when there will be no more answers.
+func (s *Subscription[T]) Ended() <-chan struct{} { return s.ended }
+
+// Close ends the subscription. It may be called more than once and from any goroutine.
+func (s *Subscription[T]) Close() { s.once.Do(s.close) }
+
+// publish gives the stream a new answer. It never blocks.
+func (s *Subscription[T]) publish(answer *Answer[T]) {
+	s.latest.Store(answer)
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// subscribe joins the topic with the given key, which it makes if it is not there. missing is the error if there is no
+// answer.
+func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]*topic[T], key K, missing error, compute func(*reader) (*T, verdict)) (*Subscription[T], error) {
+	s := &Subscription[T]{changed: make(chan struct{}, 1), ended: make(chan struct{})}
+	found := false
+	var joined *topic[T]
+	err := x.do(ctx, func() {
+		t := topics[key]
+		if t == nil {
+			t = &topic[T]{subs: make(map[*Subscription[T]]struct{})}
+			t.node.refresh = func(r *reader) {
+				if value, v := compute(r); v == gone {
+					x.end(&t.node)
+					delete(topics, key)
+					t.end()
+				} else if v == compiled {
+					t.publish(value)
+				}
+			}
+			topics[key] = t
+			x.dependents.compute(&t.node, x.tables)
+		} else if _, dirty := x.dirty[&t.node]; dirty {
+			// The caller may have seen what made it so, and must not be given an older answer.
+			delete(x.dirty, &t.node)
+			x.dependents.compute(&t.node, x.tables)
+		}
+		if t.gone {
+			return
+		}
+		found, joined = true, t
+		t.subs[s] = struct{}{}
+		s.publish(t.latest)
+	})
+	// If the caller gave up, the index may still be about to add the subscription; so it is taken out after it in turn.
+	s.close = func() {
+		x.post(func() {
+			if joined == nil {
+				return
+			}
+			delete(joined.subs, s)
+			if len(joined.subs) == 0 && !joined.gone {
+				x.end(&joined.node)
+				delete(topics, key)
+				joined.gone = true
+			}
+		})
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	if !found {
+		return nil, missing
+	}
+	return s, nil
+}
+
+// end takes a node out of the index.
+func (x *Index) end(n *node) {
+	x.dependents.drop(n)
+	delete(x.dirty, n)
+}
+
+// publish tells the subscriptions of a new answer, if it is one.
+func (t *topic[T]) publish(value *T) {
+	if t.latest != nil && reflect.DeepEqual(value, &t.latest.Value) {
+		return
+	}
+	t.latest = &Answer[T]{Value: *value}
+	for s := range t.subs {
+		s.publish(t.latest)
+	}
+}
+
+// end tells the subscriptions that there will be no more answers.
+func (t *topic[T]) end() {
+	t.gone = true
+	for s := range t.subs {
+		close(s.ended)
+	}
+}
