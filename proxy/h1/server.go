@@ -25,6 +25,8 @@ type ServerOptions struct {
 	// IdleTimeout limits how long a connection may wait for the first byte
 	// of a request; 0 is no limit.
 	IdleTimeout time.Duration
+	// Watcher, if set, cancels exchanges whose client went away.
+	Watcher *Watcher
 }
 
 // The states of a server connection, for Drain.
@@ -32,6 +34,7 @@ const (
 	idle    int32 = iota // waits for a request
 	active               // from the first byte of a request to the end of its response
 	stopped              // takes no more requests
+	tunnel               // has left HTTP
 )
 
 // Server is a client's connection. Serve runs it; Drain may be called from any
@@ -111,6 +114,10 @@ func (s *Server) began() error {
 
 // Serve runs the connection; see the function of the same name.
 func (s *Server) Serve() error {
+	if w := s.o.Watcher; w != nil {
+		w.add(s)
+		defer w.remove(s)
+	}
 	defer func() {
 		s.rd.release()
 		s.w.flush()
@@ -475,6 +482,7 @@ func (s *Server) Tunnel(head *exchange.ResponseHead, upstream net.Conn) error {
 		return errors.New("http/1: second response")
 	}
 	s.responded, s.tunnelled = true, true
+	s.state.Store(tunnel)
 	w := &s.w
 	w.statusLine(head.Status, exchange.HTTP11)
 	dated := false

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 )
 
@@ -383,6 +385,27 @@ func Alive(c net.Conn) bool {
 		alive = err == syscall.EAGAIN || err == syscall.EINTR
 	})
 	return err == nil && alive
+}
+
+// HungUp reports whether the peer has closed or reset the connection, at least
+// its sending half, even if data is still to be read. It does not block.
+// Connections whose socket cannot be found are taken as connected.
+func HungUp(c net.Conn) bool {
+	s := socketBelow(c)
+	if s == nil {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hungUp := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		hungUp = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return err != nil || hungUp
 }
 
 // socketBelow finds the socket below any wrappers.

@@ -1,0 +1,212 @@
+package h1
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/clock"
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/netx/faultconn"
+)
+
+func TestWatcherCancelsForGoneClients(t *testing.T) {
+	ln, err := netx.Listen(netx.AddrPort(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}), netx.ListenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk := clock.NewManual(time.Unix(0, 0))
+	serving, cancelled := make(chan struct{}), make(chan error, 1)
+	done := make(chan error)
+	go func() {
+		done <- Serve(conn, exchange.HandlerFunc(func(x *exchange.Exchange) {
+			x.Bind(func(err error) { cancelled <- err })
+			close(serving)
+			<-cancelled
+			x.Bind(nil)
+		}), ServerOptions{Watcher: NewWatcher(clk, time.Second)})
+	}()
+	io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-serving
+	clk.Advance(time.Second)
+	select {
+	case <-cancelled:
+		t.Error("cancelled while the client is there")
+	default:
+	}
+	client.Close()
+	clk.Advance(time.Second)
+	<-done
+}
+
+// withConn runs a server against a script, in virtual time.
+func withConn(t *testing.T, o ServerOptions, h exchange.HandlerFunc, script func(s *Server, client net.Conn)) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := faultconn.Pipe(64 << 10)
+		s := NewServer(ours, h, o)
+		done := make(chan struct{})
+		go func() { s.Serve(); close(done) }()
+		synctest.Wait()
+		script(s, theirs)
+		theirs.Close()
+		<-done
+	})
+}
+
+func answer(x *exchange.Exchange) {
+	h := exchange.ResponseHead{Status: 200, ContentLength: 2}
+	x.Respond(&h, &exchange.Bytes{Data: []byte("ok")})
+}
+
+// read returns what comes until the end of the connection or a minute of
+// silence.
+func read(c net.Conn) string {
+	c.SetReadDeadline(time.Now().Add(time.Minute))
+	b, err := io.ReadAll(c)
+	end := "|closed"
+	if err != nil {
+		end = "|open"
+	}
+	return show(string(b) + end)
+}
+
+func TestDrain(t *testing.T) {
+	const req = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	withConn(t, ServerOptions{}, answer, func(s *Server, c net.Conn) {
+		s.Drain()
+		if got := read(c); got != "|closed\\\n" {
+			t.Errorf("new connection: %q", got)
+		}
+	})
+	withConn(t, ServerOptions{}, answer, func(s *Server, c net.Conn) {
+		io.WriteString(c, req)
+		synctest.Wait()
+		s.Drain()
+		if got := read(c); !strings.Contains(got, "ok|closed") || strings.Contains(got, "connection: close") {
+			t.Errorf("idle connection: %q", got)
+		}
+	})
+	withConn(t, ServerOptions{}, func(x *exchange.Exchange) {
+		time.Sleep(time.Second)
+		answer(x)
+	}, func(s *Server, c net.Conn) {
+		io.WriteString(c, req)
+		synctest.Wait()
+		s.Drain()
+		if got := read(c); !strings.Contains(got, "connection: close") || !strings.Contains(got, "ok|closed") {
+			t.Errorf("request in flight: %q", got)
+		}
+	})
+}
+
+func TestTimeouts(t *testing.T) {
+	o := ServerOptions{HeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	withConn(t, o, answer, func(s *Server, c net.Conn) {
+		start := time.Now()
+		read(c)
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("idle connection was closed after %v", d)
+		}
+	})
+	withConn(t, o, answer, func(s *Server, c net.Conn) {
+		// A byte now and then does not help.
+		start := time.Now()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for _, b := range []byte("GET / HTTP/1.1\r\nHost: aaaaaaaaaaaaaaaaa") {
+				if _, err := c.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		got := read(c)
+		if d := time.Since(start); d > 7*time.Second || !strings.HasPrefix(got, "HTTP/1.1 408 ") {
+			t.Errorf("slow head: after %v %q", d, got)
+		}
+		c.Close()
+		<-written
+	})
+	withConn(t, o, func(x *exchange.Exchange) {
+		time.Sleep(time.Hour) // neither is about the handler
+		answer(x)
+	}, func(s *Server, c net.Conn) {
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		c.SetReadDeadline(time.Now().Add(2 * time.Hour))
+		if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "200 OK") {
+			t.Errorf("slow handler: %q, %v", b, err)
+		}
+	})
+}
+
+// TestTunnel leaves HTTP for an echo, and half-closes.
+func TestTunnel(t *testing.T) {
+	for _, tc := range []struct{ name, req, resp, want string }{
+		{"upgrade", "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly ",
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "HTTP/1.1 101 "},
+		{"connect", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nearly ",
+			"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 200 OK\ndate"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				appConn, upstream := faultconn.Pipe(64 << 10)
+				app := make(chan struct{})
+				go func() {
+					defer close(app)
+					b := make([]byte, 4096)
+					n, _ := appConn.Read(b) // the request
+					if !strings.Contains(string(b[:n]), "\r\n\r\n") {
+						t.Errorf("application got %q", b[:n])
+					}
+					io.WriteString(appConn, tc.resp)
+					io.Copy(appConn, appConn)
+					io.WriteString(appConn, "bye")
+					appConn.Close()
+				}()
+				h := exchange.HandlerFunc(func(x *exchange.Exchange) {
+					c := NewConn(upstream, ClientOptions{})
+					resp, err := c.RoundTrip(&x.Canceler, x.Request, x.Body)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if err := x.Tunnel(&resp.Head, resp.Upgraded); err != nil {
+						t.Error(err)
+					}
+					resp.Close()
+				})
+				ours, theirs := faultconn.Pipe(64 << 10)
+				s := NewServer(ours, h, ServerOptions{})
+				done := make(chan error)
+				go func() { done <- s.Serve() }()
+				io.WriteString(theirs, tc.req)
+				synctest.Wait()
+				s.Drain() // does not touch tunnels
+				io.WriteString(theirs, "late")
+				netx.CloseWrite(theirs)
+				got := read(theirs)
+				if !strings.HasPrefix(got, tc.want) || !strings.Contains(got, "early latebye|closed") || strings.Contains(got, "Content-Length") {
+					t.Errorf("client got %q", got)
+				}
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				<-app
+			})
+		})
+	}
+}
