@@ -8,6 +8,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/identity"
 	"github.com/linkerd-go/linkerd-go/cli/install"
 	"github.com/linkerd-go/linkerd-go/cli/installcni"
+	"github.com/linkerd-go/linkerd-go/cli/profile"
 	"github.com/linkerd-go/linkerd-go/cli/prune"
 	"github.com/linkerd-go/linkerd-go/cli/uninstall"
 	"github.com/linkerd-go/linkerd-go/cli/upgrade"
@@ -24,6 +25,7 @@ func own(parts Parts) []Constructor {
 		identity.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return install.New(w, g, parts.Charts) },
 		func(w *command.World, g *command.Globals) *cobra.Command { return installcni.New(w, g, parts.CNI) },
+		profile.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return prune.New(w, g, parts.Charts) },
 		uninstall.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return upgrade.New(w, g, parts.Charts) },

@@ -36,9 +36,9 @@ type valueFlag struct {
 func (f *Flags) Register(fs *pflag.FlagSet, namespace *string, charts Charts) {
 	f.bool(fs, "linkerd-cni-enabled", false, "Omit the NET_ADMIN capability in the PSP and the proxy-init container when injecting the proxy; requires the linkerd-cni plugin to already be installed", "cniEnabled")
 	f.string(fs, "controller-log-level", "info", "Log level for the controller and web components", "controllerLogLevel")
-	ha := fs.Bool("ha", false, "Enable HA deployment config for the control plane")
-	f.add(fs, "ha", func(_ *command.World, values map[string]any) error {
-		if *ha {
+	ha := false
+	enableHA := func(_ *command.World, values map[string]any) error {
+		if ha {
 			chart, err := charts.ControlPlane()
 			if err != nil {
 				return err
@@ -49,9 +49,15 @@ func (f *Flags) Register(fs *pflag.FlagSet, namespace *string, charts Charts) {
 			}
 			chartvalues.Merge(values, layer)
 		}
-		chartvalues.Set(values, "highAvailability", *ha)
+		chartvalues.Set(values, "highAvailability", ha)
 		return nil
-	})
+	}
+	fs.BoolVar(&ha, "ha", false, "Enable HA deployment config for the control plane")
+	f.add(fs, "ha", enableHA)
+	// Users' documents have this one, though no release ever did.
+	fs.BoolVar(&ha, "enable-high-availability", false, "the same as --ha")
+	_ = fs.MarkHidden("enable-high-availability")
+	f.add(fs, "enable-high-availability", enableHA)
 	f.uint(fs, "controller-replicas", 1, "Replicas of the controller to deploy", "controllerReplicas")
 	f.int64(fs, "controller-uid", 2103, "Run the control plane components under this user ID", "controllerUID")
 	f.int64(fs, "controller-gid", -1, "Run the control plane components under this group ID", "controllerGID")
