@@ -6,8 +6,7 @@
 //
 // Each direction runs until its own end: EOF on one side shuts down writing on
 // the other, and the reverse direction goes on. A direction holds a buffer only
-// while bytes pass; between two plain TCP sockets much data goes through the
-// kernel alone (splice).
+// while bytes pass.
 package copy
 
 import (
