@@ -154,12 +154,13 @@ func (o *options) run(ctx context.Context, w *command.World, parts Parts, arg st
 
 // base returns the values that flags are compared with: those of the installation, or of the chart.
 func (o *options) base(ctx context.Context, w *command.World, defaults func() (controlplane.Chart, error)) (map[string]any, error) {
-	if o.ignoreCluster {
-		chart, err := defaults()
-		if err != nil {
-			return nil, err
-		}
-		return chart.Defaults()
+	chart, err := defaults()
+	if err != nil {
+		return nil, err
+	}
+	own, err := chart.Defaults()
+	if err != nil || o.ignoreCluster {
+		return own, err
 	}
 	const hint = "Validate the install with: 'linkerd check'"
 	c, err := o.Connect(w)
@@ -173,10 +174,11 @@ func (o *options) base(ctx context.Context, w *command.World, defaults func() (c
 	if err != nil {
 		return nil, command.Failf("Cannot find Linkerd: %s\n%s", err, hint)
 	}
-	values, err := controlplane.Values(config)
+	stored, err := controlplane.Values(config)
 	if err != nil {
 		return nil, command.Failf("Cannot find Linkerd: %s\n%s", err, hint)
 	}
+	values := inject.WithDefaults(stored, own)
 	if o.manual && chartvalues.String(values, "identityTrustAnchorsPEM") == "" {
 		// With an external CA the anchors are not among the values.
 		roots, err := c.Kube.CoreV1().ConfigMaps(o.Namespace).Get(ctx, controlplane.TrustRootsName, metav1.GetOptions{})

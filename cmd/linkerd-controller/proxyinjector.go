@@ -66,6 +66,10 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
+	defaults, err := controlPlaneDefaults()
+	if err != nil {
+		return err
+	}
 	certificate, err := webhook.LoadCertificate(o.certDir)
 	if err != nil {
 		return err
@@ -80,6 +84,7 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 		Namespace: o.namespace,
 		Version:   version.Version,
 		Files:     o.files,
+		Defaults:  defaults,
 		Lookup:    watches,
 		Render:    render,
 		Events:    broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: injector.EventSource}),
@@ -111,4 +116,13 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	up()
 	logger.Info("serving", "addr", lis.Addr().String())
 	return p.Wait()
+}
+
+// controlPlaneDefaults are the values that the templates of the proxy are written for.
+func controlPlaneDefaults() (map[string]any, error) {
+	chart, err := charts.Load(charts.ControlPlane)
+	if err != nil {
+		return nil, err
+	}
+	return chart.Defaults()
 }

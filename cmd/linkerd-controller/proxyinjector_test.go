@@ -404,3 +404,46 @@ func BenchmarkInjection(b *testing.B) {
 		}
 	}
 }
+
+// TestInjectionWithTheConfigurationOfAnotherRelease: what an older configuration does not say is what the chart says.
+func TestInjectionWithTheConfigurationOfAnotherRelease(t *testing.T) {
+	dir := t.TempDir()
+	files := injector.Files{Values: filepath.Join(dir, "values"), TrustRoots: filepath.Join(dir, "roots")}
+	for name, content := range map[string]string{
+		files.Values:     "linkerdVersion: v1\nproxy: {image: {name: example.org/proxy}, logLevel: trace}\nidentity: {serviceAccountTokenProjection: false}\n",
+		files.TrustRoots: "anchors",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defaults, err := controlPlaneDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	render, err := charts.PatchRenderer("linkerd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := injector.New(injector.Options{
+		Namespace: "linkerd", Version: "test", Files: files, Defaults: defaults, Render: render,
+		Lookup: fixedLookup{map[string]string{"linkerd.io/inject": "enabled"}},
+		Events: record.NewFakeRecorder(1), Metrics: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":"web","image":"web",
+		"volumeMounts":[{"name":"token","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}]}]}}`)
+	got := reviewed(t, handler, pod, "env LOG\nenv INBOUND_CONNECT_TIMEOUT\nenv IDENTITY_TOKEN_FILE")
+	want := `# env LOG
+LINKERD2_PROXY_LOG=trace,[{headers}]=off,[{request}]=off
+# env INBOUND_CONNECT_TIMEOUT
+LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT=100ms
+# env IDENTITY_TOKEN_FILE
+LINKERD2_PROXY_IDENTITY_TOKEN_FILE=/var/run/secrets/kubernetes.io/serviceaccount/token
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}

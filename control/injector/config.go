@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/inject"
 )
 
 // Files are where the configuration is. Both are read for each review, so that a change counts from the next pod on.
@@ -25,6 +26,8 @@ var DefaultFiles = Files{Values: names.PathConfigValues, TrustRoots: names.PathT
 // config reads the files. Reading is cheap and parsing is not, so what was parsed is kept as long as the file is the same.
 type config struct {
 	files Files
+	// defaults are for what the configuration lacks.
+	defaults map[string]any
 
 	mu     sync.Mutex // guards text and values
 	text   []byte
@@ -66,6 +69,7 @@ func (c *config) parse(text []byte) (map[string]any, error) {
 	if err := yaml.Unmarshal(text, &values); err != nil {
 		return nil, fmt.Errorf("parsing the configuration %s: %w", c.files.Values, err)
 	}
+	values = inject.WithDefaults(values, c.defaults)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.text, c.values = text, values

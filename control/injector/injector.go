@@ -23,7 +23,7 @@ const (
 	eventSkipped  = "InjectionSkipped"
 )
 
-// Options describe an injector. All fields must be set.
+// Options describe an injector. All fields must be set, unless they say otherwise.
 type Options struct {
 	// Namespace of the control plane.
 	Namespace string
@@ -31,6 +31,9 @@ type Options struct {
 	Version string
 	// Files of the configuration.
 	Files Files
+	// Defaults are values for what the configuration lacks, which may be of another release than the chart that Render
+	// renders. Nil is none. They must not change any more.
+	Defaults map[string]any
 	// Lookup finds namespaces and owners.
 	Lookup Lookup
 	// Render renders the patch chart.
@@ -56,7 +59,7 @@ func New(options Options) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering the injector's metrics: %w", err)
 	}
-	return &Handler{options: options, config: config{files: options.Files}, metrics: m}, nil
+	return &Handler{options: options, config: config{files: options.Files, defaults: options.Defaults}, metrics: m}, nil
 }
 
 // Admit is a webhook.Admit. It changes pods and Services, and leaves everything else alone; it denies nothing except a pod

@@ -20,6 +20,10 @@
 // The containers themselves are not described here but in the charts: a Renderer is passed in
 // (docs/decisions/injector-renders-the-chart.md).
 //
+// To add an annotation: name it in api/names (with its level), add a line to settings in override.go, a line to
+// testdata/override.txt (a test asks for it), and use the value in charts/partials. What becomes of a whole pod is shown by
+// the cases in cmd/linkerd-controller/testdata/inject.
+//
 // Everything is a pure function of its arguments: nothing reads a file, a clock or the network, nothing is logged, and
 // arguments are never changed. Any goroutine may call anything.
 //

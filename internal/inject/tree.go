@@ -69,3 +69,25 @@ func clone(value any) any {
 		return v
 	}
 }
+
+// WithDefaults returns values with those of defaults where values has none. It shares what it does not change with both.
+//
+// A configuration may be older than the chart that is rendered with it: the CLI's is of another release often enough.
+func WithDefaults(values, defaults map[string]any) map[string]any {
+	out := make(map[string]any, max(len(values), len(defaults)))
+	for key, value := range defaults {
+		out[key] = value
+	}
+	for key, value := range values {
+		if value == nil {
+			continue
+		}
+		valueMap, isMap := value.(map[string]any)
+		defaultMap, both := out[key].(map[string]any)
+		if isMap && both {
+			value = WithDefaults(valueMap, defaultMap)
+		}
+		out[key] = value
+	}
+	return out
+}
