@@ -344,6 +344,28 @@ func socket(c net.Conn) *net.TCPConn {
 	return nil
 }
 
+// Socket returns the TCP socket to which bytes written to c go unchanged, nil
+// if there is none, with the counters that its wrappers would have told.
+func Socket(c net.Conn) (*net.TCPConn, []Counters) {
+	s := socket(c)
+	if s == nil {
+		return nil, nil
+	}
+	var counters []Counters
+	for c != nil {
+		switch t := c.(type) {
+		case *Counting:
+			counters = append(counters, t.to)
+			c = t.Conn
+		case *Prefix:
+			c = t.Conn
+		default:
+			return s, counters
+		}
+	}
+	return s, counters
+}
+
 // Alive looks at an idle connection: it reports false if the peer has closed
 // or reset it or sent something. It does not block. Connections whose socket
 // cannot be found are taken as alive.
