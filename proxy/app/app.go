@@ -42,6 +42,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/tap/observeapi"
+	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 )
 
 // Options are what a proxy is made from. Config and Log are required; what is
@@ -83,6 +84,8 @@ type App struct {
 	tapLn net.Listener
 	tap   *observeapi.Server
 	hub   tap.Hub
+	// tracer is nil without a collector.
+	tracer *tracing.Tracer
 
 	// closers undo what New did, last first.
 	closers []func()
@@ -191,6 +194,9 @@ func (a *App) Run(ctx context.Context) error {
 	listen(a.adminLn, a.inbound.Local(adminAddr, handler))
 	// Series that nobody scrapes must not pile up.
 	running.Go(func() { a.expire(ctx) })
+	if a.tracer != nil {
+		running.Go(func() { a.tracer.Run(ctx) })
+	}
 	// The first certificate opens the doors; connections wait in the kernel.
 	certifying, stopCertify := context.WithCancel(ctx)
 	defer stopCertify()
@@ -365,6 +371,16 @@ func (a *App) control(set *series.Set) error {
 	if err := a.identityClient(set, resolutions); err != nil {
 		return err
 	}
+	if cfg.Trace.Collector.Set() {
+		collector, err := connect("opentelemetry", cfg.Trace.Collector)
+		if err != nil {
+			return err
+		}
+		a.tracer = tracing.New(tracing.Options{
+			Resource: a.traceResource(), Export: tracing.Over(collector.Conn), Now: a.o.Clock.Now,
+			Log: logs.For(a.o.Log.Logger(), "linkerd_opentelemetry"),
+		})
+	}
 	destination, err := connect("dst", cfg.Destination)
 	if err != nil {
 		return err
@@ -473,7 +489,7 @@ func (a *App) outboundConfig(set *series.Set) outbound.Config {
 		Ingress: c.IngressMode, Quiet: c.Quiet, HostnameLabels: c.HostnameLabels,
 		Lookup: a.client, Resolver: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
 		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
-		Tap: &a.hub,
+		Tap: &a.hub, Tracer: a.tracer,
 	}
 }
 
@@ -503,7 +519,7 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,
 		ProfileSuffixes: a.cfg.Outbound.ProfileSuffixes, ProfileTimeout: c.ProfileTimeout,
 		Policies: a.client, Profiles: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
-		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access, Tap: &a.hub,
+		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access, Tap: &a.hub, Tracer: a.tracer,
 	}
 	if c.GatewaySuffixes != nil {
 		id, err := model.ParseIdentity(a.cfg.Identity.ServerID)

@@ -18,6 +18,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
+	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 )
 
 // TLS has what handshakes need; *meshtls.Store is one.
@@ -83,6 +84,7 @@ type Config struct {
 	AccessLog *accesslog.Log
 	// Gateway is nil if the proxy is no gateway.
 	Gateway Gateway
-	// Tap may be nil.
-	Tap *tap.Hub
+	// Tap and Tracer may be nil.
+	Tap    *tap.Hub
+	Tracer *tracing.Tracer
 }

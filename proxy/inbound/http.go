@@ -19,6 +19,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
+	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
 
@@ -49,6 +50,8 @@ type request struct {
 	// tap is nil unless somebody observes the request.
 	tap   *tap.Session
 	bytes uint64
+	// spans is nil unless the request is traced.
+	spans *tracing.Spans
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -79,6 +82,8 @@ func (r *request) handle() error {
 			p.inFlight.Add(-1)
 		}
 	}()
+	// A request that is part of a trace gets a span.
+	r.spans = p.cfg.Tracer.Server(x.Request, "inbound", r.c.target)
 	// A request that a peer's proxy carried over HTTP/2 becomes what it was.
 	r.carried = origproto.Restore(x.Request)
 	if x.Request.Version != exchange.HTTP2 && !x.Request.Upgrade {
@@ -118,6 +123,7 @@ func (r *request) handle() error {
 		return err
 	}
 	defer pick.Release()
+	r.spans.Client(x.Request)
 	resp, err := pick.Service().client.RoundTrip(&x.Canceler, x.Request, &r.body)
 	waiting = false
 	p.inFlight.Add(-1)
@@ -262,6 +268,7 @@ func (r *request) respond(resp *exchange.Response) error {
 	route.ApplyResponse(r.found.Rule.Filters, head)
 	r.access(head)
 	r.tap.Response(head, p.cfg.Clock.Now())
+	r.spans.Response(head.Status)
 	if upgraded {
 		r.response.Watch(exchange.Empty, (*responseSide)(r))
 		return r.x.Tunnel(head, resp.Upgraded)
@@ -310,6 +317,7 @@ func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error
 	r.class = classify.Start(head, nil)
 	r.access(head)
 	r.tap.Response(head, r.p.cfg.Clock.Now())
+	r.spans.Response(head.Status)
 	r.response.Watch(body, (*responseSide)(r))
 	err := w.Responder.Respond(head, &r.response)
 	r.response.Finish(err)
@@ -340,6 +348,7 @@ func (r *request) fail(err error) {
 	r.class = classify.Start(&head, nil)
 	r.access(&head)
 	r.tap.Response(&head, r.p.cfg.Clock.Now())
+	r.spans.Response(head.Status)
 	if r.carried != origproto.None {
 		origproto.Mark(&head)
 	}
@@ -378,6 +387,7 @@ func (r *request) access(head *exchange.ResponseHead) {
 // finish gives the state back.
 func (r *request) finish() {
 	r.body.Finish(nil)
+	r.spans.Response(0)
 	*r = request{}
 	requests.Put(r)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
+	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 )
 
 // TLS makes the configuration of handshakes; *meshtls.Store is one.
@@ -71,6 +72,7 @@ type Config struct {
 	Drain       *drain.Drain
 	Clock       clock.Clock
 	Log         *slog.Logger
-	// Tap may be nil.
-	Tap *tap.Hub
+	// Tap and Tracer may be nil.
+	Tap    *tap.Hub
+	Tracer *tracing.Tracer
 }

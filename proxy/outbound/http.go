@@ -19,6 +19,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
+	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
 
@@ -48,6 +49,7 @@ type request struct {
 	started time.Time
 	done    func() // releases what was discovered for this request alone
 	waiting bool   // counted as in flight: there is no response yet
+	spans   *tracing.Spans
 
 	// What the route decided.
 	rule     *rule
@@ -127,6 +129,8 @@ func (r *request) handle() error {
 	if err := uri.Normalize(x.Request, r.t.authority()); err != nil {
 		return err
 	}
+	// A request that is part of a trace gets a span.
+	r.spans = p.cfg.Tracer.Server(x.Request, "outbound", r.t.key.addr)
 	k := kindHTTP1
 	if r.version == exchange.HTTP2 {
 		k = kindHTTP2
@@ -344,6 +348,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	if r.p.cfg.Tap.Active() {
 		a.tap = r.p.cfg.Tap.Begin(a.tapped(e, head))
 	}
+	r.spans.Client(head)
 	resp, err := e.roundTrip(a.c, head, &a.body)
 	if a.limits != nil && err == nil {
 		a.limits.head()
@@ -410,6 +415,7 @@ func (a *attempt) respond(resp *exchange.Response) error {
 		}
 		route.ApplyResponse(r.rule.Filters, head)
 	}
+	r.spans.Response(head.Status)
 	if a.refused != nil && a.refused.Close {
 		r.x.CloseAfter()
 	}
@@ -514,6 +520,7 @@ func (r *request) fail(err error) {
 	} else {
 		r.log().Debug("Request refused", "error", err)
 	}
+	r.spans.Response(refused.Status)
 	r.x.Request.Version = r.version
 	// The client being gone changes nothing any more.
 	_ = refusal.Respond(r.x, refused, r.told())
@@ -531,6 +538,7 @@ func (r *request) answered() {
 // finish gives the state back.
 func (r *request) finish() {
 	r.answered()
+	r.spans.Response(0)
 	if r.done != nil {
 		r.done()
 	}

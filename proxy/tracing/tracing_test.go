@@ -1,0 +1,171 @@
+package tracing
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func head(fields ...string) *exchange.RequestHead {
+	h := &exchange.RequestHead{Method: []byte("GET"), Path: []byte("/a?b=c"), Authority: []byte("user:pw@web:80"), Version: exchange.HTTP11}
+	for i := 0; i < len(fields); i += 2 {
+		h.Add(fields[i], fields[i+1])
+	}
+	return h
+}
+
+const (
+	traceID = "0af7651916cd43dd8448eb211c80319c"
+	spanID  = "b7ad6b7169203331"
+	// grpcBin has the same ids, sampled.
+	grpcBin = "AAAK92UZFs1D3YRI6yEcgDGcAbeta3FpIDMxAgE="
+)
+
+func TestExtract(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		fields  []string
+		format  format
+		sampled bool
+	}{
+		{"nothing", nil, formatNone, false},
+		{"w3c", []string{"Traceparent", "00-" + traceID + "-" + spanID + "-01"}, formatW3C, true},
+		{"w3c, not sampled", []string{"traceparent", "00-" + traceID + "-" + spanID + "-00"}, formatW3C, false},
+		{"w3c of another version", []string{"traceparent", "01-" + traceID + "-" + spanID + "-01"}, formatNone, false},
+		{"w3c without trace", []string{"traceparent", "00-" + strings.Repeat("0", 32) + "-" + spanID + "-01"}, formatNone, false},
+		{"w3c cut", []string{"traceparent", "00-" + traceID}, formatNone, false},
+		{"grpc", []string{"grpc-trace-bin", grpcBin}, formatGRPC, true},
+		{"grpc without padding", []string{"grpc-trace-bin", strings.TrimRight(grpcBin, "=")}, formatGRPC, true},
+		{"grpc, nonsense", []string{"grpc-trace-bin", "AAAA"}, formatNone, false},
+		{"b3", []string{"X-B3-TraceId", traceID, "X-B3-SpanId", spanID, "X-B3-Sampled", "1"}, formatB3, true},
+		{"b3, short", []string{"X-B3-TraceId", traceID[16:], "X-B3-SpanId", spanID, "X-B3-Sampled", "1"}, formatB3, true},
+		{"b3, not sampled", []string{"X-B3-TraceId", traceID, "X-B3-SpanId", spanID, "X-B3-Sampled", "0"}, formatB3, false},
+		{"b3 without span", []string{"X-B3-TraceId", traceID}, formatNone, false},
+		{"w3c before b3", []string{"X-B3-TraceId", traceID, "X-B3-SpanId", spanID, "traceparent", "00-" + traceID + "-" + spanID + "-01"}, formatW3C, true},
+	} {
+		got, ok := extract(&head(c.fields...).Fields)
+		if !ok {
+			got = traceContext{}
+		}
+		if got.format != c.format || got.sampled != c.sampled {
+			t.Errorf("%s: got %+v", c.name, got)
+		}
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for _, c := range []struct{ name, header, value string }{
+		{"w3c", "traceparent", "00-" + traceID + "-" + spanID + "-01"},
+		{"grpc", "grpc-trace-bin", grpcBin},
+	} {
+		tr := New(Options{Log: slog.New(slog.DiscardHandler)})
+		h := head(c.header, c.value, "User-Agent", "curl")
+		s := tr.Server(h, "inbound", netip.MustParseAddrPort("10.0.0.1:80"))
+		s.Client(h)
+		s.Response(200)
+		s.Response(500)
+		if len(tr.spans) != 2 {
+			t.Fatalf("%s: %d spans", c.name, len(tr.spans))
+		}
+		client, server := <-tr.spans, <-tr.spans
+		if hex.EncodeToString(server.Trace[:]) != traceID || hex.EncodeToString(server.Parent[:]) != spanID ||
+			client.Parent != server.ID || !client.Client || server.Client || server.Name != "/a" {
+			t.Errorf("%s: got %+v and %+v", c.name, server, client)
+		}
+		sent, ok := extract(&h.Fields)
+		if !ok || sent.parent != client.ID || sent.trace != client.Trace || !sent.sampled {
+			t.Errorf("%s: passed on as %+v", c.name, sent)
+		}
+		got := map[string]string{}
+		for _, a := range server.Attributes {
+			got[a.Key] = a.Value
+		}
+		for k, v := range map[string]string{
+			"direction": "inbound", "url.full": "http://REDACTED@web:80/a?b=c", "url.query": "b=c", "server.address": "10.0.0.1",
+			"user_agent.original": "curl",
+		} {
+			if got[k] != v {
+				t.Errorf("%s: %s is %q", c.name, k, got[k])
+			}
+		}
+	}
+}
+
+func TestNotTraced(t *testing.T) {
+	var none *Tracer
+	s := none.Server(head(), "inbound", netip.AddrPort{})
+	s.Client(nil)
+	s.Response(200)
+	tr := New(Options{})
+	h := head()
+	if tr.Server(h, "inbound", netip.AddrPort{}) != nil || len(h.List) != 0 {
+		t.Error("a trace was begun")
+	}
+}
+
+func TestRunSendsBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var sizes []int
+		tr := New(Options{
+			Log: slog.New(slog.DiscardHandler), Resource: []Attribute{{Key: "service.name", Value: "x"}},
+			Export: func(_ context.Context, r []Attribute, spans []Span) error {
+				if len(r) != 1 {
+					t.Error("no resource")
+				}
+				if encode(r, spans).ResourceSpans[0].ScopeSpans[0].Spans[0].Name != "/" {
+					t.Error("name is lost")
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				sizes = append(sizes, len(spans))
+				return nil
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			tr.Run(ctx)
+			close(done)
+		}()
+		for range 3 {
+			tr.spans <- Span{Name: "/"}
+		}
+		time.Sleep(interval - time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if len(sizes) != 0 {
+			t.Error("sent too early")
+		}
+		mu.Unlock()
+		time.Sleep(2 * time.Second)
+		tr.spans <- Span{Name: "/"}
+		synctest.Wait()
+		cancel()
+		<-done
+		if !reflect.DeepEqual(sizes, []int{3, 1}) {
+			t.Errorf("got %v", sizes)
+		}
+	})
+}
+
+func TestAttributes(t *testing.T) {
+	got := Merge(ParseAttributes("a=\"1\"\n b = 2 \nbad\n", "\n"), ParseAttributes("b=3,c=", ","))
+	want := []Attribute{{Key: "a", Value: "1"}, {Key: "b", Value: "3"}, {Key: "c"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
