@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"helm.sh/helm/v3/pkg/chart/loader"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -365,6 +366,44 @@ func TestCRDsFitIntoAnAnnotation(t *testing.T) {
 		}
 		if len(object) > lastApplied {
 			t.Errorf("an object of %d bytes cannot be applied: %.200s", len(object), object)
+		}
+	}
+}
+
+// TestPackage renders the archive a user installs: it has to give what the CLI
+// renders, and carry the version.
+func TestPackage(t *testing.T) {
+	for _, name := range Packaged {
+		c := mustLoad(t, name)
+		path, err := c.Package("2026.3.1", "edge-26.3.1", t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := loader.LoadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if loaded.Metadata.Version != "2026.3.1" || loaded.Metadata.AppVersion != "edge-26.3.1" || loaded.Values["linkerdVersion"] != "edge-26.3.1" {
+			t.Errorf("%s is of version %s, %s, %v", name, loaded.Metadata.Version, loaded.Metadata.AppVersion, loaded.Values["linkerdVersion"])
+		}
+		if err := loaded.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		values := map[string]any{}
+		if name == ControlPlane {
+			values = parse(t, certificates)
+		}
+		got, err := (&Chart{name: name, loaded: loaded}).Render(Release{Name: "r", Namespace: "linkerd"}, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values["linkerdVersion"] = "edge-26.3.1"
+		want, err := c.Render(Release{Name: "r", Namespace: "linkerd"}, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, b := string(Join(want)), string(Join(got)); a != b {
+			t.Errorf("%s renders differently from its archive: %s", name, firstDifference(a, b))
 		}
 	}
 }
