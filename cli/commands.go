@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/linkerd-go/linkerd-go/cli/authz"
 	"github.com/linkerd-go/linkerd-go/cli/check"
 	"github.com/linkerd-go/linkerd-go/cli/diagnostics"
 	"github.com/linkerd-go/linkerd-go/cli/identity"
@@ -19,6 +20,7 @@ import (
 // own lists the commands of this room.
 func own(parts Parts) []Constructor {
 	return []Constructor{
+		authz.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return check.New(w, g, parts.Charts) },
 		newCompletion,
 		diagnostics.New,
