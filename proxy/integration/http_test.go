@@ -73,7 +73,6 @@ func TestHTTPThroughTheMesh(t *testing.T) {
 				"response_total"+out+`,status_code="200",classification="success",grpc_status="",error=""} 4`,
 				"outbound_http_route_request_statuses_total"+route+`,hostname="",http_status="200",error=""} 4`,
 				"outbound_http_balancer_endpoints"+parent+`,backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name="",endpoint_state="ready"} 1`,
-				`tcp_open_total{direction="outbound",peer="src",target_addr="10.96.0.1:80",target_ip="10.96.0.1",target_port="80",tls="no_identity",no_tls_reason="loopback"} 1`,
 			)
 			m.wants(m.in.reg,
 				"request_total"+in+"} 4",

@@ -271,6 +271,10 @@ func (d destination) Get(r *destinationpb.GetDestination, out grpc.ServerStreami
 				remove.Addrs = append(remove.Addrs, w.GetAddr())
 			}
 		}
+		if len(now) == 0 && len(sent) == 0 {
+			// A stream that begins with nothing says so, as the controller does.
+			return out.Send(&destinationpb.Update{Update: &destinationpb.Update_NoEndpoints{NoEndpoints: &destinationpb.NoEndpoints{Exists: true}}})
+		}
 		sent = maps.Clone(now)
 		if len(add.Addrs) > 0 {
 			if err := out.Send(&destinationpb.Update{Update: &destinationpb.Update_Add{Add: &add}}); err != nil {
