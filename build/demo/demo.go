@@ -189,7 +189,7 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	d.screen.printf("\n[%6s] Who talks to whom, and how\n", d.screen.elapsed())
-	if err := d.run(ctx, "linkerd", "viz", "edges", "deploy", "-n", "shop"); err != nil {
+	if err := d.run(ctx, "linkerd", "viz", "edges", "deploy", "-n", "shop", "-o", "wide"); err != nil {
 		return err
 	}
 	d.screen.printf(`
@@ -200,7 +200,7 @@ Everything is running. In a shell of yours:
 
   linkerd check                                        is the mesh healthy?
   linkerd viz stat deploy -n shop                      success, rate, latency
-  linkerd viz edges deploy -n shop                     identities on both ends
+  linkerd viz edges deploy -n shop -o wide               identities on both ends
   linkerd identity -n shop -l app=front                the front's certificate
   linkerd diagnostics endpoints catalog.shop.svc.cluster.local:8080
   linkerd diagnostics proxy-metrics -n shop deploy/front
