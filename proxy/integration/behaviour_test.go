@@ -127,7 +127,7 @@ func TestCircuitBreaker(t *testing.T) {
 	h, calls := failing(3, 500)
 	m.serve(h)
 	m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
-		p.HTTP1.Accrual = &model.FailureAccrual{MaxConsecutive: 3, Backoff: model.Backoff{Min: 600 * time.Millisecond, Max: time.Second}}
+		p.HTTP1.Accrual = &model.FailureAccrual{MaxConsecutive: 3, Backoff: model.Backoff{Min: 2500 * time.Millisecond, Max: 3 * time.Second}}
 	}))
 	for range 3 {
 		if got := refused(m.request(m.outAddr, "GET", "/")); got != "500 " {

@@ -185,15 +185,15 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	m.in.reg, m.in.drain = metric.NewRegistry(metric.Options{Retain: time.Minute}), drain.New()
 	oc := outbound.Config{
 		Detect: 2 * time.Second, ConnectTimeout: time.Second, Idle: 5 * time.Second,
-		HTTPQueue:   outbound.Queue{Capacity: 100, FailFast: 300 * time.Millisecond},
-		TCPQueue:    outbound.Queue{Capacity: 100, FailFast: 300 * time.Millisecond},
+		HTTPQueue:   outbound.Queue{Capacity: 100, FailFast: 1500 * time.Millisecond},
+		TCPQueue:    outbound.Queue{Capacity: 100, FailFast: 1500 * time.Millisecond},
 		MaxInFlight: 1000, Backoff: backoff,
 		Lookup: k, Resolver: k, TLS: m.ca.Store(t, clientID), Dialer: m.net,
 		OriginalDst: func(net.Conn) (netip.AddrPort, error) { return serviceAddr, nil },
 		Series:      series.New(m.out.reg), Drain: m.out.drain, Clock: clock.System, Log: l.Logger(),
 	}
 	ic := inbound.Config{
-		Port: proxyAddr.Port(), Detect: 2 * time.Second, Queue: 100, FailFast: 300 * time.Millisecond, MaxInFlight: 1000,
+		Port: proxyAddr.Port(), Detect: 2 * time.Second, Queue: 100, FailFast: 1500 * time.Millisecond, MaxInFlight: 1000,
 		Backoff: backoff, Policies: k, TLS: m.ca.Store(t, serverID), Dialer: m.net,
 		OriginalDst: func(net.Conn) (netip.AddrPort, error) { return serverAddr, nil },
 		Series:      series.New(m.in.reg), Drain: m.in.drain, Clock: clock.System, Log: l.Logger(),
