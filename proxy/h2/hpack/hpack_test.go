@@ -132,6 +132,9 @@ func FuzzDecode(f *testing.F) {
 		if terr == nil && err == nil && fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("decoded %q, they %q", got, want)
 		}
+		if err == errTableSize {
+			return // they let it pass while their table is empty
+		}
 		if terr == nil && err != nil {
 			t.Errorf("refused with %v what they decode to %q", err, want)
 		}
