@@ -44,11 +44,13 @@ type Proxy struct {
 	profiles *profiles
 	// ending are HTTP/2 connections whose last streams are awaited.
 	ending sync.WaitGroup
+	// hungUp notices HTTP/1 clients that leave while they wait.
+	hungUp *h1.Watcher
 }
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg, dst: cfg.Series.Transport(dstLabels)}
+	p := &Proxy{cfg: cfg, dst: cfg.Series.Transport(dstLabels), hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_inbound", "inbound")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.ports = lookup.NewCache(portIdle, p.watchPort)
@@ -247,6 +249,11 @@ func (c *Conn) terminate(timeout time.Duration) error {
 	return nil
 }
 
+// headerLimit is how long the head of an HTTP/1 request may take to arrive.
+// Upstream sets no limit, which lets a client hold a connection by sending a
+// byte now and then; no honest client is this slow.
+const headerLimit = time.Minute
+
 // handshakeLimit is how long a TLS handshake may take.
 const handshakeLimit = 10 * time.Second
 
@@ -298,7 +305,7 @@ type httpServer interface {
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
 	c.srcTransport()
 	c.authority = c.target.String()
-	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c}))
+	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp}))
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {

@@ -35,11 +35,13 @@ type Proxy struct {
 	inFlight atomic.Int64
 	// ending are HTTP/2 connections whose last streams are awaited.
 	ending sync.WaitGroup
+	// hungUp notices HTTP/1 clients that leave while they wait.
+	hungUp *h1.Watcher
 }
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg}
+	p := &Proxy{cfg: cfg, hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_outbound", "outbound")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.targets = lookup.NewCache(cfg.Idle, p.watchTarget)
@@ -169,7 +171,7 @@ type httpServer interface {
 }
 
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
-	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c}))
+	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp}))
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
