@@ -105,7 +105,7 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 	s.id = c.nextID
 	c.nextID += 2
 	s.sendWin = c.peerWin
-	s.recvWin = int64(max(c.o.InitialStreamWindow, defaultWindow))
+	s.recvWin = int64(max(c.streamWin, defaultWindow))
 	s.noBody = string(head.Method) == "HEAD"
 	c.streams[s.id] = s
 	p := c.growLocked(headerLen + requestBound(head))

@@ -93,6 +93,12 @@ type conn struct {
 	myResets  [32]uint32 // streams that we reset lately, whose frames are ignored
 	myResetN  int
 	workers   []*worker // idle
+	fewest    int       // of them, since the last trim
+	trimming  bool
+	trimmer   *time.Timer
+	streamWin uint32 // receive window of new streams
+	connWin   uint32 // of the connection
+	bdp       bdp
 	running   sync.WaitGroup
 
 	writeWake chan struct{}
@@ -110,6 +116,8 @@ func newConn(nc net.Conn, o Options) *conn {
 		streams:   make(map[uint32]*stream),
 		sendWin:   defaultWindow,
 		recvWin:   int64(o.InitialConnectionWindow),
+		streamWin: o.InitialStreamWindow,
+		connWin:   o.InitialConnectionWindow,
 		peerWin:   defaultWindow,
 		peerFrame: defaultFrameSize,
 		peerMax:   o.InitialMaxSendStreams,
@@ -221,7 +229,7 @@ func (c *conn) windowUpdateLocked(id, n uint32) {
 // creditLocked gives n bytes back to the connection's receive window.
 func (c *conn) creditLocked(n int) {
 	c.unacked += int64(n)
-	if c.unacked >= int64(c.o.InitialConnectionWindow)/2 {
+	if c.unacked >= int64(c.connWin)/2 {
 		c.recvWin += c.unacked
 		c.windowUpdateLocked(0, uint32(c.unacked))
 		c.unacked = 0
@@ -356,6 +364,9 @@ func (c *conn) fail(err error) {
 		close(w.work)
 	}
 	c.workers = nil
+	if c.trimmer != nil {
+		c.trimmer.Stop()
+	}
 	if c.timer != nil {
 		c.timer.Stop()
 	}

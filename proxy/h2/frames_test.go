@@ -727,3 +727,70 @@ func (b *endless) Next() (exchange.Frame, error) {
 func (b *endless) Ready() bool   { return true }
 func (b *endless) Ended() bool   { return false }
 func (b *endless) Close(_ error) {}
+
+// TestAdaptiveWindow: windows grow while they are what holds the sender up.
+func TestAdaptiveWindow(t *testing.T) {
+	withServer(t, Options{AdaptiveWindow: true}, func(x *exchange.Exchange) {
+		for !x.Body.Ended() {
+			if _, err := x.Body.Next(); err != nil {
+				return
+			}
+		}
+		ok(x)
+	}, func(s *Server, p *peer) {
+		p.open(1, "POST")
+		p.fr.WriteData(1, false, make([]byte, 16000))
+		p.expect("PING l5d-wind")
+		for range 3 {
+			p.fr.WriteData(1, false, make([]byte, 16000))
+		}
+		p.fr.WritePing(true, [8]byte([]byte("l5d-wind")))
+		synctest.Wait()
+		s.c.mu.Lock()
+		win := s.c.streamWin
+		s.c.mu.Unlock()
+		if win != 128000 {
+			t.Errorf("window is %d after 64,000 bytes in a round trip", win)
+		}
+		p.take()
+		for range 7 {
+			p.fr.WriteData(1, false, make([]byte, 16000))
+		}
+		p.fr.WriteData(1, true, nil)
+		if got := p.take(); !strings.Contains(got, "HEADERS 1 "+okHead) {
+			t.Errorf("received %s", got)
+		}
+	})
+}
+
+// TestIdleWorkersLeave: goroutines of a burst do not stay.
+func TestIdleWorkersLeave(t *testing.T) {
+	var release chan struct{}
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		<-release
+		ok(x)
+	}, func(s *Server, p *peer) {
+		release = make(chan struct{})
+		for id := uint32(1); id < 40; id += 2 {
+			p.open(id, "GET")
+		}
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		workers := func() int {
+			s.c.mu.Lock()
+			defer s.c.mu.Unlock()
+			return len(s.c.workers)
+		}
+		if n := workers(); n != 20 {
+			t.Errorf("%d idle goroutines after 20 streams", n)
+		}
+		time.Sleep(2*trimPeriod + time.Second)
+		if n := workers(); n != 0 {
+			t.Errorf("%d idle goroutines stay", n)
+		}
+		p.take()
+		p.open(41, "GET")
+		p.expect("HEADERS 41 "+okHead, "DATA 41 2 end")
+	})
+}

@@ -307,6 +307,9 @@ func (c *conn) data(h header, data []byte, b *buf.Buffer, r int) (kept bool, err
 // dataLocked does the work of data. A text says that the stream is to be reset.
 func (c *conn) dataLocked(h header, data []byte, b *buf.Buffer, r int) (kept bool, code uint32, text string, err error) {
 	flow := int(h.length)
+	if c.o.AdaptiveWindow {
+		c.bdpDataLocked(flow)
+	}
 	c.recvWin -= int64(flow)
 	if c.recvWin < 0 {
 		return false, 0, "", connError(codeFlow, "connection window exceeded")
@@ -655,6 +658,7 @@ func (c *conn) settings(h header, p []byte) error {
 var (
 	pingAlive = []byte("l5d-live")
 	pingDrain = []byte("l5d-last")
+	pingBDP   = []byte("l5d-wind")
 )
 
 func (c *conn) ping(h header, p []byte) error {
@@ -673,6 +677,8 @@ func (c *conn) ping(h header, p []byte) error {
 	switch string(p) {
 	case string(pingAlive):
 		c.pinging = false
+	case string(pingBDP):
+		c.bdpAckLocked()
 	case string(pingDrain):
 		c.finalGoAwayLocked()
 	}

@@ -196,7 +196,6 @@ func (c *conn) open(id uint32, end bool, block []byte) error {
 		putStream(s)
 		return c.streamError(id, codeProtocol, "malformed request head")
 	}
-	s.recvWin = int64(max(c.o.InitialStreamWindow, defaultWindow))
 	s.gotEnd = end
 	s.declared = l.length
 	x := &s.x
@@ -214,7 +213,7 @@ func (c *conn) open(id uint32, end bool, block []byte) error {
 		putStream(s)
 		return nil
 	}
-	s.sendWin = c.peerWin
+	s.sendWin, s.recvWin = c.peerWin, int64(max(c.streamWin, defaultWindow))
 	c.streams[id] = s
 	if l.tooLarge {
 		// RFC 9113, section 10.5.1: the head is refused, not the connection.
@@ -242,6 +241,7 @@ func (c *conn) startLocked(s *stream) {
 		w := c.workers[n-1]
 		c.workers[n-1] = nil
 		c.workers = c.workers[:n-1]
+		c.fewest = min(c.fewest, n-1)
 		w.work <- s
 		return
 	}
@@ -260,7 +260,37 @@ func (c *conn) work(w *worker) {
 			return
 		}
 		c.workers = append(c.workers, w)
+		if !c.trimming {
+			c.trimming = true
+			c.fewest = len(c.workers)
+			c.trimmer = time.AfterFunc(trimPeriod, c.trim)
+		}
 		c.mu.Unlock()
+	}
+}
+
+// trimPeriod is how often idle goroutines are let go.
+const trimPeriod = 5 * time.Second
+
+// trim lets those goroutines go that were idle during the whole period, so that
+// a burst does not leave its stacks behind. It is called by its timer.
+func (c *conn) trim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	for _, w := range c.workers[:c.fewest] {
+		close(w.work)
+	}
+	kept := copy(c.workers, c.workers[c.fewest:])
+	clear(c.workers[kept:])
+	c.workers = c.workers[:kept]
+	c.fewest = kept
+	if kept > 0 {
+		c.trimmer.Reset(trimPeriod)
+	} else {
+		c.trimming = false
 	}
 }
 

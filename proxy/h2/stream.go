@@ -203,7 +203,7 @@ func (s *stream) creditLocked() {
 		return
 	}
 	s.unacked += int64(n)
-	if s.unacked >= int64(s.c.o.InitialStreamWindow)/2 {
+	if s.unacked >= int64(s.c.streamWin)/2 {
 		s.recvWin += s.unacked
 		s.c.windowUpdateLocked(s.id, uint32(s.unacked))
 		s.unacked = 0
