@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
@@ -41,12 +42,14 @@ type request struct {
 	// body and response watch both bodies.
 	body, response observe.Body
 	started        time.Time
-	sent           time.Time // when the request's body was over
-	counted        bool      // request_total has it
-	timed          bool      // the latency was recorded
-	status         int
-	class          classify.Response
-	trailers       *exchange.Fields
+	// sent is when the request's body was over, as time since started; the
+	// client may still send while the response ends.
+	sent     atomic.Int64
+	counted  bool // request_total has it
+	timed    bool // the latency was recorded
+	status   int
+	class    classify.Response
+	trailers *exchange.Fields
 	// tap is nil unless somebody observes the request.
 	tap   *tap.Session
 	bytes uint64
@@ -412,7 +415,7 @@ func (s *requestSide) count() {
 
 func (s *requestSide) Over(error) {
 	s.count()
-	s.sent = s.p.cfg.Clock.Now()
+	s.sent.Store(int64(max(s.p.cfg.Clock.Now().Sub(s.started), 1)))
 }
 
 // responseSide hears of the response's body.
@@ -453,8 +456,8 @@ func (s *responseSide) Over(err error) {
 	s.permit.endpoint.Response(c)
 	s.permit.route.Status(c)
 	s.permit.route.RequestDuration.ObserveDuration(now.Sub(s.started))
-	if !s.sent.IsZero() {
-		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.sent))
+	if sent := time.Duration(s.sent.Load()); sent != 0 {
+		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.started) - sent)
 	}
 	s.profile.over(s, c)
 	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})

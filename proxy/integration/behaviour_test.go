@@ -330,6 +330,33 @@ func TestDrainClosesSilentConnections(t *testing.T) {
 	}
 }
 
+func TestServerAnswersBeforeTheBodyEnds(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		m := newMesh(t, viaProxy)
+		m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }))
+		body, more := io.Pipe()
+		go func() {
+			for {
+				if _, err := more.Write(make([]byte, 1<<10)); err != nil {
+					return
+				}
+			}
+		}()
+		resp, err := m.client(http2).Post("http://web.ns.svc.cluster.local/", "text/plain", body)
+		if err == nil {
+			if resp.StatusCode != 413 {
+				t.Errorf("got %d", resp.StatusCode)
+			}
+			resp.Body.Close()
+		} else if http2 {
+			// Over HTTP/1 the connection may be closed under the client's
+			// hands while it sends; a stream is told to stop.
+			t.Error(err)
+		}
+		body.Close()
+	}
+}
+
 func TestIngressMode(t *testing.T) {
 	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
 		viaProxy(oc, ic)

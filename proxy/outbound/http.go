@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
@@ -75,7 +76,9 @@ type attempt struct {
 	body     observe.Body
 	response observe.Body
 	started  time.Time
-	sent     time.Time
+	// sent is when the request's body was over, as time since started; the
+	// client may still send while the response ends.
+	sent     atomic.Int64
 	counted  bool
 	timed    bool
 	status   int

@@ -3,6 +3,7 @@ package outbound
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -37,7 +38,7 @@ func (s *requestSide) count() {
 
 func (s *requestSide) Over(err error) {
 	s.count()
-	s.sent = s.r.p.cfg.Clock.Now()
+	s.sent.Store(int64(max(s.r.p.cfg.Clock.Now().Sub(s.started), 1)))
 	if s.limits != nil && err == nil {
 		s.limits.sent()
 	}
@@ -104,8 +105,8 @@ func (s *responseSide) Over(err error) {
 	}
 	res := result(c, err)
 	if s.backend != nil {
-		if !s.sent.IsZero() {
-			s.backend.metrics.Duration.ObserveDuration(now.Sub(s.sent))
+		if sent := time.Duration(s.sent.Load()); sent != 0 {
+			s.backend.metrics.Duration.ObserveDuration(now.Sub(s.started) - sent)
 		}
 		s.backend.metrics.End(res)
 	}
