@@ -762,6 +762,151 @@ func (*PathModifier_Full) isPathModifier_Replace() {}
 
 func (*PathModifier_Prefix) isPathModifier_Replace() {}
 
+// UrlRewrite changes the URL that a request goes on with. It is an extension of ours.
+type UrlRewrite struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty keeps the request's host.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// Unset keeps the request's path.
+	Path          *PathModifier `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UrlRewrite) Reset() {
+	*x = UrlRewrite{}
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UrlRewrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UrlRewrite) ProtoMessage() {}
+
+func (x *UrlRewrite) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UrlRewrite.ProtoReflect.Descriptor instead.
+func (*UrlRewrite) Descriptor() ([]byte, []int) {
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *UrlRewrite) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *UrlRewrite) GetPath() *PathModifier {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+// Cors answers what browsers ask before they let a page of another origin send a
+// request, and marks the responses that such a page may read. It is an extension of
+// ours. Values are those of the Gateway API.
+type Cors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `*`, or origins of which each may have `*` as the left of its host.
+	AllowOrigins     []string `protobuf:"bytes,1,rep,name=allow_origins,json=allowOrigins,proto3" json:"allow_origins,omitempty"`
+	AllowCredentials bool     `protobuf:"varint,2,opt,name=allow_credentials,json=allowCredentials,proto3" json:"allow_credentials,omitempty"`
+	// `*` allows every method, or every field, that is asked for.
+	AllowMethods  []string `protobuf:"bytes,3,rep,name=allow_methods,json=allowMethods,proto3" json:"allow_methods,omitempty"`
+	AllowHeaders  []string `protobuf:"bytes,4,rep,name=allow_headers,json=allowHeaders,proto3" json:"allow_headers,omitempty"`
+	ExposeHeaders []string `protobuf:"bytes,5,rep,name=expose_headers,json=exposeHeaders,proto3" json:"expose_headers,omitempty"`
+	// How long a browser may remember the answer.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cors) Reset() {
+	*x = Cors{}
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cors) ProtoMessage() {}
+
+func (x *Cors) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cors.ProtoReflect.Descriptor instead.
+func (*Cors) Descriptor() ([]byte, []int) {
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Cors) GetAllowOrigins() []string {
+	if x != nil {
+		return x.AllowOrigins
+	}
+	return nil
+}
+
+func (x *Cors) GetAllowCredentials() bool {
+	if x != nil {
+		return x.AllowCredentials
+	}
+	return false
+}
+
+func (x *Cors) GetAllowMethods() []string {
+	if x != nil {
+		return x.AllowMethods
+	}
+	return nil
+}
+
+func (x *Cors) GetAllowHeaders() []string {
+	if x != nil {
+		return x.AllowHeaders
+	}
+	return nil
+}
+
+func (x *Cors) GetExposeHeaders() []string {
+	if x != nil {
+		return x.ExposeHeaders
+	}
+	return nil
+}
+
+func (x *Cors) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
 // HttpFailureInjector answers requests without forwarding them.
 type HttpFailureInjector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -777,7 +922,7 @@ type HttpFailureInjector struct {
 
 func (x *HttpFailureInjector) Reset() {
 	*x = HttpFailureInjector{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[9]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +934,7 @@ func (x *HttpFailureInjector) String() string {
 func (*HttpFailureInjector) ProtoMessage() {}
 
 func (x *HttpFailureInjector) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[9]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +947,7 @@ func (x *HttpFailureInjector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpFailureInjector.ProtoReflect.Descriptor instead.
 func (*HttpFailureInjector) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{9}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HttpFailureInjector) GetStatus() uint32 {
@@ -838,7 +983,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[10]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +995,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[10]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1008,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{10}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ratio) GetNumerator() uint32 {
@@ -895,7 +1040,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1052,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1065,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Timeouts) GetResponse() *durationpb.Duration {
@@ -955,7 +1100,7 @@ type HostMatch_Suffix struct {
 
 func (x *HostMatch_Suffix) Reset() {
 	*x = HostMatch_Suffix{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1112,7 @@ func (x *HostMatch_Suffix) String() string {
 func (*HostMatch_Suffix) ProtoMessage() {}
 
 func (x *HostMatch_Suffix) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1183,18 @@ const file_api_proto_httproute_httproute_proto_rawDesc = "" +
 	"\fPathModifier\x12\x14\n" +
 	"\x04full\x18\x01 \x01(\tH\x00R\x04full\x12\x18\n" +
 	"\x06prefix\x18\x02 \x01(\tH\x00R\x06prefixB\t\n" +
-	"\areplace\"\x81\x01\n" +
+	"\areplace\"_\n" +
+	"\n" +
+	"UrlRewrite\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12=\n" +
+	"\x04path\x18\x02 \x01(\v2).io.linkerd.proxy.http_route.PathModifierR\x04path\"\xfd\x01\n" +
+	"\x04Cors\x12#\n" +
+	"\rallow_origins\x18\x01 \x03(\tR\fallowOrigins\x12+\n" +
+	"\x11allow_credentials\x18\x02 \x01(\bR\x10allowCredentials\x12#\n" +
+	"\rallow_methods\x18\x03 \x03(\tR\fallowMethods\x12#\n" +
+	"\rallow_headers\x18\x04 \x03(\tR\fallowHeaders\x12%\n" +
+	"\x0eexpose_headers\x18\x05 \x03(\tR\rexposeHeaders\x122\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\x81\x01\n" +
 	"\x13HttpFailureInjector\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x128\n" +
@@ -1063,7 +1219,7 @@ func file_api_proto_httproute_httproute_proto_rawDescGZIP() []byte {
 	return file_api_proto_httproute_httproute_proto_rawDescData
 }
 
-var file_api_proto_httproute_httproute_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_api_proto_httproute_httproute_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_api_proto_httproute_httproute_proto_goTypes = []any{
 	(*HostMatch)(nil),              // 0: io.linkerd.proxy.http_route.HostMatch
 	(*HttpRouteMatch)(nil),         // 1: io.linkerd.proxy.http_route.HttpRouteMatch
@@ -1074,36 +1230,40 @@ var file_api_proto_httproute_httproute_proto_goTypes = []any{
 	(*ResponseHeaderModifier)(nil), // 6: io.linkerd.proxy.http_route.ResponseHeaderModifier
 	(*RequestRedirect)(nil),        // 7: io.linkerd.proxy.http_route.RequestRedirect
 	(*PathModifier)(nil),           // 8: io.linkerd.proxy.http_route.PathModifier
-	(*HttpFailureInjector)(nil),    // 9: io.linkerd.proxy.http_route.HttpFailureInjector
-	(*Ratio)(nil),                  // 10: io.linkerd.proxy.http_route.Ratio
-	(*Timeouts)(nil),               // 11: io.linkerd.proxy.http_route.Timeouts
-	(*HostMatch_Suffix)(nil),       // 12: io.linkerd.proxy.http_route.HostMatch.Suffix
-	(*httptypes.HttpMethod)(nil),   // 13: io.linkerd.proxy.http_types.HttpMethod
-	(*httptypes.Headers)(nil),      // 14: io.linkerd.proxy.http_types.Headers
-	(*httptypes.Scheme)(nil),       // 15: io.linkerd.proxy.http_types.Scheme
-	(*durationpb.Duration)(nil),    // 16: google.protobuf.Duration
+	(*UrlRewrite)(nil),             // 9: io.linkerd.proxy.http_route.UrlRewrite
+	(*Cors)(nil),                   // 10: io.linkerd.proxy.http_route.Cors
+	(*HttpFailureInjector)(nil),    // 11: io.linkerd.proxy.http_route.HttpFailureInjector
+	(*Ratio)(nil),                  // 12: io.linkerd.proxy.http_route.Ratio
+	(*Timeouts)(nil),               // 13: io.linkerd.proxy.http_route.Timeouts
+	(*HostMatch_Suffix)(nil),       // 14: io.linkerd.proxy.http_route.HostMatch.Suffix
+	(*httptypes.HttpMethod)(nil),   // 15: io.linkerd.proxy.http_types.HttpMethod
+	(*httptypes.Headers)(nil),      // 16: io.linkerd.proxy.http_types.Headers
+	(*httptypes.Scheme)(nil),       // 17: io.linkerd.proxy.http_types.Scheme
+	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
 }
 var file_api_proto_httproute_httproute_proto_depIdxs = []int32{
-	12, // 0: io.linkerd.proxy.http_route.HostMatch.suffix:type_name -> io.linkerd.proxy.http_route.HostMatch.Suffix
+	14, // 0: io.linkerd.proxy.http_route.HostMatch.suffix:type_name -> io.linkerd.proxy.http_route.HostMatch.Suffix
 	2,  // 1: io.linkerd.proxy.http_route.HttpRouteMatch.path:type_name -> io.linkerd.proxy.http_route.PathMatch
 	3,  // 2: io.linkerd.proxy.http_route.HttpRouteMatch.headers:type_name -> io.linkerd.proxy.http_route.HeaderMatch
 	4,  // 3: io.linkerd.proxy.http_route.HttpRouteMatch.query_params:type_name -> io.linkerd.proxy.http_route.QueryParamMatch
-	13, // 4: io.linkerd.proxy.http_route.HttpRouteMatch.method:type_name -> io.linkerd.proxy.http_types.HttpMethod
-	14, // 5: io.linkerd.proxy.http_route.RequestHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
-	14, // 6: io.linkerd.proxy.http_route.RequestHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
-	14, // 7: io.linkerd.proxy.http_route.ResponseHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
-	14, // 8: io.linkerd.proxy.http_route.ResponseHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
-	15, // 9: io.linkerd.proxy.http_route.RequestRedirect.scheme:type_name -> io.linkerd.proxy.http_types.Scheme
+	15, // 4: io.linkerd.proxy.http_route.HttpRouteMatch.method:type_name -> io.linkerd.proxy.http_types.HttpMethod
+	16, // 5: io.linkerd.proxy.http_route.RequestHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
+	16, // 6: io.linkerd.proxy.http_route.RequestHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
+	16, // 7: io.linkerd.proxy.http_route.ResponseHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
+	16, // 8: io.linkerd.proxy.http_route.ResponseHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
+	17, // 9: io.linkerd.proxy.http_route.RequestRedirect.scheme:type_name -> io.linkerd.proxy.http_types.Scheme
 	8,  // 10: io.linkerd.proxy.http_route.RequestRedirect.path:type_name -> io.linkerd.proxy.http_route.PathModifier
-	10, // 11: io.linkerd.proxy.http_route.HttpFailureInjector.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
-	16, // 12: io.linkerd.proxy.http_route.Timeouts.response:type_name -> google.protobuf.Duration
-	16, // 13: io.linkerd.proxy.http_route.Timeouts.request:type_name -> google.protobuf.Duration
-	16, // 14: io.linkerd.proxy.http_route.Timeouts.idle:type_name -> google.protobuf.Duration
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	8,  // 11: io.linkerd.proxy.http_route.UrlRewrite.path:type_name -> io.linkerd.proxy.http_route.PathModifier
+	18, // 12: io.linkerd.proxy.http_route.Cors.max_age:type_name -> google.protobuf.Duration
+	12, // 13: io.linkerd.proxy.http_route.HttpFailureInjector.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
+	18, // 14: io.linkerd.proxy.http_route.Timeouts.response:type_name -> google.protobuf.Duration
+	18, // 15: io.linkerd.proxy.http_route.Timeouts.request:type_name -> google.protobuf.Duration
+	18, // 16: io.linkerd.proxy.http_route.Timeouts.idle:type_name -> google.protobuf.Duration
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_httproute_httproute_proto_init() }
@@ -1138,7 +1298,7 @@ func file_api_proto_httproute_httproute_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_httproute_httproute_proto_rawDesc), len(file_api_proto_httproute_httproute_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

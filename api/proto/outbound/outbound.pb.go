@@ -391,6 +391,62 @@ func (x *HttpRoute) GetRules() []*HttpRoute_Rule {
 	return nil
 }
 
+// RequestMirror sends a copy of requests to another backend and drops its responses. It
+// is an extension of ours.
+type RequestMirror struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	Backend *Backend `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// Share of requests that are copied; unset means all.
+	Ratio         *httproute.Ratio `protobuf:"bytes,2,opt,name=ratio,proto3" json:"ratio,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestMirror) Reset() {
+	*x = RequestMirror{}
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestMirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestMirror) ProtoMessage() {}
+
+func (x *RequestMirror) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestMirror.ProtoReflect.Descriptor instead.
+func (*RequestMirror) Descriptor() ([]byte, []int) {
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RequestMirror) GetBackend() *Backend {
+	if x != nil {
+		return x.Backend
+	}
+	return nil
+}
+
+func (x *RequestMirror) GetRatio() *httproute.Ratio {
+	if x != nil {
+		return x.Ratio
+	}
+	return nil
+}
+
 // GrpcRoute governs a class of gRPC calls.
 type GrpcRoute struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -405,7 +461,7 @@ type GrpcRoute struct {
 
 func (x *GrpcRoute) Reset() {
 	*x = GrpcRoute{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[4]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +473,7 @@ func (x *GrpcRoute) String() string {
 func (*GrpcRoute) ProtoMessage() {}
 
 func (x *GrpcRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[4]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +486,7 @@ func (x *GrpcRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute.ProtoReflect.Descriptor instead.
 func (*GrpcRoute) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GrpcRoute) GetMetadata() *meta.Metadata {
@@ -467,7 +523,7 @@ type OpaqueRoute struct {
 
 func (x *OpaqueRoute) Reset() {
 	*x = OpaqueRoute{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[5]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +535,7 @@ func (x *OpaqueRoute) String() string {
 func (*OpaqueRoute) ProtoMessage() {}
 
 func (x *OpaqueRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[5]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +548,7 @@ func (x *OpaqueRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OpaqueRoute) GetMetadata() *meta.Metadata {
@@ -524,7 +580,7 @@ type TlsRoute struct {
 
 func (x *TlsRoute) Reset() {
 	*x = TlsRoute{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[6]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +592,7 @@ func (x *TlsRoute) String() string {
 func (*TlsRoute) ProtoMessage() {}
 
 func (x *TlsRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[6]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +605,7 @@ func (x *TlsRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute.ProtoReflect.Descriptor instead.
 func (*TlsRoute) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TlsRoute) GetMetadata() *meta.Metadata {
@@ -591,7 +647,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[7]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +659,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[7]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +672,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Backend) GetMetadata() *meta.Metadata {
@@ -689,7 +745,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[8]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +757,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[8]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +770,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Queue) GetCapacity() uint32 {
@@ -748,7 +804,7 @@ type FailureAccrual struct {
 
 func (x *FailureAccrual) Reset() {
 	*x = FailureAccrual{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +816,7 @@ func (x *FailureAccrual) String() string {
 func (*FailureAccrual) ProtoMessage() {}
 
 func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +829,7 @@ func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAccrual.ProtoReflect.Descriptor instead.
 func (*FailureAccrual) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailureAccrual) GetKind() isFailureAccrual_Kind {
@@ -835,7 +891,7 @@ type EjectionConfig struct {
 
 func (x *EjectionConfig) Reset() {
 	*x = EjectionConfig{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +903,7 @@ func (x *EjectionConfig) String() string {
 func (*EjectionConfig) ProtoMessage() {}
 
 func (x *EjectionConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +916,7 @@ func (x *EjectionConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EjectionConfig.ProtoReflect.Descriptor instead.
 func (*EjectionConfig) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EjectionConfig) GetMinReadyEndpoints() uint32 {
@@ -887,7 +943,7 @@ type ExponentialBackoff struct {
 
 func (x *ExponentialBackoff) Reset() {
 	*x = ExponentialBackoff{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +955,7 @@ func (x *ExponentialBackoff) String() string {
 func (*ExponentialBackoff) ProtoMessage() {}
 
 func (x *ExponentialBackoff) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +968,7 @@ func (x *ExponentialBackoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExponentialBackoff.ProtoReflect.Descriptor instead.
 func (*ExponentialBackoff) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExponentialBackoff) GetMinBackoff() *durationpb.Duration {
@@ -958,7 +1014,7 @@ type ProxyProtocol_Detect struct {
 
 func (x *ProxyProtocol_Detect) Reset() {
 	*x = ProxyProtocol_Detect{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1026,7 @@ func (x *ProxyProtocol_Detect) String() string {
 func (*ProxyProtocol_Detect) ProtoMessage() {}
 
 func (x *ProxyProtocol_Detect) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1081,7 @@ type ProxyProtocol_Opaque struct {
 
 func (x *ProxyProtocol_Opaque) Reset() {
 	*x = ProxyProtocol_Opaque{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1093,7 @@ func (x *ProxyProtocol_Opaque) String() string {
 func (*ProxyProtocol_Opaque) ProtoMessage() {}
 
 func (x *ProxyProtocol_Opaque) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1128,7 @@ type ProxyProtocol_Http1 struct {
 
 func (x *ProxyProtocol_Http1) Reset() {
 	*x = ProxyProtocol_Http1{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1140,7 @@ func (x *ProxyProtocol_Http1) String() string {
 func (*ProxyProtocol_Http1) ProtoMessage() {}
 
 func (x *ProxyProtocol_Http1) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1182,7 @@ type ProxyProtocol_Http2 struct {
 
 func (x *ProxyProtocol_Http2) Reset() {
 	*x = ProxyProtocol_Http2{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1194,7 @@ func (x *ProxyProtocol_Http2) String() string {
 func (*ProxyProtocol_Http2) ProtoMessage() {}
 
 func (x *ProxyProtocol_Http2) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1236,7 @@ type ProxyProtocol_Grpc struct {
 
 func (x *ProxyProtocol_Grpc) Reset() {
 	*x = ProxyProtocol_Grpc{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1248,7 @@ func (x *ProxyProtocol_Grpc) String() string {
 func (*ProxyProtocol_Grpc) ProtoMessage() {}
 
 func (x *ProxyProtocol_Grpc) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1288,7 @@ type ProxyProtocol_Tls struct {
 
 func (x *ProxyProtocol_Tls) Reset() {
 	*x = ProxyProtocol_Tls{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1300,7 @@ func (x *ProxyProtocol_Tls) String() string {
 func (*ProxyProtocol_Tls) ProtoMessage() {}
 
 func (x *ProxyProtocol_Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,13 +1342,15 @@ type HttpRoute_Rule struct {
 	// Let the application set retries and timeouts by `l5d-retry-*` and
 	// `l5d-timeout` request headers.
 	AllowL5DRequestHeaders bool `protobuf:"varint,7,opt,name=allow_l5d_request_headers,json=allowL5dRequestHeaders,proto3" json:"allow_l5d_request_headers,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// Limit for each attempt at a backend. An extension of ours.
+	BackendRequestTimeout *durationpb.Duration `protobuf:"bytes,1001,opt,name=backend_request_timeout,json=backendRequestTimeout,proto3" json:"backend_request_timeout,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *HttpRoute_Rule) Reset() {
 	*x = HttpRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1362,7 @@ func (x *HttpRoute_Rule) String() string {
 func (*HttpRoute_Rule) ProtoMessage() {}
 
 func (x *HttpRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,6 +1428,13 @@ func (x *HttpRoute_Rule) GetAllowL5DRequestHeaders() bool {
 	return false
 }
 
+func (x *HttpRoute_Rule) GetBackendRequestTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.BackendRequestTimeout
+	}
+	return nil
+}
+
 // Filter is one step applied to a request; a kind is required.
 type HttpRoute_Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1379,14 +1444,20 @@ type HttpRoute_Filter struct {
 	//	*HttpRoute_Filter_RequestHeaderModifier
 	//	*HttpRoute_Filter_Redirect
 	//	*HttpRoute_Filter_ResponseHeaderModifier
-	Kind          isHttpRoute_Filter_Kind `protobuf_oneof:"kind"`
+	Kind isHttpRoute_Filter_Kind `protobuf_oneof:"kind"`
+	// Extensions of ours. At most one is set, and a proxy that knows it ignores `kind`.
+	// Others see `kind` alone, which holds what they are to do instead: refuse what they
+	// would do wrong, or nothing where nothing is better than that.
+	UrlRewrite    *httproute.UrlRewrite `protobuf:"bytes,1001,opt,name=url_rewrite,json=urlRewrite,proto3" json:"url_rewrite,omitempty"`
+	Cors          *httproute.Cors       `protobuf:"bytes,1002,opt,name=cors,proto3" json:"cors,omitempty"`
+	RequestMirror *RequestMirror        `protobuf:"bytes,1003,opt,name=request_mirror,json=requestMirror,proto3" json:"request_mirror,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HttpRoute_Filter) Reset() {
 	*x = HttpRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1469,7 @@ func (x *HttpRoute_Filter) String() string {
 func (*HttpRoute_Filter) ProtoMessage() {}
 
 func (x *HttpRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,6 +1528,27 @@ func (x *HttpRoute_Filter) GetResponseHeaderModifier() *httproute.ResponseHeader
 	return nil
 }
 
+func (x *HttpRoute_Filter) GetUrlRewrite() *httproute.UrlRewrite {
+	if x != nil {
+		return x.UrlRewrite
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetCors() *httproute.Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetRequestMirror() *RequestMirror {
+	if x != nil {
+		return x.RequestMirror
+	}
+	return nil
+}
+
 type isHttpRoute_Filter_Kind interface {
 	isHttpRoute_Filter_Kind()
 }
@@ -1500,7 +1592,7 @@ type HttpRoute_Distribution struct {
 
 func (x *HttpRoute_Distribution) Reset() {
 	*x = HttpRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1604,7 @@ func (x *HttpRoute_Distribution) String() string {
 func (*HttpRoute_Distribution) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1695,7 @@ type HttpRoute_Retry struct {
 
 func (x *HttpRoute_Retry) Reset() {
 	*x = HttpRoute_Retry{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1707,7 @@ func (x *HttpRoute_Retry) String() string {
 func (*HttpRoute_Retry) ProtoMessage() {}
 
 func (x *HttpRoute_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1774,7 @@ type HttpRoute_RouteBackend struct {
 
 func (x *HttpRoute_RouteBackend) Reset() {
 	*x = HttpRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1786,7 @@ func (x *HttpRoute_RouteBackend) String() string {
 func (*HttpRoute_RouteBackend) ProtoMessage() {}
 
 func (x *HttpRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1836,7 @@ type HttpRoute_WeightedRouteBackend struct {
 
 func (x *HttpRoute_WeightedRouteBackend) Reset() {
 	*x = HttpRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1848,7 @@ func (x *HttpRoute_WeightedRouteBackend) String() string {
 func (*HttpRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *HttpRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1887,7 @@ type HttpRoute_Distribution_Empty struct {
 
 func (x *HttpRoute_Distribution_Empty) Reset() {
 	*x = HttpRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1899,7 @@ func (x *HttpRoute_Distribution_Empty) String() string {
 func (*HttpRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1926,7 @@ type HttpRoute_Distribution_FirstAvailable struct {
 
 func (x *HttpRoute_Distribution_FirstAvailable) Reset() {
 	*x = HttpRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1938,7 @@ func (x *HttpRoute_Distribution_FirstAvailable) String() string {
 func (*HttpRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1972,7 @@ type HttpRoute_Distribution_RandomAvailable struct {
 
 func (x *HttpRoute_Distribution_RandomAvailable) Reset() {
 	*x = HttpRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +1984,7 @@ func (x *HttpRoute_Distribution_RandomAvailable) String() string {
 func (*HttpRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2017,7 @@ type HttpRoute_Retry_Conditions struct {
 
 func (x *HttpRoute_Retry_Conditions) Reset() {
 	*x = HttpRoute_Retry_Conditions{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2029,7 @@ func (x *HttpRoute_Retry_Conditions) String() string {
 func (*HttpRoute_Retry_Conditions) ProtoMessage() {}
 
 func (x *HttpRoute_Retry_Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2063,7 @@ type HttpRoute_Retry_Conditions_StatusRange struct {
 
 func (x *HttpRoute_Retry_Conditions_StatusRange) Reset() {
 	*x = HttpRoute_Retry_Conditions_StatusRange{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2075,7 @@ func (x *HttpRoute_Retry_Conditions_StatusRange) String() string {
 func (*HttpRoute_Retry_Conditions_StatusRange) ProtoMessage() {}
 
 func (x *HttpRoute_Retry_Conditions_StatusRange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2130,7 @@ type GrpcRoute_Rule struct {
 
 func (x *GrpcRoute_Rule) Reset() {
 	*x = GrpcRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2142,7 @@ func (x *GrpcRoute_Rule) String() string {
 func (*GrpcRoute_Rule) ProtoMessage() {}
 
 func (x *GrpcRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2155,7 @@ func (x *GrpcRoute_Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Rule.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Rule) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *GrpcRoute_Rule) GetMatches() []*grpcroute.GrpcRouteMatch {
@@ -2123,14 +2215,17 @@ type GrpcRoute_Filter struct {
 	//
 	//	*GrpcRoute_Filter_FailureInjector
 	//	*GrpcRoute_Filter_RequestHeaderModifier
-	Kind          isGrpcRoute_Filter_Kind `protobuf_oneof:"kind"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Kind isGrpcRoute_Filter_Kind `protobuf_oneof:"kind"`
+	// Extensions of ours; see HttpRoute.Filter.
+	ResponseHeaderModifier *httproute.ResponseHeaderModifier `protobuf:"bytes,1001,opt,name=response_header_modifier,json=responseHeaderModifier,proto3" json:"response_header_modifier,omitempty"`
+	RequestMirror          *RequestMirror                    `protobuf:"bytes,1003,opt,name=request_mirror,json=requestMirror,proto3" json:"request_mirror,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *GrpcRoute_Filter) Reset() {
 	*x = GrpcRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2237,7 @@ func (x *GrpcRoute_Filter) String() string {
 func (*GrpcRoute_Filter) ProtoMessage() {}
 
 func (x *GrpcRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2250,7 @@ func (x *GrpcRoute_Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Filter.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Filter) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 1}
 }
 
 func (x *GrpcRoute_Filter) GetKind() isGrpcRoute_Filter_Kind {
@@ -2179,6 +2274,20 @@ func (x *GrpcRoute_Filter) GetRequestHeaderModifier() *httproute.RequestHeaderMo
 		if x, ok := x.Kind.(*GrpcRoute_Filter_RequestHeaderModifier); ok {
 			return x.RequestHeaderModifier
 		}
+	}
+	return nil
+}
+
+func (x *GrpcRoute_Filter) GetResponseHeaderModifier() *httproute.ResponseHeaderModifier {
+	if x != nil {
+		return x.ResponseHeaderModifier
+	}
+	return nil
+}
+
+func (x *GrpcRoute_Filter) GetRequestMirror() *RequestMirror {
+	if x != nil {
+		return x.RequestMirror
 	}
 	return nil
 }
@@ -2214,7 +2323,7 @@ type GrpcRoute_Distribution struct {
 
 func (x *GrpcRoute_Distribution) Reset() {
 	*x = GrpcRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2335,7 @@ func (x *GrpcRoute_Distribution) String() string {
 func (*GrpcRoute_Distribution) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2348,7 @@ func (x *GrpcRoute_Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Distribution.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Distribution) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2}
 }
 
 func (x *GrpcRoute_Distribution) GetKind() isGrpcRoute_Distribution_Kind {
@@ -2317,7 +2426,7 @@ type GrpcRoute_Retry struct {
 
 func (x *GrpcRoute_Retry) Reset() {
 	*x = GrpcRoute_Retry{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2438,7 @@ func (x *GrpcRoute_Retry) String() string {
 func (*GrpcRoute_Retry) ProtoMessage() {}
 
 func (x *GrpcRoute_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2451,7 @@ func (x *GrpcRoute_Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Retry.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Retry) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 3}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 3}
 }
 
 func (x *GrpcRoute_Retry) GetMaxRetries() uint32 {
@@ -2396,7 +2505,7 @@ type GrpcRoute_RouteBackend struct {
 
 func (x *GrpcRoute_RouteBackend) Reset() {
 	*x = GrpcRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2517,7 @@ func (x *GrpcRoute_RouteBackend) String() string {
 func (*GrpcRoute_RouteBackend) ProtoMessage() {}
 
 func (x *GrpcRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2530,7 @@ func (x *GrpcRoute_RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_RouteBackend.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_RouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 4}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 4}
 }
 
 func (x *GrpcRoute_RouteBackend) GetBackend() *Backend {
@@ -2458,7 +2567,7 @@ type GrpcRoute_WeightedRouteBackend struct {
 
 func (x *GrpcRoute_WeightedRouteBackend) Reset() {
 	*x = GrpcRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2579,7 @@ func (x *GrpcRoute_WeightedRouteBackend) String() string {
 func (*GrpcRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *GrpcRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2592,7 @@ func (x *GrpcRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_WeightedRouteBackend.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_WeightedRouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 5}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 5}
 }
 
 func (x *GrpcRoute_WeightedRouteBackend) GetBackend() *GrpcRoute_RouteBackend {
@@ -2509,7 +2618,7 @@ type GrpcRoute_Distribution_Empty struct {
 
 func (x *GrpcRoute_Distribution_Empty) Reset() {
 	*x = GrpcRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2630,7 @@ func (x *GrpcRoute_Distribution_Empty) String() string {
 func (*GrpcRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2643,7 @@ func (x *GrpcRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Distribution_Empty.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Distribution_Empty) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 2, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 0}
 }
 
 // FirstAvailable takes the first backend that is ready.
@@ -2548,7 +2657,7 @@ type GrpcRoute_Distribution_FirstAvailable struct {
 
 func (x *GrpcRoute_Distribution_FirstAvailable) Reset() {
 	*x = GrpcRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2669,7 @@ func (x *GrpcRoute_Distribution_FirstAvailable) String() string {
 func (*GrpcRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2682,7 @@ func (x *GrpcRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use GrpcRoute_Distribution_FirstAvailable.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Distribution_FirstAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 2, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 1}
 }
 
 func (x *GrpcRoute_Distribution_FirstAvailable) GetBackends() []*GrpcRoute_RouteBackend {
@@ -2594,7 +2703,7 @@ type GrpcRoute_Distribution_RandomAvailable struct {
 
 func (x *GrpcRoute_Distribution_RandomAvailable) Reset() {
 	*x = GrpcRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2715,7 @@ func (x *GrpcRoute_Distribution_RandomAvailable) String() string {
 func (*GrpcRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2728,7 @@ func (x *GrpcRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Mes
 
 // Deprecated: Use GrpcRoute_Distribution_RandomAvailable.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Distribution_RandomAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 2, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 2}
 }
 
 func (x *GrpcRoute_Distribution_RandomAvailable) GetBackends() []*GrpcRoute_WeightedRouteBackend {
@@ -2644,7 +2753,7 @@ type GrpcRoute_Retry_Conditions struct {
 
 func (x *GrpcRoute_Retry_Conditions) Reset() {
 	*x = GrpcRoute_Retry_Conditions{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2765,7 @@ func (x *GrpcRoute_Retry_Conditions) String() string {
 func (*GrpcRoute_Retry_Conditions) ProtoMessage() {}
 
 func (x *GrpcRoute_Retry_Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2778,7 @@ func (x *GrpcRoute_Retry_Conditions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcRoute_Retry_Conditions.ProtoReflect.Descriptor instead.
 func (*GrpcRoute_Retry_Conditions) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{4, 3, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 3, 0}
 }
 
 func (x *GrpcRoute_Retry_Conditions) GetCancelled() bool {
@@ -2720,7 +2829,7 @@ type OpaqueRoute_Rule struct {
 
 func (x *OpaqueRoute_Rule) Reset() {
 	*x = OpaqueRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2841,7 @@ func (x *OpaqueRoute_Rule) String() string {
 func (*OpaqueRoute_Rule) ProtoMessage() {}
 
 func (x *OpaqueRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2854,7 @@ func (x *OpaqueRoute_Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_Rule.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Rule) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 0}
 }
 
 func (x *OpaqueRoute_Rule) GetBackends() *OpaqueRoute_Distribution {
@@ -2776,7 +2885,7 @@ type OpaqueRoute_Filter struct {
 
 func (x *OpaqueRoute_Filter) Reset() {
 	*x = OpaqueRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +2897,7 @@ func (x *OpaqueRoute_Filter) String() string {
 func (*OpaqueRoute_Filter) ProtoMessage() {}
 
 func (x *OpaqueRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +2910,7 @@ func (x *OpaqueRoute_Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_Filter.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Filter) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 1}
 }
 
 func (x *OpaqueRoute_Filter) GetKind() isOpaqueRoute_Filter_Kind {
@@ -2860,7 +2969,7 @@ type OpaqueRoute_Distribution struct {
 
 func (x *OpaqueRoute_Distribution) Reset() {
 	*x = OpaqueRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +2981,7 @@ func (x *OpaqueRoute_Distribution) String() string {
 func (*OpaqueRoute_Distribution) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +2994,7 @@ func (x *OpaqueRoute_Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_Distribution.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Distribution) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2}
 }
 
 func (x *OpaqueRoute_Distribution) GetKind() isOpaqueRoute_Distribution_Kind {
@@ -2956,7 +3065,7 @@ type OpaqueRoute_RouteBackend struct {
 
 func (x *OpaqueRoute_RouteBackend) Reset() {
 	*x = OpaqueRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3077,7 @@ func (x *OpaqueRoute_RouteBackend) String() string {
 func (*OpaqueRoute_RouteBackend) ProtoMessage() {}
 
 func (x *OpaqueRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3090,7 @@ func (x *OpaqueRoute_RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_RouteBackend.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_RouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 3}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 3}
 }
 
 func (x *OpaqueRoute_RouteBackend) GetBackend() *Backend {
@@ -3010,7 +3119,7 @@ type OpaqueRoute_WeightedRouteBackend struct {
 
 func (x *OpaqueRoute_WeightedRouteBackend) Reset() {
 	*x = OpaqueRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3131,7 @@ func (x *OpaqueRoute_WeightedRouteBackend) String() string {
 func (*OpaqueRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *OpaqueRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3144,7 @@ func (x *OpaqueRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_WeightedRouteBackend.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_WeightedRouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 4}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 4}
 }
 
 func (x *OpaqueRoute_WeightedRouteBackend) GetBackend() *OpaqueRoute_RouteBackend {
@@ -3061,7 +3170,7 @@ type OpaqueRoute_Distribution_Empty struct {
 
 func (x *OpaqueRoute_Distribution_Empty) Reset() {
 	*x = OpaqueRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3182,7 @@ func (x *OpaqueRoute_Distribution_Empty) String() string {
 func (*OpaqueRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3195,7 @@ func (x *OpaqueRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueRoute_Distribution_Empty.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Distribution_Empty) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 0}
 }
 
 // FirstAvailable takes the first backend that is ready.
@@ -3100,7 +3209,7 @@ type OpaqueRoute_Distribution_FirstAvailable struct {
 
 func (x *OpaqueRoute_Distribution_FirstAvailable) Reset() {
 	*x = OpaqueRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3221,7 @@ func (x *OpaqueRoute_Distribution_FirstAvailable) String() string {
 func (*OpaqueRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3234,7 @@ func (x *OpaqueRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use OpaqueRoute_Distribution_FirstAvailable.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Distribution_FirstAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 1}
 }
 
 func (x *OpaqueRoute_Distribution_FirstAvailable) GetBackends() []*OpaqueRoute_RouteBackend {
@@ -3146,7 +3255,7 @@ type OpaqueRoute_Distribution_RandomAvailable struct {
 
 func (x *OpaqueRoute_Distribution_RandomAvailable) Reset() {
 	*x = OpaqueRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3267,7 @@ func (x *OpaqueRoute_Distribution_RandomAvailable) String() string {
 func (*OpaqueRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3280,7 @@ func (x *OpaqueRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.M
 
 // Deprecated: Use OpaqueRoute_Distribution_RandomAvailable.ProtoReflect.Descriptor instead.
 func (*OpaqueRoute_Distribution_RandomAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{5, 2, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 2}
 }
 
 func (x *OpaqueRoute_Distribution_RandomAvailable) GetBackends() []*OpaqueRoute_WeightedRouteBackend {
@@ -3194,7 +3303,7 @@ type TlsRoute_Rule struct {
 
 func (x *TlsRoute_Rule) Reset() {
 	*x = TlsRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3315,7 @@ func (x *TlsRoute_Rule) String() string {
 func (*TlsRoute_Rule) ProtoMessage() {}
 
 func (x *TlsRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3328,7 @@ func (x *TlsRoute_Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_Rule.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Rule) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *TlsRoute_Rule) GetBackends() *TlsRoute_Distribution {
@@ -3250,7 +3359,7 @@ type TlsRoute_Filter struct {
 
 func (x *TlsRoute_Filter) Reset() {
 	*x = TlsRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3262,7 +3371,7 @@ func (x *TlsRoute_Filter) String() string {
 func (*TlsRoute_Filter) ProtoMessage() {}
 
 func (x *TlsRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3275,7 +3384,7 @@ func (x *TlsRoute_Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_Filter.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Filter) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 1}
 }
 
 func (x *TlsRoute_Filter) GetKind() isTlsRoute_Filter_Kind {
@@ -3334,7 +3443,7 @@ type TlsRoute_Distribution struct {
 
 func (x *TlsRoute_Distribution) Reset() {
 	*x = TlsRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3455,7 @@ func (x *TlsRoute_Distribution) String() string {
 func (*TlsRoute_Distribution) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3468,7 @@ func (x *TlsRoute_Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_Distribution.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Distribution) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 2}
 }
 
 func (x *TlsRoute_Distribution) GetKind() isTlsRoute_Distribution_Kind {
@@ -3430,7 +3539,7 @@ type TlsRoute_RouteBackend struct {
 
 func (x *TlsRoute_RouteBackend) Reset() {
 	*x = TlsRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3442,7 +3551,7 @@ func (x *TlsRoute_RouteBackend) String() string {
 func (*TlsRoute_RouteBackend) ProtoMessage() {}
 
 func (x *TlsRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3455,7 +3564,7 @@ func (x *TlsRoute_RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_RouteBackend.ProtoReflect.Descriptor instead.
 func (*TlsRoute_RouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 3}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 3}
 }
 
 func (x *TlsRoute_RouteBackend) GetBackend() *Backend {
@@ -3484,7 +3593,7 @@ type TlsRoute_WeightedRouteBackend struct {
 
 func (x *TlsRoute_WeightedRouteBackend) Reset() {
 	*x = TlsRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3605,7 @@ func (x *TlsRoute_WeightedRouteBackend) String() string {
 func (*TlsRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *TlsRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3618,7 @@ func (x *TlsRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_WeightedRouteBackend.ProtoReflect.Descriptor instead.
 func (*TlsRoute_WeightedRouteBackend) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 4}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 4}
 }
 
 func (x *TlsRoute_WeightedRouteBackend) GetBackend() *TlsRoute_RouteBackend {
@@ -3535,7 +3644,7 @@ type TlsRoute_Distribution_Empty struct {
 
 func (x *TlsRoute_Distribution_Empty) Reset() {
 	*x = TlsRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3656,7 @@ func (x *TlsRoute_Distribution_Empty) String() string {
 func (*TlsRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3669,7 @@ func (x *TlsRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TlsRoute_Distribution_Empty.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Distribution_Empty) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 2, 0}
 }
 
 // FirstAvailable takes the first backend that is ready.
@@ -3574,7 +3683,7 @@ type TlsRoute_Distribution_FirstAvailable struct {
 
 func (x *TlsRoute_Distribution_FirstAvailable) Reset() {
 	*x = TlsRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3695,7 @@ func (x *TlsRoute_Distribution_FirstAvailable) String() string {
 func (*TlsRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3708,7 @@ func (x *TlsRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use TlsRoute_Distribution_FirstAvailable.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Distribution_FirstAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 2, 1}
 }
 
 func (x *TlsRoute_Distribution_FirstAvailable) GetBackends() []*TlsRoute_RouteBackend {
@@ -3620,7 +3729,7 @@ type TlsRoute_Distribution_RandomAvailable struct {
 
 func (x *TlsRoute_Distribution_RandomAvailable) Reset() {
 	*x = TlsRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3741,7 @@ func (x *TlsRoute_Distribution_RandomAvailable) String() string {
 func (*TlsRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3754,7 @@ func (x *TlsRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use TlsRoute_Distribution_RandomAvailable.ProtoReflect.Descriptor instead.
 func (*TlsRoute_Distribution_RandomAvailable) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{6, 2, 2}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 2, 2}
 }
 
 func (x *TlsRoute_Distribution_RandomAvailable) GetBackends() []*TlsRoute_WeightedRouteBackend {
@@ -3668,7 +3777,7 @@ type Backend_EndpointDiscovery struct {
 
 func (x *Backend_EndpointDiscovery) Reset() {
 	*x = Backend_EndpointDiscovery{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3680,7 +3789,7 @@ func (x *Backend_EndpointDiscovery) String() string {
 func (*Backend_EndpointDiscovery) ProtoMessage() {}
 
 func (x *Backend_EndpointDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3693,7 +3802,7 @@ func (x *Backend_EndpointDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend_EndpointDiscovery.ProtoReflect.Descriptor instead.
 func (*Backend_EndpointDiscovery) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8, 0}
 }
 
 func (x *Backend_EndpointDiscovery) GetKind() isBackend_EndpointDiscovery_Kind {
@@ -3740,7 +3849,7 @@ type Backend_BalanceP2C struct {
 
 func (x *Backend_BalanceP2C) Reset() {
 	*x = Backend_BalanceP2C{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +3861,7 @@ func (x *Backend_BalanceP2C) String() string {
 func (*Backend_BalanceP2C) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +3874,7 @@ func (x *Backend_BalanceP2C) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend_BalanceP2C.ProtoReflect.Descriptor instead.
 func (*Backend_BalanceP2C) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8, 1}
 }
 
 func (x *Backend_BalanceP2C) GetDiscovery() *Backend_EndpointDiscovery {
@@ -3827,7 +3936,7 @@ type Backend_EndpointDiscovery_DestinationGet struct {
 
 func (x *Backend_EndpointDiscovery_DestinationGet) Reset() {
 	*x = Backend_EndpointDiscovery_DestinationGet{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3948,7 @@ func (x *Backend_EndpointDiscovery_DestinationGet) String() string {
 func (*Backend_EndpointDiscovery_DestinationGet) ProtoMessage() {}
 
 func (x *Backend_EndpointDiscovery_DestinationGet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +3961,7 @@ func (x *Backend_EndpointDiscovery_DestinationGet) ProtoReflect() protoreflect.M
 
 // Deprecated: Use Backend_EndpointDiscovery_DestinationGet.ProtoReflect.Descriptor instead.
 func (*Backend_EndpointDiscovery_DestinationGet) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 0, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8, 0, 0}
 }
 
 func (x *Backend_EndpointDiscovery_DestinationGet) GetPath() string {
@@ -3875,7 +3984,7 @@ type Backend_BalanceP2C_PeakEwma struct {
 
 func (x *Backend_BalanceP2C_PeakEwma) Reset() {
 	*x = Backend_BalanceP2C_PeakEwma{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +3996,7 @@ func (x *Backend_BalanceP2C_PeakEwma) String() string {
 func (*Backend_BalanceP2C_PeakEwma) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C_PeakEwma) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4009,7 @@ func (x *Backend_BalanceP2C_PeakEwma) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend_BalanceP2C_PeakEwma.ProtoReflect.Descriptor instead.
 func (*Backend_BalanceP2C_PeakEwma) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 1, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8, 1, 0}
 }
 
 func (x *Backend_BalanceP2C_PeakEwma) GetDefaultRtt() *durationpb.Duration {
@@ -3936,7 +4045,7 @@ type Backend_BalanceP2C_PenaltyPeakEwma struct {
 
 func (x *Backend_BalanceP2C_PenaltyPeakEwma) Reset() {
 	*x = Backend_BalanceP2C_PenaltyPeakEwma{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3948,7 +4057,7 @@ func (x *Backend_BalanceP2C_PenaltyPeakEwma) String() string {
 func (*Backend_BalanceP2C_PenaltyPeakEwma) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C_PenaltyPeakEwma) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3961,7 +4070,7 @@ func (x *Backend_BalanceP2C_PenaltyPeakEwma) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use Backend_BalanceP2C_PenaltyPeakEwma.ProtoReflect.Descriptor instead.
 func (*Backend_BalanceP2C_PenaltyPeakEwma) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{7, 1, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{8, 1, 1}
 }
 
 func (x *Backend_BalanceP2C_PenaltyPeakEwma) GetDefaultRtt() *durationpb.Duration {
@@ -4012,7 +4121,7 @@ type FailureAccrual_ConsecutiveFailures struct {
 
 func (x *FailureAccrual_ConsecutiveFailures) Reset() {
 	*x = FailureAccrual_ConsecutiveFailures{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4133,7 @@ func (x *FailureAccrual_ConsecutiveFailures) String() string {
 func (*FailureAccrual_ConsecutiveFailures) ProtoMessage() {}
 
 func (x *FailureAccrual_ConsecutiveFailures) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4146,7 @@ func (x *FailureAccrual_ConsecutiveFailures) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use FailureAccrual_ConsecutiveFailures.ProtoReflect.Descriptor instead.
 func (*FailureAccrual_ConsecutiveFailures) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *FailureAccrual_ConsecutiveFailures) GetMaxFailures() uint32 {
@@ -4073,7 +4182,7 @@ type FailureAccrual_Unified struct {
 
 func (x *FailureAccrual_Unified) Reset() {
 	*x = FailureAccrual_Unified{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4194,7 @@ func (x *FailureAccrual_Unified) String() string {
 func (*FailureAccrual_Unified) ProtoMessage() {}
 
 func (x *FailureAccrual_Unified) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4207,7 @@ func (x *FailureAccrual_Unified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAccrual_Unified.ProtoReflect.Descriptor instead.
 func (*FailureAccrual_Unified) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10, 1}
 }
 
 func (x *FailureAccrual_Unified) GetSuccessRateThreshold() float64 {
@@ -4175,11 +4284,11 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0ffailure_accrual\x18\x02 \x01(\v2).io.linkerd.proxy.outbound.FailureAccrualR\x0efailureAccrual\x1aB\n" +
 	"\x03Tls\x12;\n" +
 	"\x06routes\x18\x01 \x03(\v2#.io.linkerd.proxy.outbound.TlsRouteR\x06routesB\x06\n" +
-	"\x04kind\"\xa0\x13\n" +
+	"\x04kind\"\xc9\x15\n" +
 	"\tHttpRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12?\n" +
-	"\x05rules\x18\x03 \x03(\v2).io.linkerd.proxy.outbound.HttpRoute.RuleR\x05rules\x1a\xea\x03\n" +
+	"\x05rules\x18\x03 \x03(\v2).io.linkerd.proxy.outbound.HttpRoute.RuleR\x05rules\x1a\xbe\x04\n" +
 	"\x04Rule\x12E\n" +
 	"\amatches\x18\x01 \x03(\v2+.io.linkerd.proxy.http_route.HttpRouteMatchR\amatches\x12E\n" +
 	"\afilters\x18\x02 \x03(\v2+.io.linkerd.proxy.outbound.HttpRoute.FilterR\afilters\x12M\n" +
@@ -4187,12 +4296,17 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0erequestTimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x02\x18\x01R\x0erequestTimeout\x12A\n" +
 	"\btimeouts\x18\x05 \x01(\v2%.io.linkerd.proxy.http_route.TimeoutsR\btimeouts\x12@\n" +
 	"\x05retry\x18\x06 \x01(\v2*.io.linkerd.proxy.outbound.HttpRoute.RetryR\x05retry\x129\n" +
-	"\x19allow_l5d_request_headers\x18\a \x01(\bR\x16allowL5dRequestHeaders\x1a\x9a\x03\n" +
+	"\x19allow_l5d_request_headers\x18\a \x01(\bR\x16allowL5dRequestHeaders\x12R\n" +
+	"\x17backend_request_timeout\x18\xe9\a \x01(\v2\x19.google.protobuf.DurationR\x15backendRequestTimeout\x1a\xef\x04\n" +
 	"\x06Filter\x12]\n" +
 	"\x10failure_injector\x18\x01 \x01(\v20.io.linkerd.proxy.http_route.HttpFailureInjectorH\x00R\x0ffailureInjector\x12l\n" +
 	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifier\x12J\n" +
 	"\bredirect\x18\x03 \x01(\v2,.io.linkerd.proxy.http_route.RequestRedirectH\x00R\bredirect\x12o\n" +
-	"\x18response_header_modifier\x18\x04 \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierH\x00R\x16responseHeaderModifierB\x06\n" +
+	"\x18response_header_modifier\x18\x04 \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierH\x00R\x16responseHeaderModifier\x12I\n" +
+	"\vurl_rewrite\x18\xe9\a \x01(\v2'.io.linkerd.proxy.http_route.UrlRewriteR\n" +
+	"urlRewrite\x126\n" +
+	"\x04cors\x18\xea\a \x01(\v2!.io.linkerd.proxy.http_route.CorsR\x04cors\x12P\n" +
+	"\x0erequest_mirror\x18\xeb\a \x01(\v2(.io.linkerd.proxy.outbound.RequestMirrorR\rrequestMirrorB\x06\n" +
 	"\x04kind\x1a\x98\x04\n" +
 	"\fDistribution\x12O\n" +
 	"\x05empty\x18\x01 \x01(\v27.io.linkerd.proxy.outbound.HttpRoute.Distribution.EmptyH\x00R\x05empty\x12k\n" +
@@ -4225,7 +4339,10 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0erequestTimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x02\x18\x01R\x0erequestTimeout\x1a{\n" +
 	"\x14WeightedRouteBackend\x12K\n" +
 	"\abackend\x18\x01 \x01(\v21.io.linkerd.proxy.outbound.HttpRoute.RouteBackendR\abackend\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\rR\x06weight\"\xfa\x11\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\"\x87\x01\n" +
+	"\rRequestMirror\x12<\n" +
+	"\abackend\x18\x01 \x01(\v2\".io.linkerd.proxy.outbound.BackendR\abackend\x128\n" +
+	"\x05ratio\x18\x02 \x01(\v2\".io.linkerd.proxy.http_route.RatioR\x05ratio\"\xbc\x13\n" +
 	"\tGrpcRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12?\n" +
@@ -4237,10 +4354,12 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0erequestTimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x02\x18\x01R\x0erequestTimeout\x12A\n" +
 	"\btimeouts\x18\x05 \x01(\v2%.io.linkerd.proxy.http_route.TimeoutsR\btimeouts\x12@\n" +
 	"\x05retry\x18\x06 \x01(\v2*.io.linkerd.proxy.outbound.GrpcRoute.RetryR\x05retry\x129\n" +
-	"\x19allow_l5d_request_headers\x18\a \x01(\bR\x16allowL5dRequestHeaders\x1a\xdd\x01\n" +
+	"\x19allow_l5d_request_headers\x18\a \x01(\bR\x16allowL5dRequestHeaders\x1a\x9f\x03\n" +
 	"\x06Filter\x12]\n" +
 	"\x10failure_injector\x18\x01 \x01(\v20.io.linkerd.proxy.grpc_route.GrpcFailureInjectorH\x00R\x0ffailureInjector\x12l\n" +
-	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifierB\x06\n" +
+	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifier\x12n\n" +
+	"\x18response_header_modifier\x18\xe9\a \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierR\x16responseHeaderModifier\x12P\n" +
+	"\x0erequest_mirror\x18\xeb\a \x01(\v2(.io.linkerd.proxy.outbound.RequestMirrorR\rrequestMirrorB\x06\n" +
 	"\x04kind\x1a\x98\x04\n" +
 	"\fDistribution\x12O\n" +
 	"\x05empty\x18\x01 \x01(\v27.io.linkerd.proxy.outbound.GrpcRoute.Distribution.EmptyH\x00R\x05empty\x12k\n" +
@@ -4400,220 +4519,232 @@ func file_api_proto_outbound_outbound_proto_rawDescGZIP() []byte {
 	return file_api_proto_outbound_outbound_proto_rawDescData
 }
 
-var file_api_proto_outbound_outbound_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_api_proto_outbound_outbound_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_api_proto_outbound_outbound_proto_goTypes = []any{
 	(*TrafficSpec)(nil),                              // 0: io.linkerd.proxy.outbound.TrafficSpec
 	(*OutboundPolicy)(nil),                           // 1: io.linkerd.proxy.outbound.OutboundPolicy
 	(*ProxyProtocol)(nil),                            // 2: io.linkerd.proxy.outbound.ProxyProtocol
 	(*HttpRoute)(nil),                                // 3: io.linkerd.proxy.outbound.HttpRoute
-	(*GrpcRoute)(nil),                                // 4: io.linkerd.proxy.outbound.GrpcRoute
-	(*OpaqueRoute)(nil),                              // 5: io.linkerd.proxy.outbound.OpaqueRoute
-	(*TlsRoute)(nil),                                 // 6: io.linkerd.proxy.outbound.TlsRoute
-	(*Backend)(nil),                                  // 7: io.linkerd.proxy.outbound.Backend
-	(*Queue)(nil),                                    // 8: io.linkerd.proxy.outbound.Queue
-	(*FailureAccrual)(nil),                           // 9: io.linkerd.proxy.outbound.FailureAccrual
-	(*EjectionConfig)(nil),                           // 10: io.linkerd.proxy.outbound.EjectionConfig
-	(*ExponentialBackoff)(nil),                       // 11: io.linkerd.proxy.outbound.ExponentialBackoff
-	(*ProxyProtocol_Detect)(nil),                     // 12: io.linkerd.proxy.outbound.ProxyProtocol.Detect
-	(*ProxyProtocol_Opaque)(nil),                     // 13: io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	(*ProxyProtocol_Http1)(nil),                      // 14: io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	(*ProxyProtocol_Http2)(nil),                      // 15: io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	(*ProxyProtocol_Grpc)(nil),                       // 16: io.linkerd.proxy.outbound.ProxyProtocol.Grpc
-	(*ProxyProtocol_Tls)(nil),                        // 17: io.linkerd.proxy.outbound.ProxyProtocol.Tls
-	(*HttpRoute_Rule)(nil),                           // 18: io.linkerd.proxy.outbound.HttpRoute.Rule
-	(*HttpRoute_Filter)(nil),                         // 19: io.linkerd.proxy.outbound.HttpRoute.Filter
-	(*HttpRoute_Distribution)(nil),                   // 20: io.linkerd.proxy.outbound.HttpRoute.Distribution
-	(*HttpRoute_Retry)(nil),                          // 21: io.linkerd.proxy.outbound.HttpRoute.Retry
-	(*HttpRoute_RouteBackend)(nil),                   // 22: io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	(*HttpRoute_WeightedRouteBackend)(nil),           // 23: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
-	(*HttpRoute_Distribution_Empty)(nil),             // 24: io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
-	(*HttpRoute_Distribution_FirstAvailable)(nil),    // 25: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
-	(*HttpRoute_Distribution_RandomAvailable)(nil),   // 26: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
-	(*HttpRoute_Retry_Conditions)(nil),               // 27: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
-	(*HttpRoute_Retry_Conditions_StatusRange)(nil),   // 28: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
-	(*GrpcRoute_Rule)(nil),                           // 29: io.linkerd.proxy.outbound.GrpcRoute.Rule
-	(*GrpcRoute_Filter)(nil),                         // 30: io.linkerd.proxy.outbound.GrpcRoute.Filter
-	(*GrpcRoute_Distribution)(nil),                   // 31: io.linkerd.proxy.outbound.GrpcRoute.Distribution
-	(*GrpcRoute_Retry)(nil),                          // 32: io.linkerd.proxy.outbound.GrpcRoute.Retry
-	(*GrpcRoute_RouteBackend)(nil),                   // 33: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	(*GrpcRoute_WeightedRouteBackend)(nil),           // 34: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
-	(*GrpcRoute_Distribution_Empty)(nil),             // 35: io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
-	(*GrpcRoute_Distribution_FirstAvailable)(nil),    // 36: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
-	(*GrpcRoute_Distribution_RandomAvailable)(nil),   // 37: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
-	(*GrpcRoute_Retry_Conditions)(nil),               // 38: io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
-	(*OpaqueRoute_Rule)(nil),                         // 39: io.linkerd.proxy.outbound.OpaqueRoute.Rule
-	(*OpaqueRoute_Filter)(nil),                       // 40: io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	(*OpaqueRoute_Distribution)(nil),                 // 41: io.linkerd.proxy.outbound.OpaqueRoute.Distribution
-	(*OpaqueRoute_RouteBackend)(nil),                 // 42: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	(*OpaqueRoute_WeightedRouteBackend)(nil),         // 43: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
-	(*OpaqueRoute_Distribution_Empty)(nil),           // 44: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
-	(*OpaqueRoute_Distribution_FirstAvailable)(nil),  // 45: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
-	(*OpaqueRoute_Distribution_RandomAvailable)(nil), // 46: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
-	(*TlsRoute_Rule)(nil),                            // 47: io.linkerd.proxy.outbound.TlsRoute.Rule
-	(*TlsRoute_Filter)(nil),                          // 48: io.linkerd.proxy.outbound.TlsRoute.Filter
-	(*TlsRoute_Distribution)(nil),                    // 49: io.linkerd.proxy.outbound.TlsRoute.Distribution
-	(*TlsRoute_RouteBackend)(nil),                    // 50: io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	(*TlsRoute_WeightedRouteBackend)(nil),            // 51: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
-	(*TlsRoute_Distribution_Empty)(nil),              // 52: io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
-	(*TlsRoute_Distribution_FirstAvailable)(nil),     // 53: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
-	(*TlsRoute_Distribution_RandomAvailable)(nil),    // 54: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
-	(*Backend_EndpointDiscovery)(nil),                // 55: io.linkerd.proxy.outbound.Backend.EndpointDiscovery
-	(*Backend_BalanceP2C)(nil),                       // 56: io.linkerd.proxy.outbound.Backend.BalanceP2c
-	(*Backend_EndpointDiscovery_DestinationGet)(nil), // 57: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
-	(*Backend_BalanceP2C_PeakEwma)(nil),              // 58: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
-	(*Backend_BalanceP2C_PenaltyPeakEwma)(nil),       // 59: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
-	(*FailureAccrual_ConsecutiveFailures)(nil),       // 60: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
-	(*FailureAccrual_Unified)(nil),                   // 61: io.linkerd.proxy.outbound.FailureAccrual.Unified
-	(*net.TcpAddress)(nil),                           // 62: io.linkerd.proxy.net.TcpAddress
-	(*meta.Metadata)(nil),                            // 63: io.linkerd.proxy.meta.Metadata
-	(*httproute.HostMatch)(nil),                      // 64: io.linkerd.proxy.http_route.HostMatch
-	(*tlsroute.SniMatch)(nil),                        // 65: io.linkerd.proxy.tls_route.SniMatch
-	(*destination.WeightedAddr)(nil),                 // 66: io.linkerd.proxy.destination.WeightedAddr
-	(*durationpb.Duration)(nil),                      // 67: google.protobuf.Duration
-	(*httproute.HttpRouteMatch)(nil),                 // 68: io.linkerd.proxy.http_route.HttpRouteMatch
-	(*httproute.Timeouts)(nil),                       // 69: io.linkerd.proxy.http_route.Timeouts
-	(*httproute.HttpFailureInjector)(nil),            // 70: io.linkerd.proxy.http_route.HttpFailureInjector
-	(*httproute.RequestHeaderModifier)(nil),          // 71: io.linkerd.proxy.http_route.RequestHeaderModifier
-	(*httproute.RequestRedirect)(nil),                // 72: io.linkerd.proxy.http_route.RequestRedirect
-	(*httproute.ResponseHeaderModifier)(nil),         // 73: io.linkerd.proxy.http_route.ResponseHeaderModifier
-	(*grpcroute.GrpcRouteMatch)(nil),                 // 74: io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	(*grpcroute.GrpcFailureInjector)(nil),            // 75: io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	(*opaqueroute.Invalid)(nil),                      // 76: io.linkerd.proxy.opaque_route.Invalid
-	(*opaqueroute.Forbidden)(nil),                    // 77: io.linkerd.proxy.opaque_route.Forbidden
+	(*RequestMirror)(nil),                            // 4: io.linkerd.proxy.outbound.RequestMirror
+	(*GrpcRoute)(nil),                                // 5: io.linkerd.proxy.outbound.GrpcRoute
+	(*OpaqueRoute)(nil),                              // 6: io.linkerd.proxy.outbound.OpaqueRoute
+	(*TlsRoute)(nil),                                 // 7: io.linkerd.proxy.outbound.TlsRoute
+	(*Backend)(nil),                                  // 8: io.linkerd.proxy.outbound.Backend
+	(*Queue)(nil),                                    // 9: io.linkerd.proxy.outbound.Queue
+	(*FailureAccrual)(nil),                           // 10: io.linkerd.proxy.outbound.FailureAccrual
+	(*EjectionConfig)(nil),                           // 11: io.linkerd.proxy.outbound.EjectionConfig
+	(*ExponentialBackoff)(nil),                       // 12: io.linkerd.proxy.outbound.ExponentialBackoff
+	(*ProxyProtocol_Detect)(nil),                     // 13: io.linkerd.proxy.outbound.ProxyProtocol.Detect
+	(*ProxyProtocol_Opaque)(nil),                     // 14: io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	(*ProxyProtocol_Http1)(nil),                      // 15: io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	(*ProxyProtocol_Http2)(nil),                      // 16: io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	(*ProxyProtocol_Grpc)(nil),                       // 17: io.linkerd.proxy.outbound.ProxyProtocol.Grpc
+	(*ProxyProtocol_Tls)(nil),                        // 18: io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	(*HttpRoute_Rule)(nil),                           // 19: io.linkerd.proxy.outbound.HttpRoute.Rule
+	(*HttpRoute_Filter)(nil),                         // 20: io.linkerd.proxy.outbound.HttpRoute.Filter
+	(*HttpRoute_Distribution)(nil),                   // 21: io.linkerd.proxy.outbound.HttpRoute.Distribution
+	(*HttpRoute_Retry)(nil),                          // 22: io.linkerd.proxy.outbound.HttpRoute.Retry
+	(*HttpRoute_RouteBackend)(nil),                   // 23: io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	(*HttpRoute_WeightedRouteBackend)(nil),           // 24: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
+	(*HttpRoute_Distribution_Empty)(nil),             // 25: io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
+	(*HttpRoute_Distribution_FirstAvailable)(nil),    // 26: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
+	(*HttpRoute_Distribution_RandomAvailable)(nil),   // 27: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
+	(*HttpRoute_Retry_Conditions)(nil),               // 28: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
+	(*HttpRoute_Retry_Conditions_StatusRange)(nil),   // 29: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
+	(*GrpcRoute_Rule)(nil),                           // 30: io.linkerd.proxy.outbound.GrpcRoute.Rule
+	(*GrpcRoute_Filter)(nil),                         // 31: io.linkerd.proxy.outbound.GrpcRoute.Filter
+	(*GrpcRoute_Distribution)(nil),                   // 32: io.linkerd.proxy.outbound.GrpcRoute.Distribution
+	(*GrpcRoute_Retry)(nil),                          // 33: io.linkerd.proxy.outbound.GrpcRoute.Retry
+	(*GrpcRoute_RouteBackend)(nil),                   // 34: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	(*GrpcRoute_WeightedRouteBackend)(nil),           // 35: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
+	(*GrpcRoute_Distribution_Empty)(nil),             // 36: io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
+	(*GrpcRoute_Distribution_FirstAvailable)(nil),    // 37: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
+	(*GrpcRoute_Distribution_RandomAvailable)(nil),   // 38: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
+	(*GrpcRoute_Retry_Conditions)(nil),               // 39: io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
+	(*OpaqueRoute_Rule)(nil),                         // 40: io.linkerd.proxy.outbound.OpaqueRoute.Rule
+	(*OpaqueRoute_Filter)(nil),                       // 41: io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	(*OpaqueRoute_Distribution)(nil),                 // 42: io.linkerd.proxy.outbound.OpaqueRoute.Distribution
+	(*OpaqueRoute_RouteBackend)(nil),                 // 43: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	(*OpaqueRoute_WeightedRouteBackend)(nil),         // 44: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
+	(*OpaqueRoute_Distribution_Empty)(nil),           // 45: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
+	(*OpaqueRoute_Distribution_FirstAvailable)(nil),  // 46: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
+	(*OpaqueRoute_Distribution_RandomAvailable)(nil), // 47: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
+	(*TlsRoute_Rule)(nil),                            // 48: io.linkerd.proxy.outbound.TlsRoute.Rule
+	(*TlsRoute_Filter)(nil),                          // 49: io.linkerd.proxy.outbound.TlsRoute.Filter
+	(*TlsRoute_Distribution)(nil),                    // 50: io.linkerd.proxy.outbound.TlsRoute.Distribution
+	(*TlsRoute_RouteBackend)(nil),                    // 51: io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	(*TlsRoute_WeightedRouteBackend)(nil),            // 52: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
+	(*TlsRoute_Distribution_Empty)(nil),              // 53: io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
+	(*TlsRoute_Distribution_FirstAvailable)(nil),     // 54: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
+	(*TlsRoute_Distribution_RandomAvailable)(nil),    // 55: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
+	(*Backend_EndpointDiscovery)(nil),                // 56: io.linkerd.proxy.outbound.Backend.EndpointDiscovery
+	(*Backend_BalanceP2C)(nil),                       // 57: io.linkerd.proxy.outbound.Backend.BalanceP2c
+	(*Backend_EndpointDiscovery_DestinationGet)(nil), // 58: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
+	(*Backend_BalanceP2C_PeakEwma)(nil),              // 59: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
+	(*Backend_BalanceP2C_PenaltyPeakEwma)(nil),       // 60: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
+	(*FailureAccrual_ConsecutiveFailures)(nil),       // 61: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
+	(*FailureAccrual_Unified)(nil),                   // 62: io.linkerd.proxy.outbound.FailureAccrual.Unified
+	(*net.TcpAddress)(nil),                           // 63: io.linkerd.proxy.net.TcpAddress
+	(*meta.Metadata)(nil),                            // 64: io.linkerd.proxy.meta.Metadata
+	(*httproute.HostMatch)(nil),                      // 65: io.linkerd.proxy.http_route.HostMatch
+	(*httproute.Ratio)(nil),                          // 66: io.linkerd.proxy.http_route.Ratio
+	(*tlsroute.SniMatch)(nil),                        // 67: io.linkerd.proxy.tls_route.SniMatch
+	(*destination.WeightedAddr)(nil),                 // 68: io.linkerd.proxy.destination.WeightedAddr
+	(*durationpb.Duration)(nil),                      // 69: google.protobuf.Duration
+	(*httproute.HttpRouteMatch)(nil),                 // 70: io.linkerd.proxy.http_route.HttpRouteMatch
+	(*httproute.Timeouts)(nil),                       // 71: io.linkerd.proxy.http_route.Timeouts
+	(*httproute.HttpFailureInjector)(nil),            // 72: io.linkerd.proxy.http_route.HttpFailureInjector
+	(*httproute.RequestHeaderModifier)(nil),          // 73: io.linkerd.proxy.http_route.RequestHeaderModifier
+	(*httproute.RequestRedirect)(nil),                // 74: io.linkerd.proxy.http_route.RequestRedirect
+	(*httproute.ResponseHeaderModifier)(nil),         // 75: io.linkerd.proxy.http_route.ResponseHeaderModifier
+	(*httproute.UrlRewrite)(nil),                     // 76: io.linkerd.proxy.http_route.UrlRewrite
+	(*httproute.Cors)(nil),                           // 77: io.linkerd.proxy.http_route.Cors
+	(*grpcroute.GrpcRouteMatch)(nil),                 // 78: io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	(*grpcroute.GrpcFailureInjector)(nil),            // 79: io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	(*opaqueroute.Invalid)(nil),                      // 80: io.linkerd.proxy.opaque_route.Invalid
+	(*opaqueroute.Forbidden)(nil),                    // 81: io.linkerd.proxy.opaque_route.Forbidden
 }
 var file_api_proto_outbound_outbound_proto_depIdxs = []int32{
-	62,  // 0: io.linkerd.proxy.outbound.TrafficSpec.addr:type_name -> io.linkerd.proxy.net.TcpAddress
+	63,  // 0: io.linkerd.proxy.outbound.TrafficSpec.addr:type_name -> io.linkerd.proxy.net.TcpAddress
 	2,   // 1: io.linkerd.proxy.outbound.OutboundPolicy.protocol:type_name -> io.linkerd.proxy.outbound.ProxyProtocol
-	63,  // 2: io.linkerd.proxy.outbound.OutboundPolicy.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	12,  // 3: io.linkerd.proxy.outbound.ProxyProtocol.detect:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Detect
-	13,  // 4: io.linkerd.proxy.outbound.ProxyProtocol.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	14,  // 5: io.linkerd.proxy.outbound.ProxyProtocol.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	15,  // 6: io.linkerd.proxy.outbound.ProxyProtocol.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	16,  // 7: io.linkerd.proxy.outbound.ProxyProtocol.grpc:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Grpc
-	17,  // 8: io.linkerd.proxy.outbound.ProxyProtocol.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
-	63,  // 9: io.linkerd.proxy.outbound.HttpRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	64,  // 10: io.linkerd.proxy.outbound.HttpRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
-	18,  // 11: io.linkerd.proxy.outbound.HttpRoute.rules:type_name -> io.linkerd.proxy.outbound.HttpRoute.Rule
-	63,  // 12: io.linkerd.proxy.outbound.GrpcRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	64,  // 13: io.linkerd.proxy.outbound.GrpcRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
-	29,  // 14: io.linkerd.proxy.outbound.GrpcRoute.rules:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Rule
-	63,  // 15: io.linkerd.proxy.outbound.OpaqueRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	39,  // 16: io.linkerd.proxy.outbound.OpaqueRoute.rules:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Rule
-	63,  // 17: io.linkerd.proxy.outbound.TlsRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	65,  // 18: io.linkerd.proxy.outbound.TlsRoute.snis:type_name -> io.linkerd.proxy.tls_route.SniMatch
-	47,  // 19: io.linkerd.proxy.outbound.TlsRoute.rules:type_name -> io.linkerd.proxy.outbound.TlsRoute.Rule
-	63,  // 20: io.linkerd.proxy.outbound.Backend.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	66,  // 21: io.linkerd.proxy.outbound.Backend.forward:type_name -> io.linkerd.proxy.destination.WeightedAddr
-	56,  // 22: io.linkerd.proxy.outbound.Backend.balancer:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c
-	8,   // 23: io.linkerd.proxy.outbound.Backend.queue:type_name -> io.linkerd.proxy.outbound.Queue
-	67,  // 24: io.linkerd.proxy.outbound.Queue.failfast_timeout:type_name -> google.protobuf.Duration
-	60,  // 25: io.linkerd.proxy.outbound.FailureAccrual.consecutive_failures:type_name -> io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
-	61,  // 26: io.linkerd.proxy.outbound.FailureAccrual.unified:type_name -> io.linkerd.proxy.outbound.FailureAccrual.Unified
-	10,  // 27: io.linkerd.proxy.outbound.FailureAccrual.ejection:type_name -> io.linkerd.proxy.outbound.EjectionConfig
-	67,  // 28: io.linkerd.proxy.outbound.ExponentialBackoff.min_backoff:type_name -> google.protobuf.Duration
-	67,  // 29: io.linkerd.proxy.outbound.ExponentialBackoff.max_backoff:type_name -> google.protobuf.Duration
-	67,  // 30: io.linkerd.proxy.outbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
-	13,  // 31: io.linkerd.proxy.outbound.ProxyProtocol.Detect.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	14,  // 32: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	15,  // 33: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	5,   // 34: io.linkerd.proxy.outbound.ProxyProtocol.Opaque.routes:type_name -> io.linkerd.proxy.outbound.OpaqueRoute
-	3,   // 35: io.linkerd.proxy.outbound.ProxyProtocol.Http1.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
-	9,   // 36: io.linkerd.proxy.outbound.ProxyProtocol.Http1.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
-	3,   // 37: io.linkerd.proxy.outbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
-	9,   // 38: io.linkerd.proxy.outbound.ProxyProtocol.Http2.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
-	4,   // 39: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.outbound.GrpcRoute
-	9,   // 40: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
-	6,   // 41: io.linkerd.proxy.outbound.ProxyProtocol.Tls.routes:type_name -> io.linkerd.proxy.outbound.TlsRoute
-	68,  // 42: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
-	19,  // 43: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	20,  // 44: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
-	67,  // 45: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	69,  // 46: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	21,  // 47: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
-	70,  // 48: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
-	71,  // 49: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	72,  // 50: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	73,  // 51: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	24,  // 52: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
-	25,  // 53: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
-	26,  // 54: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
-	27,  // 55: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
-	67,  // 56: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	11,  // 57: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	7,   // 58: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	19,  // 59: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	67,  // 60: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	22,  // 61: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	22,  // 62: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	23,  // 63: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
-	28,  // 64: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
-	74,  // 65: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	30,  // 66: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	31,  // 67: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
-	67,  // 68: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	69,  // 69: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	32,  // 70: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
-	75,  // 71: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	71,  // 72: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	35,  // 73: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
-	36,  // 74: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
-	37,  // 75: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
-	38,  // 76: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
-	67,  // 77: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	11,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	7,   // 79: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	30,  // 80: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	67,  // 81: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	33,  // 82: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	33,  // 83: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	34,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
-	41,  // 85: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
-	40,  // 86: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	76,  // 87: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	77,  // 88: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	44,  // 89: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
-	45,  // 90: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
-	46,  // 91: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
-	7,   // 92: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	40,  // 93: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	42,  // 94: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	42,  // 95: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	43,  // 96: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
-	49,  // 97: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
-	48,  // 98: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	76,  // 99: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	77,  // 100: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	52,  // 101: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
-	53,  // 102: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
-	54,  // 103: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
-	7,   // 104: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	48,  // 105: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	50,  // 106: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	50,  // 107: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	51,  // 108: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
-	57,  // 109: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
-	55,  // 110: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
-	58,  // 111: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
-	59,  // 112: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
-	67,  // 113: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	67,  // 114: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
-	67,  // 115: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	67,  // 116: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
-	67,  // 117: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
-	67,  // 118: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
-	67,  // 119: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
-	11,  // 120: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	67,  // 121: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
-	11,  // 122: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	0,   // 123: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	0,   // 124: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	1,   // 125: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	1,   // 126: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	125, // [125:127] is the sub-list for method output_type
-	123, // [123:125] is the sub-list for method input_type
-	123, // [123:123] is the sub-list for extension type_name
-	123, // [123:123] is the sub-list for extension extendee
-	0,   // [0:123] is the sub-list for field type_name
+	64,  // 2: io.linkerd.proxy.outbound.OutboundPolicy.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	13,  // 3: io.linkerd.proxy.outbound.ProxyProtocol.detect:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Detect
+	14,  // 4: io.linkerd.proxy.outbound.ProxyProtocol.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	15,  // 5: io.linkerd.proxy.outbound.ProxyProtocol.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	16,  // 6: io.linkerd.proxy.outbound.ProxyProtocol.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	17,  // 7: io.linkerd.proxy.outbound.ProxyProtocol.grpc:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Grpc
+	18,  // 8: io.linkerd.proxy.outbound.ProxyProtocol.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	64,  // 9: io.linkerd.proxy.outbound.HttpRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	65,  // 10: io.linkerd.proxy.outbound.HttpRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
+	19,  // 11: io.linkerd.proxy.outbound.HttpRoute.rules:type_name -> io.linkerd.proxy.outbound.HttpRoute.Rule
+	8,   // 12: io.linkerd.proxy.outbound.RequestMirror.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	66,  // 13: io.linkerd.proxy.outbound.RequestMirror.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
+	64,  // 14: io.linkerd.proxy.outbound.GrpcRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	65,  // 15: io.linkerd.proxy.outbound.GrpcRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
+	30,  // 16: io.linkerd.proxy.outbound.GrpcRoute.rules:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Rule
+	64,  // 17: io.linkerd.proxy.outbound.OpaqueRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	40,  // 18: io.linkerd.proxy.outbound.OpaqueRoute.rules:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Rule
+	64,  // 19: io.linkerd.proxy.outbound.TlsRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	67,  // 20: io.linkerd.proxy.outbound.TlsRoute.snis:type_name -> io.linkerd.proxy.tls_route.SniMatch
+	48,  // 21: io.linkerd.proxy.outbound.TlsRoute.rules:type_name -> io.linkerd.proxy.outbound.TlsRoute.Rule
+	64,  // 22: io.linkerd.proxy.outbound.Backend.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	68,  // 23: io.linkerd.proxy.outbound.Backend.forward:type_name -> io.linkerd.proxy.destination.WeightedAddr
+	57,  // 24: io.linkerd.proxy.outbound.Backend.balancer:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c
+	9,   // 25: io.linkerd.proxy.outbound.Backend.queue:type_name -> io.linkerd.proxy.outbound.Queue
+	69,  // 26: io.linkerd.proxy.outbound.Queue.failfast_timeout:type_name -> google.protobuf.Duration
+	61,  // 27: io.linkerd.proxy.outbound.FailureAccrual.consecutive_failures:type_name -> io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
+	62,  // 28: io.linkerd.proxy.outbound.FailureAccrual.unified:type_name -> io.linkerd.proxy.outbound.FailureAccrual.Unified
+	11,  // 29: io.linkerd.proxy.outbound.FailureAccrual.ejection:type_name -> io.linkerd.proxy.outbound.EjectionConfig
+	69,  // 30: io.linkerd.proxy.outbound.ExponentialBackoff.min_backoff:type_name -> google.protobuf.Duration
+	69,  // 31: io.linkerd.proxy.outbound.ExponentialBackoff.max_backoff:type_name -> google.protobuf.Duration
+	69,  // 32: io.linkerd.proxy.outbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
+	14,  // 33: io.linkerd.proxy.outbound.ProxyProtocol.Detect.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	15,  // 34: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	16,  // 35: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	6,   // 36: io.linkerd.proxy.outbound.ProxyProtocol.Opaque.routes:type_name -> io.linkerd.proxy.outbound.OpaqueRoute
+	3,   // 37: io.linkerd.proxy.outbound.ProxyProtocol.Http1.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
+	10,  // 38: io.linkerd.proxy.outbound.ProxyProtocol.Http1.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	3,   // 39: io.linkerd.proxy.outbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
+	10,  // 40: io.linkerd.proxy.outbound.ProxyProtocol.Http2.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	5,   // 41: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.outbound.GrpcRoute
+	10,  // 42: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	7,   // 43: io.linkerd.proxy.outbound.ProxyProtocol.Tls.routes:type_name -> io.linkerd.proxy.outbound.TlsRoute
+	70,  // 44: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
+	20,  // 45: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	21,  // 46: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
+	69,  // 47: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	71,  // 48: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	22,  // 49: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
+	69,  // 50: io.linkerd.proxy.outbound.HttpRoute.Rule.backend_request_timeout:type_name -> google.protobuf.Duration
+	72,  // 51: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
+	73,  // 52: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	74,  // 53: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
+	75,  // 54: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	76,  // 55: io.linkerd.proxy.outbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	77,  // 56: io.linkerd.proxy.outbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	4,   // 57: io.linkerd.proxy.outbound.HttpRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
+	25,  // 58: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
+	26,  // 59: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
+	27,  // 60: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
+	28,  // 61: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
+	69,  // 62: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	12,  // 63: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	8,   // 64: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	20,  // 65: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	69,  // 66: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	23,  // 67: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	23,  // 68: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	24,  // 69: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
+	29,  // 70: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
+	78,  // 71: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	31,  // 72: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	32,  // 73: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
+	69,  // 74: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	71,  // 75: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	33,  // 76: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
+	79,  // 77: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	73,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	75,  // 79: io.linkerd.proxy.outbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	4,   // 80: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
+	36,  // 81: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
+	37,  // 82: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
+	38,  // 83: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
+	39,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
+	69,  // 85: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	12,  // 86: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	8,   // 87: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	31,  // 88: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	69,  // 89: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	34,  // 90: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	34,  // 91: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	35,  // 92: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
+	42,  // 93: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
+	41,  // 94: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	80,  // 95: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	81,  // 96: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	45,  // 97: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
+	46,  // 98: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
+	47,  // 99: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
+	8,   // 100: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	41,  // 101: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	43,  // 102: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	43,  // 103: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	44,  // 104: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
+	50,  // 105: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
+	49,  // 106: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	80,  // 107: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	81,  // 108: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	53,  // 109: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
+	54,  // 110: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
+	55,  // 111: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
+	8,   // 112: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	49,  // 113: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	51,  // 114: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	51,  // 115: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	52,  // 116: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
+	58,  // 117: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
+	56,  // 118: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
+	59,  // 119: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
+	60,  // 120: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
+	69,  // 121: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	69,  // 122: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
+	69,  // 123: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	69,  // 124: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
+	69,  // 125: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
+	69,  // 126: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
+	69,  // 127: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
+	12,  // 128: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	69,  // 129: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
+	12,  // 130: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	0,   // 131: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	0,   // 132: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	1,   // 133: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	1,   // 134: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	133, // [133:135] is the sub-list for method output_type
+	131, // [131:133] is the sub-list for method input_type
+	131, // [131:131] is the sub-list for extension type_name
+	131, // [131:131] is the sub-list for extension extendee
+	0,   // [0:131] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_outbound_outbound_proto_init() }
@@ -4633,56 +4764,56 @@ func file_api_proto_outbound_outbound_proto_init() {
 		(*ProxyProtocol_Grpc_)(nil),
 		(*ProxyProtocol_Tls_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[7].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[8].OneofWrappers = []any{
 		(*Backend_Forward)(nil),
 		(*Backend_Balancer)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[9].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[10].OneofWrappers = []any{
 		(*FailureAccrual_ConsecutiveFailures_)(nil),
 		(*FailureAccrual_Unified_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[19].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[20].OneofWrappers = []any{
 		(*HttpRoute_Filter_FailureInjector)(nil),
 		(*HttpRoute_Filter_RequestHeaderModifier)(nil),
 		(*HttpRoute_Filter_Redirect)(nil),
 		(*HttpRoute_Filter_ResponseHeaderModifier)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[20].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[21].OneofWrappers = []any{
 		(*HttpRoute_Distribution_Empty_)(nil),
 		(*HttpRoute_Distribution_FirstAvailable_)(nil),
 		(*HttpRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[30].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[31].OneofWrappers = []any{
 		(*GrpcRoute_Filter_FailureInjector)(nil),
 		(*GrpcRoute_Filter_RequestHeaderModifier)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[31].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[32].OneofWrappers = []any{
 		(*GrpcRoute_Distribution_Empty_)(nil),
 		(*GrpcRoute_Distribution_FirstAvailable_)(nil),
 		(*GrpcRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[40].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[41].OneofWrappers = []any{
 		(*OpaqueRoute_Filter_Invalid)(nil),
 		(*OpaqueRoute_Filter_Forbidden)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[41].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[42].OneofWrappers = []any{
 		(*OpaqueRoute_Distribution_Empty_)(nil),
 		(*OpaqueRoute_Distribution_FirstAvailable_)(nil),
 		(*OpaqueRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[48].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[49].OneofWrappers = []any{
 		(*TlsRoute_Filter_Invalid)(nil),
 		(*TlsRoute_Filter_Forbidden)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[49].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[50].OneofWrappers = []any{
 		(*TlsRoute_Distribution_Empty_)(nil),
 		(*TlsRoute_Distribution_FirstAvailable_)(nil),
 		(*TlsRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[55].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[56].OneofWrappers = []any{
 		(*Backend_EndpointDiscovery_Dst)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[56].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[57].OneofWrappers = []any{
 		(*Backend_BalanceP2C_PeakEwma_)(nil),
 		(*Backend_BalanceP2C_PenaltyPeakEwma_)(nil),
 	}
@@ -4692,7 +4823,7 @@ func file_api_proto_outbound_outbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_outbound_outbound_proto_rawDesc), len(file_api_proto_outbound_outbound_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
