@@ -17,10 +17,12 @@ import (
 // EventSource is the component that events come from.
 const EventSource = "linkerd-proxy-injector"
 
-// Reasons of events.
+// Reasons of events. The last is ours: upstream leaves a value that it cannot read in the injector's log, where the
+// workload's owner does not look.
 const (
 	eventInjected = "Injected"
 	eventSkipped  = "InjectionSkipped"
+	eventIgnored  = "AnnotationIgnored"
 )
 
 // Options describe an injector. All fields must be set, unless they say otherwise.
@@ -116,7 +118,7 @@ func (r *review) answer() (*admissionv1.AdmissionResponse, error) {
 	}
 	isPod := r.object.Kind == inject.KindPod
 	if isPod {
-		r.event(eventSkipped, "Linkerd sidecar proxy injection skipped: "+r.decision.Text())
+		r.event(corev1.EventTypeNormal, eventSkipped, "Linkerd sidecar proxy injection skipped: "+r.decision.Text())
 	}
 	if ports, ok := r.object.OpaquePorts(r.values, r.namespace); ok && r.object.Annotatable() {
 		r.metrics.response(r.labels, false, "")
@@ -148,14 +150,18 @@ func (r *review) inject() (*admissionv1.AdmissionResponse, error) {
 		r.options.Logger.Warn("annotation ignored", "namespace", r.request.Namespace, "owner", r.owner.Kind+"/"+r.owner.Name,
 			"annotation", w.Annotation, "value", w.Value, "error", w.Err)
 	}
-	r.event(eventInjected, "Linkerd sidecar proxy injected")
+	r.event(corev1.EventTypeNormal, eventInjected, "Linkerd sidecar proxy injected")
+	for _, w := range result.Warnings {
+		r.event(corev1.EventTypeWarning, eventIgnored, w.String())
+	}
 	r.metrics.response(r.labels, false, "")
 	r.log("injected")
 	response, err := allowed(result.Patch)
 	if err != nil {
 		return nil, err
 	}
-	// The API server hands warnings to whoever made the pod; what a controller makes ends in its log.
+	// The API server hands warnings to whoever made the pod; those of a controller would end in its log,
+	// which is why they are events of the owner as well.
 	for _, w := range result.Warnings {
 		response.Warnings = append(response.Warnings, "linkerd: "+w.String())
 	}
@@ -169,7 +175,7 @@ func (r *review) log(what string, args ...any) {
 }
 
 // event tells of a pod at its owner: the pod itself does not exist yet.
-func (r *review) event(reason, message string) {
+func (r *review) event(kind, reason, message string) {
 	reference := r.owner.reference
 	if reference == nil || r.request.DryRun != nil && *r.request.DryRun {
 		return
@@ -180,7 +186,7 @@ func (r *review) event(reason, message string) {
 		Namespace:  r.request.Namespace,
 		Name:       reference.Name,
 		UID:        reference.UID,
-	}, corev1.EventTypeNormal, reason, message)
+	}, kind, reason, message)
 }
 
 // allowed answers with a patch.

@@ -141,6 +141,9 @@ func TestInjected(t *testing.T) {
 	if e := b.event(); !strings.HasPrefix(e, "Normal Injected Linkerd sidecar proxy injected") || !strings.Contains(e, "kind=Deployment") {
 		t.Errorf("event is %q", e)
 	}
+	if e := b.event(); !strings.HasPrefix(e, `Warning AnnotationIgnored annotation config.linkerd.io/proxy-uid: value "x"`) {
+		t.Errorf("event of the annotation is %q", e)
+	}
 	for metric, want := range map[string]string{
 		"proxy_inject_admission_requests_total":  `annotation_at="namespace"`,
 		"proxy_inject_admission_responses_total": `skip="false"`,
