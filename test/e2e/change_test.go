@@ -21,19 +21,8 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 		w.must("kubectl -n " + w.ns + " rollout restart deployment/" + d)
 		w.must("kubectl -n " + w.ns + " rollout status deployment/" + d + " --timeout=180s")
 	}
-	// Old pods are still leaving when the roll-out is called done.
-	w.eventually(60*time.Second, "old pods to be gone", func() error {
-		for _, app := range []string{"catalog", "front"} {
-			list, err := cluster.client.CoreV1().Pods(w.ns).List(context.Background(), metav1.ListOptions{LabelSelector: "app=" + app})
-			if err != nil {
-				return err
-			}
-			if len(list.Items) != 2 {
-				return fmt.Errorf("%d pods of %s", len(list.Items), app)
-			}
-		}
-		return nil
-	})
+	w.settled("catalog", 2)
+	w.settled("front", 2)
 	s := w.stats("traffic")
 	t.Logf("%d requests, p99 %.1f ms, longest %.1f ms", s.Sent, s.P99Millis, s.MaxMillis)
 	if s.Failed > 0 {
@@ -101,12 +90,7 @@ func TestScalingSpreadsLoad(t *testing.T) {
 
 	w.must("kubectl -n " + w.ns + " scale deployment/front --replicas=2")
 	w.pickUp(client, 2)
-	w.eventually(60*time.Second, "only two pods", func() error {
-		if n := len(w.pods("app=front")); n != 2 {
-			return fmt.Errorf("%d pods", n)
-		}
-		return nil
-	})
+	w.settled("front", 2)
 	if s := w.stats("traffic"); s.Failed > 0 {
 		t.Errorf("%d of %d failed while scaling: %v", s.Failed, s.Sent, s.Errors)
 	}

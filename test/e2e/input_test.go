@@ -21,11 +21,12 @@ func TestBadInput(t *testing.T) {
 		{"no cluster", "KUBECONFIG=/no/such/config linkerd check", `(?i)kubeconfig|kubernetes|configuration`},
 		{"cluster that does not answer", "linkerd check --api-addr 127.0.0.1:1 --wait=0s --kubeconfig " + "/dev/null", `.`},
 		{"no rights", "linkerd check --pre --as nobody --wait=0s", `(?i)can create|forbidden`},
-		{"bad value", "linkerd install --set proxy.image.pullPolicy=Sometimes", `(?i)pull.?policy|Sometimes`},
+		{"bad value", "linkerd install --ignore-cluster --set proxy.image.pullPolicy=Sometimes", `(?i)pull.?policy|Sometimes`},
 		{"identity files that do not exist", "linkerd install --identity-issuer-certificate-file /no/such/crt --identity-issuer-key-file /no/such/key --identity-trust-anchors-file /no/such/ca", `/no/such/`},
 		{"already installed", "linkerd install", `(?i)already|exists|upgrade`},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		w.run(c.name, func(w *world) {
+			t := w.t
 			out := w.fails(c.command)
 			if !find(out, c.want) {
 				t.Errorf("$ %s printed nothing like %q but\n%s", c.command, c.want, out)
@@ -36,7 +37,7 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 
-	t.Run("bad annotation value", func(t *testing.T) {
+	w.run("bad annotation value", func(w *world) {
 		w.apply(client("crooked", "http://nowhere", 1, "config.linkerd.io/admin-port: lots"))
 		w.eventually(60e9, "an event that names the value", func() error {
 			out := w.must("kubectl -n " + w.ns + " get events -o custom-columns=R:.reason,M:.message --no-headers")

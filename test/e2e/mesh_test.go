@@ -12,7 +12,8 @@ func TestShop(t *testing.T) {
 	w := newWorld(t, injected)
 	w.shop(30)
 
-	t.Run("every pod has a proxy as a native sidecar", func(t *testing.T) {
+	w.run("every pod has a proxy as a native sidecar", func(w *world) {
+		t := w.t
 		for _, p := range w.pods("") {
 			var names []string
 			for _, c := range p.Spec.InitContainers {
@@ -24,7 +25,8 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("nothing fails", func(t *testing.T) {
+	w.run("nothing fails", func(w *world) {
+		t := w.t
 		w.reset("traffic")
 		w.eventually(30*time.Second, "200 answers", func() error {
 			if s := w.stats("traffic"); s.Sent < 200 {
@@ -37,7 +39,8 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("the Job completed though meshed", func(t *testing.T) {
+	w.run("the Job completed though meshed", func(w *world) {
+		t := w.t
 		out := w.must("kubectl -n " + w.ns + " get job stocktake -o jsonpath='{.status.succeeded}'")
 		if strings.TrimSpace(out) != "1" {
 			t.Errorf("succeeded: %q", out)
@@ -48,14 +51,16 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("the server that speaks first is reached through mutual TLS", func(t *testing.T) {
+	w.run("the server that speaks first is reached through mutual TLS", func(w *world) {
+		t := w.t
 		m := w.metrics(w.pods("app=ledger")[0].Name)
 		if n := m.sum("tcp_open_total", "direction", "inbound", "peer", "src", "target_port", "7070", "tls", "true", "client_id", w.identity("checkout")); n == 0 {
 			t.Error("the ledger's proxy counts no connection of the checkout's with TLS")
 		}
 	})
 
-	t.Run("both sides' metrics carry the peer's identity", func(t *testing.T) {
+	w.run("both sides' metrics carry the peer's identity", func(w *world) {
+		t := w.t
 		for _, edge := range []struct{ client, server string }{
 			{"traffic", "front"}, {"front", "catalog"}, {"front", "checkout"}, {"checkout", "catalog"},
 		} {
@@ -74,7 +79,8 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("edges shows who talks to whom", func(t *testing.T) {
+	w.run("edges shows who talks to whom", func(w *world) {
+		t := w.t
 		table := w.must("linkerd viz edges deploy -n " + w.ns)
 		for _, want := range []string{`traffic +front .*√`, `front +catalog .*√`, `checkout +ledger .*√`} {
 			if !find(table, want) {
@@ -83,8 +89,10 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("stat shows the golden metrics", func(t *testing.T) {
-		table := w.must("linkerd viz stat deploy -n " + w.ns)
+	w.run("stat shows the golden metrics", func(w *world) {
+		t := w.t
+		// Requests that came before their server was up are left out.
+		table := w.must("linkerd viz stat deploy --time-window 5s -n " + w.ns)
 		for _, want := range []string{`(?m)^NAME +MESHED +SUCCESS +RPS +LATENCY_P50 +LATENCY_P95 +LATENCY_P99 +TCP_CONN`, `(?m)^front +2/2 +100\.00%`, `(?m)^ledger +1/1 +- `} {
 			if !find(table, want) {
 				t.Errorf("no line like %q in\n%s", want, table)
@@ -96,14 +104,16 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("identity shows a certificate for the workload", func(t *testing.T) {
+	w.run("identity shows a certificate for the workload", func(w *world) {
+		t := w.t
 		out := w.must("linkerd identity -n " + w.ns + " -l app=front")
 		if !strings.Contains(out, w.identity("front")) {
 			t.Errorf("linkerd identity printed\n%s", out)
 		}
 	})
 
-	t.Run("diagnostics show endpoints and metrics", func(t *testing.T) {
+	w.run("diagnostics show endpoints and metrics", func(w *world) {
+		t := w.t
 		out := w.must("linkerd diagnostics endpoints catalog." + w.ns + ".svc.cluster.local:8080")
 		for _, p := range w.pods("app=catalog") {
 			if !strings.Contains(out, p.Status.PodIP) || !strings.Contains(out, p.Name) {
@@ -115,7 +125,7 @@ func TestShop(t *testing.T) {
 		}
 	})
 
-	t.Run("check finds the data plane healthy", func(t *testing.T) {
+	w.run("check finds the data plane healthy", func(w *world) {
 		w.must("linkerd check --proxy -n " + w.ns)
 	})
 }
@@ -128,7 +138,8 @@ func TestUnmeshedClient(t *testing.T) {
 	w.apply(client("outsider", "http://front:8080", 20, "linkerd.io/inject: disabled"))
 	w.available("outsider")
 
-	t.Run("works under the default policy and counts as not secured", func(t *testing.T) {
+	w.run("works under the default policy and counts as not secured", func(w *world) {
+		t := w.t
 		w.eventually(30*time.Second, "answers to the outsider", func() error {
 			if s := w.stats("outsider"); s.OK < 50 {
 				return fmt.Errorf("%d so far, failures %v", s.OK, s.Errors)
@@ -146,15 +157,17 @@ func TestUnmeshedClient(t *testing.T) {
 		if plain == 0 {
 			t.Error("the front's proxies count no answer without TLS")
 		}
-		stat := w.must("linkerd viz stat deploy -n " + w.ns)
+		stat := w.must("linkerd viz stat deploy --unmeshed -n " + w.ns)
 		if !find(stat, `(?m)^outsider +0/1`) {
 			t.Errorf("stat does not show the outsider as unmeshed:\n%s", stat)
 		}
 	})
 
-	t.Run("is refused by a port for the cluster's authenticated", func(t *testing.T) {
+	w.run("is refused by a port for the cluster's authenticated", func(w *world) {
+		t := w.t
 		w.must("kubectl -n " + w.ns + ` patch deployment front --type=merge -p '{"spec":{"template":{"metadata":{"annotations":{"config.linkerd.io/default-inbound-policy":"cluster-authenticated"}}}}}'`)
 		w.must("kubectl -n " + w.ns + " rollout status deployment/front --timeout=180s")
+		w.settled("front", 2)
 		w.reset("outsider")
 		w.reset("traffic")
 		w.eventually(30*time.Second, "refusals of the outsider, answers to the meshed", func() error {
