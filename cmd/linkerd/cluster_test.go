@@ -45,9 +45,27 @@ func get[T runtime.Object](t *testing.T, o objects, key string) T {
 	return object
 }
 
+// installations are what installed made so far: certificates take their time.
+// The tests that use it are not parallel.
+var installations = map[string]objects{}
+
 // installed is a cluster after `linkerd install --crds` and `linkerd install`:
 // the objects of both, with the pods and the states that controllers would add.
+// The caller may change them.
 func installed(t *testing.T, args ...string) objects {
+	t.Helper()
+	key := strings.Join(args, " ")
+	if _, ok := installations[key]; !ok {
+		installations[key] = install(t, args...)
+	}
+	out := objects{}
+	for name, object := range installations[key] {
+		out[name] = object.DeepCopyObject()
+	}
+	return out
+}
+
+func install(t *testing.T, args ...string) objects {
 	t.Helper()
 	out := objects{}
 	for _, line := range [][]string{
@@ -261,7 +279,7 @@ func TestCheckFinds(t *testing.T) {
 		{
 			name: "foreign trust anchors",
 			alter: func(t *testing.T, o objects) {
-				other := get[*corev1.ConfigMap](t, installed(t), "ConfigMap/linkerd-identity-trust-roots")
+				other := get[*corev1.ConfigMap](t, install(t), "ConfigMap/linkerd-identity-trust-roots")
 				o["ConfigMap/linkerd-identity-trust-roots"] = other
 			},
 			want: "× issuer cert is issued by the trust anchor\n    x509: certificate signed by unknown authority",
@@ -276,7 +294,7 @@ func TestCheckFinds(t *testing.T) {
 		{
 			name: "webhook with another certificate",
 			alter: func(t *testing.T, o objects) {
-				o["Secret/linkerd-proxy-injector-k8s-tls"] = get[*corev1.Secret](t, installed(t), "Secret/linkerd-proxy-injector-k8s-tls")
+				o["Secret/linkerd-proxy-injector-k8s-tls"] = get[*corev1.Secret](t, install(t), "Secret/linkerd-proxy-injector-k8s-tls")
 			},
 			want: "× proxy-injector webhook has valid cert\n    cert is not issued by the trust anchor: x509: ",
 		},
