@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -20,6 +21,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
 	"github.com/linkerd-go/linkerd-go/control/policy/serve"
+	"github.com/linkerd-go/linkerd-go/control/policy/status"
 	"github.com/linkerd-go/linkerd-go/control/policyvalidator"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
@@ -176,6 +178,18 @@ func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func()
 	}, func() { lis.Close() }, nil
 }
 
+// hostname is the process's name among those that want to write statuses: that of the pod.
+func (o *policyOptions) hostname() (string, error) {
+	if name := os.Getenv("HOSTNAME"); name != "" {
+		return name, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("finding the name of this process for the lease: %w", err)
+	}
+	return name, nil
+}
+
 // run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; admission
 // reviews need nothing else and are answered from then on; gRPC calls only after everything is known, so that no proxy is
 // told that nothing exists; at the end streams are closed before the server waits for them.
@@ -224,6 +238,24 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		}
 		return p.fail(err)
 	}
+
+	hostname, err := o.hostname()
+	if err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	writer := status.NewWriter(status.Options{
+		Source:     x,
+		Kube:       clients.Kube,
+		Dynamic:    clients.Dynamic,
+		Namespace:  o.config.ControllerNamespace,
+		Deployment: o.deployment,
+		Identity:   hostname,
+		Timeout:    time.Duration(o.patchTimeout) * time.Millisecond,
+		Metrics:    status.NewMetrics(prometheus.DefaultRegisterer),
+		Logger:     logger,
+	})
+	p.Go(func() error { return writer.Run(p.ctx) })
 
 	service := serve.New(serve.Options{Index: x, ClusterDomain: o.config.ClusterDomain, Logger: logger})
 	server := grpcserve.New()

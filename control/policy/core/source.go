@@ -454,3 +454,6 @@ type Lookup interface {
 	EgressNetwork(id ID) *EgressNetwork
 	EgressNetworks(namespace string) []*EgressNetwork
 }
+
+// Older reports whether a came before b, or if that is not known, goes before it by name.
+func Older(a, b Object) bool { return compareAge(a, b) < 0 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
+	"github.com/linkerd-go/linkerd-go/control/policy/status"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 )
 
@@ -42,10 +46,13 @@ type Options struct {
 type Index struct {
 	config  core.Config
 	reader  resource.Reader
+	kinds   []*kind
 	metrics *Metrics
 	logger  *slog.Logger
 	calls   chan func()
 	done    chan struct{}
+	// statusChanged has room for one sign that there is an outdated status.
+	statusChanged chan struct{}
 
 	// What follows belongs to the goroutine of Run.
 	tables     *tables
@@ -53,6 +60,9 @@ type Index struct {
 	dirty      map[*node]struct{}
 	inbound    map[inboundKey]*topic[core.InboundServer]
 	outbound   map[outboundKey]*topic[core.OutboundPolicy]
+	statuses   map[status.Key]*statusOf
+	// outdated has the patches of statuses that are not what they should be.
+	outdated map[status.Key][]byte
 	// notes are those that have been logged.
 	notes map[string]struct{}
 }
@@ -90,12 +100,17 @@ func New(options Options) *Index {
 		dirty:      make(map[*node]struct{}),
 		inbound:    make(map[inboundKey]*topic[core.InboundServer]),
 		outbound:   make(map[outboundKey]*topic[core.OutboundPolicy]),
+		statuses:   make(map[status.Key]*statusOf),
+		outdated:   make(map[status.Key][]byte),
 		notes:      make(map[string]struct{}),
+
+		statusChanged: make(chan struct{}, 1),
 	}
 	x.reader = resource.Reader{Config: &x.config, Warn: func(kind string, id core.ID, err error) {
 		x.logger.Warn("part of an object ignored", "kind", kind, "namespace", id.Namespace, "name", id.Name, "error", err)
 	}}
 	x.tables = newTables(x.touch)
+	x.kinds = x.makeKinds()
 	return x
 }
 
@@ -227,35 +242,110 @@ func (x *Index) compile(r *reader, target core.Target, namespace string) *core.O
 	return policy
 }
 
-// sink passes the objects of a watch on to a table of the index. set is called on the index's goroutine; a zero object
-// means that there is none. ids lists what the table has, for the objects that are missing from a new list.
+// statusOf follows whether the status of one object is up to date.
+type statusOf struct {
+	node node
+}
+
+// setStatus takes an object that has a status, or nil if it is gone. It is called on the index's goroutine.
+func (x *Index) setStatus(key status.Key, object status.Object) {
+	if !x.tables.setStatus(key, object) {
+		return
+	}
+	s := x.statuses[key]
+	switch {
+	case object == nil:
+		x.end(&s.node)
+		delete(x.statuses, key)
+		x.setOutdated(key, nil)
+	case s == nil:
+		s = &statusOf{}
+		s.node.refresh = func(r *reader) {
+			x.setOutdated(key, r.status(key).Patch(r, time.Now()))
+		}
+		x.statuses[key] = s
+		x.dirty[&s.node] = struct{}{}
+	}
+}
+
+func (x *Index) setOutdated(key status.Key, patch []byte) {
+	if patch == nil {
+		delete(x.outdated, key)
+		return
+	}
+	x.outdated[key] = patch
+	select {
+	case x.statusChanged <- struct{}{}:
+	default:
+	}
+}
+
+// Changed implements status.Source.
+func (x *Index) Changed() <-chan struct{} { return x.statusChanged }
+
+// Outdated implements status.Source.
+func (x *Index) Outdated(ctx context.Context) (map[status.Key][]byte, error) {
+	var outdated map[status.Key][]byte
+	err := x.do(ctx, func() { outdated = maps.Clone(x.outdated) })
+	return outdated, err
+}
+
+// result is what came of reading an object.
+type result[T any] struct {
+	object T
+	// err says why the object cannot be used.
+	err error
+	// status is set for objects that have one, also if they cannot be used.
+	status status.Object
+}
+
+// sink passes the objects of a watch on to a table of the index.
 type sink[T any] struct {
 	index *Index
-	set   func(id core.ID, object T)
-	ids   func() []core.ID
+	kind  *kind
+	// set is called on the index's goroutine; a zero object means that there is none.
+	set func(id core.ID, object T)
+	// ids lists what the table has, for the objects that are missing from a new list.
+	ids func() []core.ID
 }
 
-func (s sink[T]) Apply(key kube.Key, object T) {
-	s.index.post(func() { s.set(core.ID(key), object) })
+// apply takes an object in, on the index's goroutine. One that cannot be used leaves what was there before: an edit gone
+// wrong must not open or close anything.
+func (s *sink[T]) apply(id core.ID, r result[T]) {
+	if r.status != nil {
+		s.index.setStatus(r.status.Key(), r.status)
+	}
+	if r.err == nil {
+		s.set(id, r.object)
+		return
+	}
+	s.index.logger.Warn("object ignored", "kind", s.kind.name, "group", s.kind.resource.Group, "namespace", id.Namespace, "name", id.Name, "error", r.err)
+	s.index.metrics.failed(s.kind)
 }
 
-func (s sink[T]) Delete(key kube.Key) {
+func (s *sink[T]) remove(id core.ID) {
 	var none T
-	s.Apply(key, none)
+	s.set(id, none)
+	s.index.setStatus(status.Key{Resource: s.kind.resource, ID: id}, nil)
 }
 
-// Replace also drops objects that a restarted watch could not read: there is no telling an edit from a new object of the
-// same name.
-func (s sink[T]) Replace(objects map[kube.Key]T) {
+// Apply implements kube.Sink.
+func (s *sink[T]) Apply(key kube.Key, r result[T]) { s.index.post(func() { s.apply(core.ID(key), r) }) }
+
+// Delete implements kube.Sink.
+func (s *sink[T]) Delete(key kube.Key) { s.index.post(func() { s.remove(core.ID(key)) }) }
+
+// Replace implements kube.Sink.
+func (s *sink[T]) Replace(objects map[kube.Key]result[T]) {
 	s.index.post(func() {
-		var none T
-		for _, id := range s.ids() {
+		known := slices.Concat(s.ids(), s.index.tables.statusIDs(s.kind.resource))
+		for _, id := range known {
 			if _, ok := objects[kube.Key(id)]; !ok {
-				s.set(id, none)
+				s.remove(id)
 			}
 		}
-		for key, object := range objects {
-			s.set(core.ID(key), object)
+		for key, r := range objects {
+			s.apply(core.ID(key), r)
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (m *Metrics) sizes(t *tables) {
 }
 
 // observer returns what counts the events of a kind's watch.
-func (m *Metrics) observer(k kind) kube.Observer {
+func (m *Metrics) observer(k *kind) kube.Observer {
 	if m == nil {
 		return nil
 	}
@@ -74,13 +74,18 @@ func (m *Metrics) observer(k kind) kube.Observer {
 		applies:  m.applies.With(labels),
 		deletes:  m.deletes.With(labels),
 		restarts: m.restarts.With(labels),
-		errors:   m.errors.MustCurryWith(labels),
+	}
+}
+
+// failed counts an object that could not be used.
+func (m *Metrics) failed(k *kind) {
+	if m != nil {
+		m.errors.WithLabelValues(k.name, k.resource.Group, k.resource.Version, "decode").Inc()
 	}
 }
 
 type observer struct {
 	applies, deletes, restarts prometheus.Counter
-	errors                     *prometheus.CounterVec
 }
 
 var _ kube.Observer = (*observer)(nil)
@@ -94,5 +99,5 @@ func (o *observer) Deleted() { o.deletes.Inc() }
 // Restarted implements kube.Observer.
 func (o *observer) Restarted(int) { o.restarts.Inc() }
 
-// Failed implements kube.Observer.
-func (o *observer) Failed(error) { o.errors.WithLabelValues("decode").Inc() }
+// Failed implements kube.Observer. Objects that cannot be used are counted where they are left out.
+func (o *observer) Failed(error) {}

@@ -3,7 +3,10 @@ package index
 import (
 	"net/netip"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/status"
 )
 
 // factKind says what a fact is about.
@@ -23,16 +26,19 @@ const (
 	factServicesAt            factKind = "services-at"
 	factEgressNetwork         factKind = "egressnetwork"
 	factEgressNetworks        factKind = "egressnetworks"
+	factStatus                factKind = "status"
+	factRouteStatuses         factKind = "routestatuses"
 )
 
 // fact is something that an answer can be made from.
 type fact struct {
 	kind factKind
 	id   core.ID
-	// external tells workloads apart, parent routes, addr Services.
+	// external tells workloads apart, parent routes, addr Services, resource statuses.
 	external bool
 	parent   core.ParentKind
 	addr     netip.Addr
+	resource schema.GroupVersionResource
 }
 
 // node is a topic's place among the dependents: which facts its answer was made from.
@@ -82,7 +88,10 @@ type reader struct {
 	node       *node
 }
 
-var _ core.Lookup = (*reader)(nil)
+var (
+	_ core.Lookup   = (*reader)(nil)
+	_ status.Lookup = (*reader)(nil)
+)
 
 func (r *reader) note(f fact) {
 	if _, known := r.node.facts[f]; !known {
@@ -175,4 +184,25 @@ func (r *reader) EgressNetwork(id core.ID) *core.EgressNetwork {
 func (r *reader) EgressNetworks(namespace string) []*core.EgressNetwork {
 	r.note(inNamespace(factEgressNetworks, namespace))
 	return r.tables.egressNetworks.list(namespace)
+}
+
+func (r *reader) status(key status.Key) status.Object {
+	r.note(fact{kind: factStatus, id: key.ID, resource: key.Resource})
+	return r.tables.statuses[key]
+}
+
+// Server implements status.Lookup. It depends on all Servers of the namespace, which are few and change together.
+func (r *reader) Server(id core.ID) *core.Server {
+	r.note(inNamespace(factServers, id.Namespace))
+	return r.tables.servers.get(id)
+}
+
+// RouteStatuses implements status.Lookup.
+func (r *reader) RouteStatuses(parent core.Parent) []*status.Route {
+	r.note(fact{kind: factRouteStatuses, id: parent.ID, parent: parent.Kind})
+	routes := make([]*status.Route, 0, len(r.tables.statusesOf[parent]))
+	for key := range r.tables.statusesOf[parent] {
+		routes = append(routes, r.tables.statuses[key].(*status.Route))
+	}
+	return routes
 }

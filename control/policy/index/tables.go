@@ -4,7 +4,10 @@ import (
 	"net/netip"
 	"reflect"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/status"
 )
 
 // table has the objects of one kind.
@@ -74,10 +77,12 @@ type tables struct {
 	services              table[core.Service]
 	egressNetworks        table[core.EgressNetwork]
 	routes                map[routeKey]*core.Route
+	statuses              map[status.Key]status.Object
 
 	// What follows is derived.
 	servicesAt map[netip.Addr]map[core.ID]struct{}
 	routesOf   map[core.Parent]map[routeKey]struct{}
+	statusesOf map[core.Parent]map[status.Key]struct{}
 }
 
 func newTables(touch func(fact)) *tables {
@@ -93,8 +98,10 @@ func newTables(touch func(fact)) *tables {
 		services:              make(table[core.Service]),
 		egressNetworks:        make(table[core.EgressNetwork]),
 		routes:                make(map[routeKey]*core.Route),
+		statuses:              make(map[status.Key]status.Object),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
+		statusesOf:            make(map[core.Parent]map[status.Key]struct{}),
 	}
 }
 
@@ -229,6 +236,43 @@ func (t *tables) routeIDs(group string, kind core.RouteKind) []core.ID {
 	for key := range t.routes {
 		if key.group == group && key.kind == kind {
 			ids = append(ids, key.id)
+		}
+	}
+	return ids
+}
+
+// setStatus reports whether that changed anything.
+func (t *tables) setStatus(key status.Key, object status.Object) bool {
+	old := t.statuses[key]
+	switch {
+	case object == nil && old == nil, object != nil && reflect.DeepEqual(old, object):
+		return false
+	case object == nil:
+		delete(t.statuses, key)
+	default:
+		t.statuses[key] = object
+	}
+	t.touch(fact{kind: factStatus, id: key.ID, resource: key.Resource})
+	if route, ok := old.(*status.Route); ok {
+		for _, p := range route.Parents {
+			remove(t.statusesOf, p.Parent, key)
+			t.touch(fact{kind: factRouteStatuses, id: p.ID, parent: p.Kind})
+		}
+	}
+	if route, ok := object.(*status.Route); ok {
+		for _, p := range route.Parents {
+			put(t.statusesOf, p.Parent, key)
+			t.touch(fact{kind: factRouteStatuses, id: p.ID, parent: p.Kind})
+		}
+	}
+	return true
+}
+
+func (t *tables) statusIDs(resource schema.GroupVersionResource) []core.ID {
+	var ids []core.ID
+	for key := range t.statuses {
+		if key.Resource == resource {
+			ids = append(ids, key.ID)
 		}
 	}
 	return ids

@@ -18,6 +18,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
+	"github.com/linkerd-go/linkerd-go/control/policy/status"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 )
 
@@ -29,39 +30,45 @@ type kind struct {
 	// optional is true for kinds whose definition need not be installed.
 	optional bool
 	watch    func(clients *kube.Clients) *kube.Watch
-	// apply and remove put one object in without a watch.
+	// apply and remove put one object in without a watch. The error is that of reading it.
 	apply  func(ctx context.Context, object *unstructured.Unstructured) error
 	remove func(ctx context.Context, id core.ID) error
 }
 
-// custom describes a kind that is read with the dynamic client.
-func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, read func(*O) (T, error), to sink[T]) kind {
-	trim := func(u *unstructured.Unstructured) (T, error) {
+// noStatus is for kinds whose objects have no status that is written.
+func noStatus[O, T any](*O, T, error) status.Object { return nil }
+
+// custom describes a kind that is read with the dynamic client. statusOf makes an object's status of the object, what was
+// read of it, and the error of that; it returns nil if there is none.
+func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, read func(*O) (T, error), statusOf func(*O, T, error) status.Object,
+	set func(core.ID, T), ids func() []core.ID,
+) *kind {
+	k := &kind{resource: gvr, name: name}
+	to := &sink[T]{index: x, kind: k, set: set, ids: ids}
+	trim := func(u *unstructured.Unstructured) (result[T], error) {
+		var r result[T]
 		var object O
-		var none T
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &object); err != nil {
-			return none, fmt.Errorf("decoding: %w", err)
+		if r.err = runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &object); r.err != nil {
+			return r, nil
 		}
-		return read(&object)
+		r.object, r.err = read(&object)
+		r.status = statusOf(&object, r.object, r.err)
+		return r, nil
 	}
-	return kind{
-		resource: gvr,
-		name:     name,
-		watch: func(clients *kube.Clients) *kube.Watch {
-			return kube.NewWatch(gvr.Resource+suffix(gvr), kube.Resource(clients.Dynamic, clients.Dynamic.Resource(gvr)), trim, to)
-		},
-		apply: func(ctx context.Context, u *unstructured.Unstructured) error {
-			value, err := trim(u)
-			if err != nil {
-				return err
-			}
-			return x.do(ctx, func() { to.set(core.ID{Namespace: u.GetNamespace(), Name: u.GetName()}, value) })
-		},
-		remove: func(ctx context.Context, id core.ID) error {
-			var none T
-			return x.do(ctx, func() { to.set(id, none) })
-		},
+	k.watch = func(clients *kube.Clients) *kube.Watch {
+		return kube.NewWatch(gvr.Resource+suffix(gvr), kube.Resource(clients.Dynamic, clients.Dynamic.Resource(gvr)), trim, to)
 	}
+	k.apply = func(ctx context.Context, u *unstructured.Unstructured) error {
+		r, _ := trim(u)
+		if err := x.do(ctx, func() { to.apply(core.ID{Namespace: u.GetNamespace(), Name: u.GetName()}, r) }); err != nil {
+			return err
+		}
+		return r.err
+	}
+	k.remove = func(ctx context.Context, id core.ID) error {
+		return x.do(ctx, func() { to.remove(id) })
+	}
+	return k
 }
 
 func suffix(gvr schema.GroupVersionResource) string {
@@ -71,60 +78,115 @@ func suffix(gvr schema.GroupVersionResource) string {
 	return "." + gvr.Group
 }
 
-// kinds are all that the index reads. Source: control plane chapter, section 7.1.
-func (x *Index) kinds() []kind {
+// makeKinds returns all that the index reads. Source: control plane chapter, section 7.1.
+func (x *Index) makeKinds() []*kind {
 	t, r := x.tables, x.reader
 	alpha, beta1, beta3 := policyv1alpha1.GroupVersion, policyv1beta1.GroupVersion, policyv1beta3.GroupVersion
 	v1 := corev1.SchemeGroupVersion
-	external := func(id core.ID, w *core.Workload) { t.setWorkload(WorkloadKey{id, true}, w) }
-	pod := func(id core.ID, w *core.Workload) { t.setWorkload(WorkloadKey{id, false}, w) }
+	workloads := func(external bool) (func(core.ID, *core.Workload), func() []core.ID) {
+		return func(id core.ID, w *core.Workload) { t.setWorkload(WorkloadKey{id, external}, w) },
+			func() []core.ID { return t.workloadIDs(external) }
+	}
+	setPod, podIDs := workloads(false)
+	setExternal, externalIDs := workloads(true)
 
-	pods := custom(x, "Pod", v1.WithResource("pods"), r.Pod, sink[*core.Workload]{x, pod, func() []core.ID { return t.workloadIDs(false) }})
-	services := custom(x, "Service", v1.WithResource("services"), r.Service, sink[*core.Service]{x, t.setService, t.services.ids})
+	pods := custom(x, "Pod", v1.WithResource("pods"), r.Pod, noStatus, setPod, podIDs)
+	services := custom(x, "Service", v1.WithResource("services"), r.Service, noStatus, t.setService, t.services.ids)
 	// These two are many, and cheaper to read in the API server's own encoding.
 	pods.watch = func(clients *kube.Clients) *kube.Watch {
 		meshed := func(options *metav1.ListOptions) { options.LabelSelector = names.LabelControlPlaneNS }
-		return kube.NewWatch("pods", kube.Select(clients.Kube, clients.Kube.CoreV1().Pods(""), meshed), r.Pod,
-			sink[*core.Workload]{x, pod, func() []core.ID { return t.workloadIDs(false) }})
+		return kube.NewWatch("pods", kube.Select(clients.Kube, clients.Kube.CoreV1().Pods(""), meshed), typed(r.Pod),
+			&sink[*core.Workload]{x, pods, setPod, podIDs})
 	}
 	services.watch = func(clients *kube.Clients) *kube.Watch {
-		return kube.NewWatch("services", kube.Resource(clients.Kube, clients.Kube.CoreV1().Services("")), r.Service,
-			sink[*core.Service]{x, t.setService, t.services.ids})
+		return kube.NewWatch("services", kube.Resource(clients.Kube, clients.Kube.CoreV1().Services("")), typed(r.Service),
+			&sink[*core.Service]{x, services, t.setService, t.services.ids})
 	}
 
-	return []kind{
+	return []*kind{
 		pods,
 		services,
-		custom(x, "ExternalWorkload", workloadv1beta1.GroupVersion.WithResource("externalworkloads"), r.ExternalWorkload,
-			sink[*core.Workload]{x, external, func() []core.ID { return t.workloadIDs(true) }}),
-		custom(x, "Server", beta3.WithResource("servers"), r.Server, sink[*core.Server]{x, t.setServer, t.servers.ids}),
-		custom(x, "ServerAuthorization", beta1.WithResource("serverauthorizations"), r.ServerAuthorization,
-			sink[*core.ServerAuthorization]{x, t.setServerAuthorization, t.serverAuthorizations.ids}),
-		custom(x, "AuthorizationPolicy", alpha.WithResource("authorizationpolicies"), r.AuthorizationPolicy,
-			sink[*core.AuthorizationPolicy]{x, t.setAuthorizationPolicy, t.authorizationPolicies.ids}),
-		custom(x, "MeshTLSAuthentication", alpha.WithResource("meshtlsauthentications"), r.MeshTLSAuthentication,
-			sink[*core.MeshTLSAuthentication]{x, t.setMeshTLS, t.meshTLS.ids}),
-		custom(x, "NetworkAuthentication", alpha.WithResource("networkauthentications"), r.NetworkAuthentication,
-			sink[*core.NetworkAuthentication]{x, t.setNetwork, t.networks.ids}),
-		custom(x, "HTTPLocalRateLimitPolicy", alpha.WithResource("httplocalratelimitpolicies"), r.RateLimit,
-			sink[*core.RateLimit]{x, t.setRateLimit, t.rateLimits.ids}),
-		custom(x, "EgressNetwork", alpha.WithResource("egressnetworks"), r.EgressNetwork,
-			sink[*core.EgressNetwork]{x, t.setEgressNetwork, t.egressNetworks.ids}),
-		route(x, core.HTTPRoute, resource.PolicyHTTPRoutes, func(o *gatewayv1.HTTPRoute) (*core.Route, error) { return r.HTTPRoute(o, core.GroupPolicy) }),
-		route(x, core.HTTPRoute, resource.GatewayHTTPRoutes, func(o *gatewayv1.HTTPRoute) (*core.Route, error) { return r.HTTPRoute(o, core.GroupGateway) }),
-		route(x, core.GRPCRoute, resource.GRPCRoutes, r.GRPCRoute),
-		route(x, core.TLSRoute, resource.TLSRoutes, r.TLSRoute),
-		route(x, core.TCPRoute, resource.TCPRoutes, r.TCPRoute),
+		custom(x, "ExternalWorkload", workloadv1beta1.GroupVersion.WithResource("externalworkloads"), r.ExternalWorkload, noStatus,
+			setExternal, externalIDs),
+		custom(x, "Server", beta3.WithResource("servers"), r.Server, noStatus, t.setServer, t.servers.ids),
+		custom(x, "ServerAuthorization", beta1.WithResource("serverauthorizations"), r.ServerAuthorization, noStatus,
+			t.setServerAuthorization, t.serverAuthorizations.ids),
+		custom(x, "AuthorizationPolicy", alpha.WithResource("authorizationpolicies"), r.AuthorizationPolicy, noStatus,
+			t.setAuthorizationPolicy, t.authorizationPolicies.ids),
+		custom(x, "MeshTLSAuthentication", alpha.WithResource("meshtlsauthentications"), r.MeshTLSAuthentication, noStatus,
+			t.setMeshTLS, t.meshTLS.ids),
+		custom(x, "NetworkAuthentication", alpha.WithResource("networkauthentications"), r.NetworkAuthentication, noStatus,
+			t.setNetwork, t.networks.ids),
+		custom(x, "HTTPLocalRateLimitPolicy", status.RateLimits, r.RateLimit,
+			func(o *policyv1alpha1.HTTPLocalRateLimitPolicy, limit *core.RateLimit, err error) status.Object {
+				if err != nil {
+					return nil
+				}
+				return &status.RateLimit{Limit: limit, Generation: o.Generation, Status: o.Status}
+			}, t.setRateLimit, t.rateLimits.ids),
+		custom(x, "EgressNetwork", status.EgressNetworks, r.EgressNetwork,
+			func(o *policyv1alpha1.EgressNetwork, network *core.EgressNetwork, err error) status.Object {
+				if err != nil {
+					return nil
+				}
+				return &status.EgressNetwork{Network: network, Generation: o.Generation, Conditions: o.Status.Conditions, Cluster: x.config.ClusterNetworks}
+			}, t.setEgressNetwork, t.egressNetworks.ids),
+		x.httpRoutes(resource.PolicyHTTPRoutes),
+		x.httpRoutes(resource.GatewayHTTPRoutes),
+		route(x, core.GRPCRoute, resource.GRPCRoutes, r.GRPCRoute, func(o *gatewayv1.GRPCRoute, err error) *status.Route {
+			var backends []gatewayv1.BackendRef
+			for _, rule := range o.Spec.Rules {
+				for _, ref := range rule.BackendRefs {
+					backends = append(backends, ref.BackendRef)
+				}
+			}
+			return status.NewRoute(resource.GRPCRoutes, core.GRPCRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+		}),
+		route(x, core.TLSRoute, resource.TLSRoutes, r.TLSRoute, func(o *gatewayv1.TLSRoute, err error) *status.Route {
+			var backends []gatewayv1.BackendRef
+			for _, rule := range o.Spec.Rules {
+				backends = append(backends, rule.BackendRefs...)
+			}
+			return status.NewRoute(resource.TLSRoutes, core.TLSRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+		}),
+		route(x, core.TCPRoute, resource.TCPRoutes, r.TCPRoute, func(o *gatewayv1.TCPRoute, err error) *status.Route {
+			var backends []gatewayv1.BackendRef
+			for _, rule := range o.Spec.Rules {
+				backends = append(backends, rule.BackendRefs...)
+			}
+			return status.NewRoute(resource.TCPRoutes, core.TCPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+		}),
 	}
 }
 
-// route describes a kind of routes, none of which need be installed.
-func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, read func(*O) (*core.Route, error)) kind {
-	k := custom(x, string(name), gvr, read, sink[*core.Route]{
-		x,
-		func(id core.ID, r *core.Route) { x.tables.setRoute(routeKey{gvr.Group, name, id}, r) },
-		func() []core.ID { return x.tables.routeIDs(gvr.Group, name) },
+// typed returns the trim function of a kind that is watched with a typed client.
+func typed[O, T any](read func(O) (T, error)) func(O) (result[T], error) {
+	return func(object O) (result[T], error) {
+		var r result[T]
+		r.object, r.err = read(object)
+		return r, nil
+	}
+}
+
+// httpRoutes describes the HTTPRoutes of one group.
+func (x *Index) httpRoutes(gvr schema.GroupVersionResource) *kind {
+	read := func(o *gatewayv1.HTTPRoute) (*core.Route, error) { return x.reader.HTTPRoute(o, gvr.Group) }
+	return route(x, core.HTTPRoute, gvr, read, func(o *gatewayv1.HTTPRoute, err error) *status.Route {
+		var backends []gatewayv1.BackendRef
+		for _, rule := range o.Spec.Rules {
+			for _, ref := range rule.BackendRefs {
+				backends = append(backends, ref.BackendRef)
+			}
+		}
+		return status.NewRoute(gvr, core.HTTPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 	})
+}
+
+// route describes a kind of routes, none of which need be installed.
+func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, read func(*O) (*core.Route, error), statusOf func(*O, error) *status.Route) *kind {
+	k := custom(x, string(name), gvr, read, func(o *O, _ *core.Route, err error) status.Object { return statusOf(o, err) },
+		func(id core.ID, r *core.Route) { x.tables.setRoute(routeKey{gvr.Group, name, id}, r) },
+		func() []core.ID { return x.tables.routeIDs(gvr.Group, name) })
 	k.optional = true
 	return k
 }
@@ -133,7 +195,7 @@ func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource
 // with a line in the log; if they are installed later, the controller has to be started again.
 func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, error) {
 	var list []*kube.Watch
-	for _, k := range x.kinds() {
+	for _, k := range x.kinds {
 		if k.optional {
 			has, err := kube.HasResource(clients.Kube.Discovery(), k.resource.GroupVersion().String(), k.resource.Resource)
 			if err != nil {
@@ -145,7 +207,9 @@ func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, error) {
 			}
 		}
 		w := k.watch(clients)
-		w.Observer = x.metrics.observer(k)
+		if x.metrics != nil {
+			w.Observer = x.metrics.observer(k)
+		}
 		list = append(list, w)
 	}
 	return list, nil
@@ -154,7 +218,7 @@ func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, error) {
 // Required returns the resources that the controller cannot do without.
 func (x *Index) Required() []schema.GroupVersionResource {
 	var list []schema.GroupVersionResource
-	for _, k := range x.kinds() {
+	for _, k := range x.kinds {
 		if !k.optional {
 			list = append(list, k.resource)
 		}
@@ -181,12 +245,12 @@ func (x *Index) Delete(ctx context.Context, object *unstructured.Unstructured) e
 	return k.remove(ctx, core.ID{Namespace: object.GetNamespace(), Name: object.GetName()})
 }
 
-func (x *Index) kindOf(object *unstructured.Unstructured) (kind, error) {
+func (x *Index) kindOf(object *unstructured.Unstructured) (*kind, error) {
 	gvk := object.GroupVersionKind()
-	for _, k := range x.kinds() {
+	for _, k := range x.kinds {
 		if k.name == gvk.Kind && k.resource.Group == gvk.Group {
 			return k, nil
 		}
 	}
-	return kind{}, fmt.Errorf("%s is not read by the policy controller", gvk)
+	return nil, fmt.Errorf("%s is not read by the policy controller", gvk)
 }

@@ -20,9 +20,6 @@ import (
 // ConditionAccepted is the type of the condition that says whether an object is in force.
 const ConditionAccepted = "Accepted"
 
-// ControllerName is who writes the statuses of routes. Source: control plane chapter, section 8.
-const ControllerName = "linkerd.io/policy-controller"
-
 // Server reads a Server. Source: proxy API chapter, section 5.4.
 func (r Reader) Server(s *policyv1beta3.Server) (*core.Server, error) {
 	server := &core.Server{Object: object(s), Labels: s.Labels}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 )
 
@@ -127,7 +128,7 @@ func routeOf(group string, kind core.RouteKind, o metav1.Object, spec gatewayv1.
 			if parent.Kind == core.ParentServer {
 				is.Port = 0
 			}
-			return ok && string(s.ControllerName) == ControllerName && is.Parent == parent.Parent && is.Port == parent.Port && accepted(s.Conditions)
+			return ok && string(s.ControllerName) == names.ControllerPolicy && is.Parent == parent.Parent && is.Port == parent.Port && accepted(s.Conditions)
 		})
 		route.Parents = append(route.Parents, parent)
 	}

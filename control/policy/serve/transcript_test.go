@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -42,18 +43,20 @@ var update = flag.Bool("update", false, "write what the controller answers into 
 // compared with the file. `go test ./control/policy/serve -update` writes them down; to add a case, add a file without
 // `want` parts and do that. The parts of a file are, in any number and order:
 //
-//	-- settings --         of the controller, one per line: allow-headers, no-probes, default=POLICY
+//	-- settings --         one per line; of the controller: allow-headers, no-probes, default=POLICY; raw: see below
 //	-- apply --            objects, as YAML documents
 //	-- delete --           `Kind namespace/name`, one per line
 //	-- inbound --          questions, one per line: `ns/pod port`; `external:ns/name port` for external workloads
 //	-- outbound --         questions, one per line: `address:port` or `name:port`, then the client's namespace
 //	-- watch STREAM --     `inbound` or `outbound` and a question: a stream
 //	-- close STREAM --     the client leaves
+//	-- status --           what the statuses should be that are not
+//	-- settle --           writes them, until all are
 //	-- want --             the answers, and what the streams sent since the last `want`
 //
 // After a question, `| path` shows only the part of the answer below the path, for example `| protocol.detect.http1`. What
 // is left out of objects is filled in: apiVersion by kind, the namespace emo, a creationTimestamp in the order of
-// appearance, the label of meshed pods, and a status that accepts routes and rate limits everywhere.
+// appearance, and, without the setting raw, a status that accepts routes and rate limits everywhere.
 func TestTranscripts(t *testing.T) {
 	var files []string
 	err := filepath.WalkDir("testdata", func(path string, _ fs.DirEntry, err error) error {
@@ -128,6 +131,7 @@ func config(t *testing.T, settings []string) core.Config {
 			c.AllowRequestHeaders = true
 		case "no-probes":
 			c.ProbeNetworks = nil
+		case "raw":
 		case "default":
 			if err := c.DefaultPolicy.Set(value); err != nil {
 				t.Fatal(err)
@@ -177,7 +181,7 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 
 	var out []txtar.File
 	streams := map[string]context.CancelFunc{}
-	objects := &fixtures{created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	objects := &fixtures{raw: slices.Contains(settings, "raw"), created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for i, part := range parts {
 		if part.Name == "want" {
 			continue
@@ -208,6 +212,29 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 				question, path, _ := strings.Cut(line, " | ")
 				answer, err := ask(t, registered, verb, question)
 				log.answer(fmt.Sprintf("%03d", i), line, answer, err, path)
+			}
+		case "status":
+			for key, patch := range outdated(t, x) {
+				log.add("status "+key, "%s\n%s", key, printStatus(patch))
+			}
+		case "settle":
+			for rounds := 0; ; rounds++ {
+				patches := outdated(t, x)
+				if len(patches) == 0 {
+					log.add("settle", "settled after %d rounds\n", rounds)
+					break
+				}
+				if rounds == 5 {
+					t.Fatalf("not settled: %v", patches)
+				}
+				for key, patch := range patches {
+					object := objects.all[key]
+					object.Object["status"] = patch["status"]
+					if err := x.Apply(ctx, object); err != nil {
+						t.Logf("%s: %v", key, err)
+					}
+				}
+				synctest.Wait()
 			}
 		case "watch":
 			direction, question, _ := strings.Cut(lines[0], " ")
@@ -243,6 +270,60 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 		}
 	}
 	return out
+}
+
+// outdated returns the patches of the statuses that are not what they should be.
+func outdated(t *testing.T, x *index.Index) map[string]map[string]any {
+	t.Helper()
+	list, err := x.Outdated(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	patches := make(map[string]map[string]any)
+	for k, text := range list {
+		var patch map[string]any
+		if err := json.Unmarshal(text, &patch); err != nil {
+			t.Fatal(err)
+		}
+		patches[key(k.Resource.Group, patch["kind"].(string), k.Namespace, k.Name)] = patch
+	}
+	return patches
+}
+
+// printStatus writes a status as one line per condition.
+func printStatus(patch map[string]any) string {
+	status := patch["status"].(map[string]any)
+	conditions := func(of string, holder map[string]any) string {
+		var out strings.Builder
+		list, _ := holder["conditions"].([]any)
+		for _, c := range list {
+			c := c.(map[string]any)
+			fmt.Fprintf(&out, "  %s%v %v %v", of, c["type"], c["status"], c["reason"])
+			if message := c["message"]; message != "" {
+				fmt.Fprintf(&out, ": %v", message)
+			}
+			out.WriteString("\n")
+		}
+		return out.String()
+	}
+	parents, isRoute := status["parents"].([]any)
+	if !isRoute {
+		return conditions("", status)
+	}
+	var out strings.Builder
+	for _, p := range parents {
+		p := p.(map[string]any)
+		ref := p["parentRef"].(map[string]any)
+		parent := fmt.Sprintf("%v %v/%v %v/%v", p["controllerName"], ref["group"], ref["kind"], ref["namespace"], ref["name"])
+		if port, ok := ref["port"]; ok {
+			parent += fmt.Sprintf(":%v", port)
+		}
+		out.WriteString(conditions(parent+": ", p))
+	}
+	if len(parents) == 0 {
+		return "  no parents\n"
+	}
+	return out.String()
 }
 
 func ask(t *testing.T, s services, direction, question string) (proto.Message, error) {
@@ -299,8 +380,17 @@ func trafficSpec(t *testing.T, question string) *outboundpb.TrafficSpec {
 
 // fixtures completes the objects of transcripts.
 type fixtures struct {
+	// raw adds no statuses.
+	raw     bool
 	created time.Time
 	seen    map[string]string
+	// all has the objects that were read last.
+	all map[string]*unstructured.Unstructured
+}
+
+// key names an object whatever its version.
+func key(group, kind, namespace, name string) string {
+	return kind + "." + group + " " + namespace + "/" + name
 }
 
 var apiVersions = map[string]string{
@@ -334,10 +424,11 @@ func (f *fixtures) read(t *testing.T, document string) *unstructured.Unstructure
 	if u.GetNamespace() == "" {
 		u.SetNamespace("emo")
 	}
-	key := u.GetAPIVersion() + u.GetKind() + u.GetNamespace() + "/" + u.GetName()
+	key := key(u.GroupVersionKind().Group, u.GetKind(), u.GetNamespace(), u.GetName())
 	if f.seen == nil {
-		f.seen = make(map[string]string)
+		f.seen, f.all = make(map[string]string), make(map[string]*unstructured.Unstructured)
 	}
+	f.all[key] = u
 	if _, set, _ := unstructured.NestedFieldNoCopy(u.Object, "metadata", "creationTimestamp"); !set {
 		if f.seen[key] == "" {
 			f.created = f.created.Add(time.Minute)
@@ -345,7 +436,7 @@ func (f *fixtures) read(t *testing.T, document string) *unstructured.Unstructure
 		}
 		unstructured.SetNestedField(u.Object, f.seen[key], "metadata", "creationTimestamp")
 	}
-	if _, set := u.Object["status"]; !set {
+	if _, set := u.Object["status"]; !set && !f.raw {
 		condition := []any{map[string]any{"type": "Accepted", "status": "True"}}
 		if refs, ok, _ := unstructured.NestedSlice(u.Object, "spec", "parentRefs"); ok {
 			var parents []any
@@ -399,9 +490,11 @@ func (l *transcript) take() string {
 }
 
 // Enabled, Handle, WithAttrs and WithGroup make it a slog.Handler: warnings are part of the transcript.
-func (l *transcript) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-func (l *transcript) WithAttrs([]slog.Attr) slog.Handler               { return l }
-func (l *transcript) WithGroup(string) slog.Handler                    { return l }
+func (l *transcript) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+func (l *transcript) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *transcript) WithGroup(string) slog.Handler      { return l }
 func (l *transcript) Handle(_ context.Context, r slog.Record) error {
 	text := "warning: " + r.Message
 	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })

@@ -1,0 +1,213 @@
+package status
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/resource"
+)
+
+// Route is the status of a route of any kind.
+type Route struct {
+	core.Object
+	Resource   schema.GroupVersionResource
+	Kind       core.RouteKind
+	Generation int64
+	// Parents are the references to parents of the mesh, in order.
+	Parents []core.ParentRef
+	// Backends are the references to backends of all rules, in order.
+	Backends []Backend
+	// Problem, if not empty, says why the controller cannot use the route.
+	Problem string
+	// Status is what is written there, also by other controllers.
+	Status []gatewayv1.RouteParentStatus
+}
+
+var _ Object = (*Route)(nil)
+
+// Backend is a reference to a backend.
+type Backend struct {
+	// Kind is empty if the mesh knows nothing of it.
+	Kind core.BackendKind
+	// Namespace is empty for that of the parent.
+	core.ID
+}
+
+// NewRoute returns the status of a route. problem is the error of reading it, or nil.
+func NewRoute(gvr schema.GroupVersionResource, kind core.RouteKind, o metav1.Object, spec gatewayv1.CommonRouteSpec,
+	backends []gatewayv1.BackendRef, status gatewayv1.RouteStatus, problem error,
+) *Route {
+	r := &Route{
+		Object:     core.Object{ID: core.ID{Namespace: o.GetNamespace(), Name: o.GetName()}, Created: o.GetCreationTimestamp().Time},
+		Resource:   gvr,
+		Kind:       kind,
+		Generation: o.GetGeneration(),
+		Status:     status.Parents,
+	}
+	if problem != nil {
+		r.Problem = problem.Error()
+	}
+	for _, ref := range spec.ParentRefs {
+		parent, ok := resource.ParentOf(ref, o.GetNamespace())
+		if parent.Kind == core.ParentServer {
+			parent.Port = 0
+		}
+		if ok && !slices.Contains(r.Parents, parent) {
+			r.Parents = append(r.Parents, parent)
+		}
+	}
+	for _, ref := range backends {
+		backend := Backend{Kind: resource.BackendKind(ref.BackendObjectReference), ID: core.ID{Name: string(ref.Name)}}
+		if ref.Namespace != nil {
+			backend.Namespace = string(*ref.Namespace)
+		}
+		r.Backends = append(r.Backends, backend)
+	}
+	return r
+}
+
+// Key implements Object.
+func (r *Route) Key() Key { return Key{r.Resource, r.ID} }
+
+// rank orders the kinds of routes; higher ones displace lower ones at a parent.
+func rank(kind core.RouteKind) int {
+	return slices.Index([]core.RouteKind{core.TCPRoute, core.TLSRoute, core.HTTPRoute, core.GRPCRoute}, kind)
+}
+
+// accepted says whether the route is in force at a parent. Source: control plane chapter, section 8.
+func (r *Route) accepted(lookup Lookup, parent core.ParentRef) result {
+	switch parent.Kind {
+	case core.ParentServer:
+		if parent.Namespace != r.Namespace || lookup.Server(parent.ID) == nil {
+			return result{reason: reasonNoMatchingParent}
+		}
+	case core.ParentService:
+		service := lookup.Service(parent.ID)
+		if service == nil {
+			return result{reason: reasonNoMatchingParent}
+		}
+		if len(service.ClusterIPs) == 0 {
+			return result{reason: reasonNoMatchingParent, message: "parent service must have a ClusterIP"}
+		}
+	case core.ParentEgressNetwork:
+		network := lookup.EgressNetwork(parent.ID)
+		if network == nil {
+			return result{reason: reasonNoMatchingParent}
+		}
+		if !network.Accepted {
+			return result{reason: reasonNoMatchingParent, message: "EgressNetwork parent has not been accepted"}
+		}
+	}
+	for _, other := range lookup.RouteStatuses(parent.Parent) {
+		if rank(other.Kind) > rank(r.Kind) && slices.Contains(other.Parents, parent) {
+			return result{reason: reasonConflicted}
+		}
+	}
+	if r.Problem != "" {
+		return result{reason: reasonUnsupported, message: r.Problem}
+	}
+	return result{ok: true, reason: reasonAccepted}
+}
+
+// resolved says whether the route's backends are there.
+func (r *Route) resolved(lookup Lookup, parent core.ParentRef) result {
+	for _, backend := range r.Backends {
+		id := backend.ID
+		if id.Namespace == "" {
+			id.Namespace = parent.Namespace // as traffic is sent
+		}
+		switch backend.Kind {
+		case core.BackendService:
+			if lookup.Service(id) == nil {
+				return result{reason: reasonBackendNotFound}
+			}
+		case core.BackendEgressNetwork:
+			if lookup.EgressNetwork(id) == nil {
+				return result{reason: reasonBackendNotFound}
+			}
+			own := core.Parent{Kind: core.ParentEgressNetwork, ID: id}
+			if !slices.ContainsFunc(r.Parents, func(p core.ParentRef) bool { return p.Parent == own }) {
+				return result{reason: reasonInvalidKind, message: "EgressNetwork backend needs to be on a route that has an EgressNetwork parent"}
+			}
+		default:
+			return result{reason: reasonInvalidKind}
+		}
+	}
+	return result{ok: true, reason: reasonResolvedRefs}
+}
+
+// reference is how a parent is named in a status.
+func reference(parent core.ParentRef) gatewayv1.ParentReference {
+	group, kind, namespace := gatewayv1.Group(core.GroupPolicy), gatewayv1.Kind(parent.Kind), gatewayv1.Namespace(parent.Namespace)
+	if parent.Kind == core.ParentService {
+		group = core.GroupCore
+	}
+	ref := gatewayv1.ParentReference{Group: &group, Kind: &kind, Namespace: &namespace, Name: gatewayv1.ObjectName(parent.Name)}
+	if parent.Port != 0 {
+		port := gatewayv1.PortNumber(parent.Port)
+		ref.Port = &port
+	}
+	return ref
+}
+
+// Patch implements Object.
+func (r *Route) Patch(lookup Lookup, now time.Time) []byte {
+	want := make([]gatewayv1.RouteParentStatus, 0, len(r.Status)+len(r.Parents))
+	before := make(map[core.ParentRef][]metav1.Condition)
+	var own []gatewayv1.RouteParentStatus
+	for _, s := range r.Status {
+		if s.ControllerName != names.ControllerPolicy {
+			want = append(want, s)
+			continue
+		}
+		own = append(own, s)
+		if parent, ok := resource.ParentOf(s.ParentRef, r.Namespace); ok {
+			before[parent] = s.Conditions
+		}
+	}
+	others := len(want)
+	for _, parent := range r.Parents {
+		conditions := []metav1.Condition{r.accepted(lookup, parent).condition(conditionAccepted, r.Generation)}
+		if parent.Kind != core.ParentServer {
+			conditions = append(conditions, r.resolved(lookup, parent).condition(conditionResolvedRefs, r.Generation))
+		}
+		want = append(want, gatewayv1.RouteParentStatus{ParentRef: reference(parent), ControllerName: names.ControllerPolicy, Conditions: conditions})
+	}
+	if r.same(own, want[others:]) {
+		return nil
+	}
+	for i, parent := range r.Parents {
+		stamp(want[others+i].Conditions, before[parent], now)
+	}
+	return patch(r.Resource, string(r.Kind), gatewayv1.RouteStatus{Parents: want})
+}
+
+// same reports whether two lists of entries say the same, in whatever order.
+func (r *Route) same(a, b []gatewayv1.RouteParentStatus) bool {
+	type entry struct {
+		parent     core.ParentRef
+		conditions []metav1.Condition
+	}
+	entries := func(list []gatewayv1.RouteParentStatus) []entry {
+		var entries []entry
+		for _, s := range list {
+			parent, _ := resource.ParentOf(s.ParentRef, r.Namespace)
+			entries = append(entries, entry{parent, s.Conditions})
+		}
+		slices.SortFunc(entries, func(a, b entry) int {
+			return cmp.Or(cmp.Compare(a.parent.Kind, b.parent.Kind), cmp.Compare(a.parent.Namespace, b.parent.Namespace),
+				cmp.Compare(a.parent.Name, b.parent.Name), cmp.Compare(a.parent.Port, b.parent.Port))
+		})
+		return entries
+	}
+	return slices.EqualFunc(entries(a), entries(b), func(a, b entry) bool {
+		return a.parent == b.parent && sameConditions(a.conditions, b.conditions)
+	})
+}
