@@ -140,6 +140,18 @@ func (c *Conn) accept(detectTimeout time.Duration) error {
 		c.tls = series.ServerTLS{Reason: series.PortSkipped}
 		return c.forward()
 	}
+	// A server that speaks first need not be announced.
+	if pol.Protocol == model.ProtocolDetect {
+		switch who, err := c.first(pol, detectTimeout); {
+		case err != nil:
+			return err
+		case who == sniff.Server:
+			c.tls = series.ServerTLS{Reason: series.NoTLSFromRemote}
+			return c.forward()
+		case who == sniff.Nobody:
+			return sniff.ErrTLSTimeout
+		}
+	}
 	if err := c.terminate(detectTimeout); err != nil {
 		return err
 	}
@@ -166,6 +178,8 @@ type Conn struct {
 	target netip.AddrPort
 	tls    series.ServerTLS
 	alpn   string
+	// server is the application's connection, if it spoke first.
+	server net.Conn
 	// authority is what requests are for that do not say it.
 	authority string
 	port      *port
@@ -269,8 +283,7 @@ func (c *Conn) protocol(pol *policy) plan {
 	}
 	d := &c.p.cfg.Series.InboundDetect
 	began := c.p.cfg.Clock.Now()
-	conn, found, err := sniff.HTTP(c.conn, timeout)
-	c.conn = conn
+	found, err := c.sniff(pol, plan, timeout)
 	duration := d.Duration.Histogram(pol.srv)
 	duration.ObserveDuration(c.p.cfg.Clock.Now().Sub(began))
 	duration.Release()
@@ -288,6 +301,39 @@ func (c *Conn) protocol(pol *policy) plan {
 	d.Results.Count(metric.Join(metric.Labels("result", result), pol.srv))
 	return afterSniff(plan, found)
 }
+
+// sniff looks at the first bytes inside, whoever sends them.
+func (c *Conn) sniff(pol *policy, plan plan, timeout time.Duration) (detect.Protocol, error) {
+	if plan == planSniff && c.tls.State == series.TLSMesh {
+		switch who, err := c.first(pol, timeout); {
+		case err != nil:
+			return detect.NotHTTP, err
+		case who == sniff.Server:
+			return detect.NotHTTP, nil
+		case who == sniff.Nobody:
+			return detect.Undecided, sniff.ErrReadTimeout
+		}
+	}
+	conn, found, err := sniff.HTTP(c.conn, timeout)
+	c.conn = conn
+	return found, err
+}
+
+// first finds out whether the application speaks before its client does. Only
+// clients that may have their bytes forwarded have it asked.
+func (c *Conn) first(pol *policy, timeout time.Duration) (sniff.Speaker, error) {
+	conn, server, who, err := sniff.First(c.conn, timeout, func() (net.Conn, error) {
+		if by, _ := pol.permitted(c.who()); by == nil {
+			return nil, errNotPermitted
+		}
+		return c.p.dial(c.p.ctx, c.target)
+	})
+	c.conn, c.server = conn, server
+	return who, err
+}
+
+// errNotPermitted keeps the application from hearing of a client.
+var errNotPermitted = errors.New("client is not permitted")
 
 // srcTransport counts the client's connection from now on.
 func (c *Conn) srcTransport() {

@@ -268,7 +268,8 @@ func (r *request) respond(resp *exchange.Response) error {
 	if !upgraded && head.Version != exchange.HTTP2 {
 		exchange.StripConnection(&head.Fields)
 	}
-	route.ApplyResponse(r.found.Rule.Filters, head)
+	// No inbound route shares with other origins: the API has no filter for it.
+	route.ApplyResponse(r.found.Rule.Filters, nil, head)
 	r.access(head)
 	r.tap.Response(head, p.cfg.Clock.Now())
 	r.spans.Response(head.Status)

@@ -32,6 +32,9 @@ func (c *Conn) forward() error {
 	pol := c.port.policy.Load()
 	by, reason := pol.permitted(c.who())
 	if by == nil {
+		if c.server != nil {
+			c.server.Close()
+		}
 		c.countTCP(c.p.cfg.Series.TCPDeny, pol, nil)
 		c.log().Info("Connection denied", "server", pol.Meta, "tls", c.tls.Client, "reason", reason)
 		return nil
@@ -41,9 +44,12 @@ func (c *Conn) forward() error {
 	defer c.conn.Close()
 	// Bytes may be on their way from now on: a drain waits for the end.
 	c.drain.OnStart(nil)
-	app, err := c.p.dial(c.p.ctx, c.target)
-	if err != nil {
-		return fmt.Errorf("server %s: %w", c.target, err)
+	app := c.server
+	if app == nil {
+		var err error
+		if app, err = c.p.dial(c.p.ctx, c.target); err != nil {
+			return fmt.Errorf("server %s: %w", c.target, err)
+		}
 	}
 	res := f.duplex.Run(c.conn, app)
 	transport.Failed(c.conn, res.SendErr)

@@ -250,3 +250,36 @@ func TestForeignAddressIsRefused(t *testing.T) {
 		t.Error("the log does not say why")
 	}
 }
+
+func TestServerSpeaksFirstWithoutBeingAnnounced(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serveTCP(shout("220 hello\n"))
+	for _, addr := range []string{m.outAddr, m.inAddr} {
+		began := time.Now()
+		c := m.dial(addr)
+		r := bufio.NewReader(c)
+		if got := talk(t, c, r, ""); got != "220 hello" {
+			t.Errorf("got %q", got)
+		}
+		if got := talk(t, c, r, "quit"); got != "QUIT" {
+			t.Errorf("got %q", got)
+		}
+		// Far from the time limits of detection.
+		if d := time.Since(began); d > 1500*time.Millisecond {
+			t.Errorf("took %v", d)
+		}
+		c.Close()
+	}
+	m.wants(m.in.reg, `inbound_tcp_authz_allow_total{target_addr="10.0.0.2:8080",target_ip="10.0.0.2",target_port="8080",srv_group="",srv_kind="default",srv_name="all-unauthenticated",srv_port="8080",authz_group="",authz_kind="default",authz_name="all-unauthenticated",tls="true",client_id="`+clientID+`"} 1`)
+}
+
+func TestSilentClientOfAnHTTPServerIsWaitedFor(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(echo))
+	c := m.dial(m.outAddr)
+	time.Sleep(300 * time.Millisecond)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "client="+clientID) {
+		t.Errorf("got %q, %v", b, err)
+	}
+}

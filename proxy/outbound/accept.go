@@ -63,6 +63,8 @@ type Conn struct {
 	client netip.AddrPort
 	dst    netip.AddrPort
 	target *target
+	// way is set if the server was the first to speak.
+	way *way
 }
 
 // Client is the application's address.
@@ -129,15 +131,45 @@ func (c *Conn) serve(plan plan) error {
 	}
 	// Bytes may be on their way from now on: a drain waits for the end.
 	c.drain.OnStart(nil)
-	return c.p.opaque(c.conn, c.target, c.dst, c.log())
+	return c.p.opaque(c.conn, c.target, c.dst, c.way, c.log())
+}
+
+// look looks at the first bytes, whoever sends them.
+func (c *Conn) look() (detect.Protocol, error) {
+	if c.target != nil {
+		conn, server, who, err := sniff.First(c.conn, c.p.cfg.Detect, func() (net.Conn, error) {
+			w, err := c.p.connect(c.target, nil)
+			if err != nil {
+				return nil, err
+			}
+			c.way = w
+			return w.server, nil
+		})
+		c.conn = conn
+		if c.way != nil && server == nil {
+			c.way.pick.Release()
+			c.way = nil
+		}
+		switch {
+		case err != nil:
+			return detect.NotHTTP, err
+		case who == sniff.Server:
+			c.way.server = server
+			return detect.NotHTTP, nil
+		case who == sniff.Nobody:
+			return detect.Undecided, sniff.ErrReadTimeout
+		}
+	}
+	conn, found, err := sniff.HTTP(c.conn, c.p.cfg.Detect)
+	c.conn = conn
+	return found, err
 }
 
 // sniff looks at the first bytes.
 func (c *Conn) sniff(parent string) (plan, error) {
 	d := &c.p.cfg.Series.OutboundDetect
 	began := c.p.cfg.Clock.Now()
-	conn, found, err := sniff.HTTP(c.conn, c.p.cfg.Detect)
-	c.conn = conn
+	found, err := c.look()
 	duration := d.Duration.Histogram(parent)
 	duration.ObserveDuration(c.p.cfg.Clock.Now().Sub(began))
 	duration.Release()

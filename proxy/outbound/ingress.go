@@ -37,7 +37,7 @@ func (c *Conn) ingress() error {
 	}
 	defer lease.Release()
 	c.drain.OnStart(nil)
-	return c.p.opaque(c.conn, lease.Value(), c.dst, c.log())
+	return c.p.opaque(c.conn, lease.Value(), c.dst, nil, c.log())
 }
 
 // ingressError ends a request outside of the response synthesiser: the
@@ -99,7 +99,7 @@ func (p *Proxy) GatewayTCP(c net.Conn, name string, port uint16) error {
 		return err
 	}
 	defer lease.Release()
-	return p.opaque(c, lease.Value(), lease.Value().key.addr, p.cfg.Log)
+	return p.opaque(c, lease.Value(), lease.Value().key.addr, nil, p.cfg.Log)
 }
 
 // authority is what a request to the target is for that does not say it.

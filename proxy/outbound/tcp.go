@@ -29,28 +29,120 @@ var (
 	errInvalidPolicy  = errors.New("invalid client policy: invalid client policy configuration")
 )
 
+// way is how a connection goes on: along a route, to an endpoint of a backend,
+// to which there is a connection.
+type way struct {
+	// rule is nil for profiles.
+	rule   *tcpRule
+	pick   balance.Pick[*endpoint]
+	server net.Conn
+}
+
 // opaque joins a connection with a backend of the target, byte for byte, until
-// both sides have ended.
-func (p *Proxy) opaque(c net.Conn, t *target, dst netip.AddrPort, log *slog.Logger) error {
-	return t.current(kindOpaque, func(s *snapshot) error {
-		r := s.tcp[0]
-		if r.invalid != "" {
+// both sides have ended. w is the way if it was taken already.
+func (p *Proxy) opaque(c net.Conn, t *target, dst netip.AddrPort, w *way, log *slog.Logger) error {
+	labels := func(r *tcpRule) string {
+		return metric.Join(r.labels, metric.Labels("target_ip", dst.Addr().String(), "target_port", strconv.Itoa(int(dst.Port()))))
+	}
+	var err error
+	if w == nil {
+		w, err = p.connect(t, nil)
+	}
+	if w.rule != nil {
+		set := p.cfg.Series
+		l := labels(w.rule)
+		set.TCPRouteOpen.Count(l)
+		defer set.TCPRouteClose.Count(metric.Join(l, metric.Labels("error", routeErrorLabel(err))))
+	}
+	if err != nil {
+		return err
+	}
+	w.join(c, log)
+	return nil
+}
+
+// connect takes the way of the routers of the moment; again, if they were
+// replaced meanwhile. find chooses the rule, nil the only one of opaque traffic.
+// The way is never nil, but without connection if there is an error.
+func (p *Proxy) connect(t *target, find func(*tcpRouter) *tcpRule) (w *way, err error) {
+	k := kindOpaque
+	if find != nil {
+		k = kindTLS
+	}
+	w = &way{}
+	err = t.current(k, func(s *snapshot) error {
+		*w = way{}
+		r := s.tcp[k-kindOpaque]
+		switch {
+		case r.invalid != "":
 			return errInvalidPolicy
-		}
-		if r.profile != nil {
+		case r.profile != nil:
 			b, ok := r.profile.Pick()
 			if !ok {
 				return balance.ErrLoadShed
 			}
-			return p.join(c, b, log)
+			return w.reach(p, b)
+		case find != nil:
+			w.rule = find(r)
+		case len(r.rules) > 0:
+			w.rule = r.rules[0]
 		}
-		if len(r.rules) == 0 {
+		if w.rule == nil {
 			return errNoRoute
 		}
-		set := p.cfg.Series
-		labels := metric.Join(r.rules[0].labels, metric.Labels("target_ip", dst.Addr().String(), "target_port", strconv.Itoa(int(dst.Port()))))
-		return p.along(c, r.rules[0], labels, set.TCPRouteOpen, set.TCPRouteClose, log)
+		if err := w.along(p); err != nil {
+			return fmt.Errorf("route %s: %w", label(w.rule.Meta), err)
+		}
+		return nil
 	})
+	return w, err
+}
+
+// along takes the rule's way: filters, distribution, backend.
+func (w *way) along(p *Proxy) error {
+	if err := closing(w.rule.Filters); err != nil {
+		return err
+	}
+	b, ok := w.rule.dist.Pick()
+	if !ok {
+		return balance.ErrLoadShed
+	}
+	if err := closing(b.filters); err != nil {
+		return err
+	}
+	return w.reach(p, b.backend)
+}
+
+// reach connects to an endpoint of the backend.
+func (w *way) reach(p *Proxy, b *backend) error {
+	if b.balancer == nil {
+		return fmt.Errorf("backend %s: %w: %s", b, errInvalidBackend, b.fail)
+	}
+	pick, err := b.balancer.Pick(nil)
+	if err != nil {
+		return fmt.Errorf("backend %s: %w", b, err)
+	}
+	e := pick.Service()
+	server, err := e.dial(p.ctx, thdr.Opaque)
+	pick.Complete()
+	if err != nil {
+		pick.Release()
+		return fmt.Errorf("backend %s: endpoint %s: %w", b, e.model.Addr, err)
+	}
+	w.pick, w.server = pick, server
+	return nil
+}
+
+// join copies both ways until both sides have ended.
+func (w *way) join(c net.Conn, log *slog.Logger) {
+	defer w.pick.Release()
+	var d duplex.Duplex
+	res := d.Run(c, w.server)
+	transport.Failed(c, res.SendErr)
+	transport.Failed(w.server, res.ReceiveErr)
+	if err := res.Err(); err != nil {
+		log.Debug("Connection closed", "error", err)
+	}
 }
 
 // serveTLS routes the application's own TLS by its server name.
@@ -66,21 +158,26 @@ func (c *Conn) serveTLS() error {
 	case hello != detect.TLS || sni == "":
 		return errNoSNI
 	}
-	return c.target.current(kindTLS, func(s *snapshot) error {
-		r := s.tcp[kindTLS-kindOpaque]
-		if r.invalid != "" {
-			return errInvalidPolicy
-		}
+	w, err := c.p.connect(c.target, func(r *tcpRouter) *tcpRule {
 		found := route.FindSNI(r.policy.Routes, sni)
 		for _, ru := range r.rules {
 			if ru.TCPRoute == found {
-				set := c.p.cfg.Series
-				labels := metric.Join(ru.labels, metric.Labels("hostname", sni))
-				return c.p.along(c.conn, ru, labels, set.TLSRouteOpen, set.TLSRouteClose, c.log())
+				return ru
 			}
 		}
-		return errNoRoute
+		return nil
 	})
+	if w.rule != nil {
+		set := c.p.cfg.Series
+		labels := metric.Join(w.rule.labels, metric.Labels("hostname", sni))
+		set.TLSRouteOpen.Count(labels)
+		defer set.TLSRouteClose.Count(metric.Join(labels, metric.Labels("error", routeErrorLabel(err))))
+	}
+	if err != nil {
+		return err
+	}
+	w.join(c.conn, c.log())
+	return nil
 }
 
 // current calls use with a snapshot that has a router of the kind, again with a
@@ -97,29 +194,6 @@ func (t *target) current(k kind, use func(*snapshot) error) error {
 		}
 		return err
 	}
-}
-
-// along takes a route: filters, distribution, backend.
-func (p *Proxy) along(c net.Conn, r *tcpRule, labels string, opened, closed *metric.Family, log *slog.Logger) error {
-	opened.Count(labels)
-	err := func() error {
-		if err := closing(r.Filters); err != nil {
-			return err
-		}
-		b, ok := r.dist.Pick()
-		if !ok {
-			return balance.ErrLoadShed
-		}
-		if err := closing(b.filters); err != nil {
-			return err
-		}
-		return p.join(c, b.backend, log)
-	}()
-	closed.Count(metric.Join(labels, metric.Labels("error", routeErrorLabel(err))))
-	if err != nil {
-		return fmt.Errorf("route %s: %w", label(r.Meta), err)
-	}
-	return nil
 }
 
 // closing is what filters for connections decide.
@@ -148,30 +222,4 @@ func routeErrorLabel(err error) string {
 		return "invalid_policy"
 	}
 	return "unexpected"
-}
-
-// join connects to an endpoint of the backend and copies both ways.
-func (p *Proxy) join(c net.Conn, b *backend, log *slog.Logger) error {
-	if b.balancer == nil {
-		return fmt.Errorf("backend %s: %w: %s", b, errInvalidBackend, b.fail)
-	}
-	pick, err := b.balancer.Pick(nil)
-	if err != nil {
-		return fmt.Errorf("backend %s: %w", b, err)
-	}
-	defer pick.Release()
-	e := pick.Service()
-	server, err := e.dial(p.ctx, thdr.Opaque)
-	pick.Complete()
-	if err != nil {
-		return fmt.Errorf("backend %s: endpoint %s: %w", b, e.model.Addr, err)
-	}
-	var d duplex.Duplex
-	res := d.Run(c, server)
-	transport.Failed(c, res.SendErr)
-	transport.Failed(server, res.ReceiveErr)
-	if err := res.Err(); err != nil {
-		log.Debug("Connection closed", "error", err)
-	}
-	return nil
 }
