@@ -40,7 +40,9 @@ const (
 	ControlPlane = "linkerd-control-plane"
 	CRDs         = "linkerd-crds"
 	CNI          = "linkerd2-cni"
-	Patch        = "patch"
+	// Single is the one chart that releases up to 2.11 had.
+	Single = "linkerd2"
+	Patch  = "patch"
 )
 
 // partials is the library chart that every other chart depends on.
@@ -93,6 +95,11 @@ func Load(name string) (*Chart, error) {
 	if len(own) == 0 {
 		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
 	}
+	if name == Single {
+		if own, err = joined(own); err != nil {
+			return nil, err
+		}
+	}
 	library, err := read(partials)
 	if err != nil {
 		return nil, err
@@ -117,6 +124,30 @@ func Load(name string) (*Chart, error) {
 		}
 	}
 	return c, nil
+}
+
+// joined adds the templates and values of the two charts that the single one
+// was divided into. Their values have no key in common but linkerdVersion.
+func joined(own []*loader.BufferedFile) ([]*loader.BufferedFile, error) {
+	controlPlane, err := read(ControlPlane)
+	if err != nil {
+		return nil, err
+	}
+	crds, err := read(CRDs)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range controlPlane {
+		if f.Name != chartutil.ChartfileName {
+			own = append(own, f)
+		}
+	}
+	for _, f := range crds {
+		if rest, ok := strings.CutPrefix(f.Name, chartutil.TemplatesDir+"/"); ok {
+			own = append(own, &loader.BufferedFile{Name: path.Join(chartutil.TemplatesDir, "crds", rest), Data: f.Data})
+		}
+	}
+	return own, nil
 }
 
 func read(name string) ([]*loader.BufferedFile, error) {

@@ -390,7 +390,7 @@ func TestPackage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		values := map[string]any{}
-		if name == ControlPlane {
+		if name == ControlPlane || name == Single {
 			values = parse(t, certificates)
 		}
 		got, err := (&Chart{name: name, loaded: loaded}).Render(Release{Name: "r", Namespace: "linkerd"}, values)
@@ -405,5 +405,35 @@ func TestPackage(t *testing.T) {
 		if a, b := string(Join(want)), string(Join(got)); a != b {
 			t.Errorf("%s renders differently from its archive: %s", name, firstDifference(a, b))
 		}
+	}
+}
+
+// TestSingleChart installs as users' documents of 2.11 do: one chart, with an
+// issuer that cert-manager keeps.
+func TestSingleChart(t *testing.T) {
+	c := mustLoad(t, Single)
+	render := func(chart *Chart, values string) string {
+		manifests, err := chart.Render(Release{Name: "linkerd2", Namespace: "linkerd"}, parse(t, values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(Join(manifests))
+	}
+	values := `
+identityTrustAnchorsPEM: anchors
+identity: {issuer: {scheme: kubernetes.io/tls}}
+installNamespace: false
+proxyInjector: {crtPEM: injector-crt, keyPEM: injector-key}
+profileValidator: {crtPEM: profile-crt, keyPEM: profile-key}
+policyValidator: {crtPEM: policy-crt, keyPEM: policy-key}
+`
+	got := render(c, values)
+	for _, part := range []string{render(mustLoad(t, CRDs), values), "name: linkerd-destination\n", "identityTrustAnchorsPEM: anchors\n"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("the chart lacks %.100q", part)
+		}
+	}
+	if strings.Contains(got, "name: linkerd-identity-issuer\n") || strings.Contains(got, "kind: Namespace\n") {
+		t.Error("the chart makes what exists already")
 	}
 }
