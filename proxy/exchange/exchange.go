@@ -12,7 +12,9 @@ import (
 type Handler interface {
 	// Serve answers x by calling x.Respond or x.Tunnel exactly once, and
 	// returns when the exchange is over. If it returns without having done
-	// so the codec resets the stream or drops the connection.
+	// so the codec resets the stream or drops the connection. To pass on a
+	// reset, call x.Cancel with the ResetError and return: the stream is
+	// reset with its code.
 	Serve(x *Exchange)
 }
 

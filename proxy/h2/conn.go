@@ -293,7 +293,9 @@ func (c *conn) writeLoop() {
 			c.asleep = true
 			c.mu.Unlock()
 			<-c.writeWake
-			// Whoever can run now may have something to send as well.
+			// Whoever can run now may have something to send as well. With
+			// 32 clients and one thread this takes a third off the CPU
+			// time of a request (16 to 18 µs became 10 to 13).
 			runtime.Gosched()
 			c.mu.Lock()
 		}

@@ -130,7 +130,7 @@ func (c *conn) ended(err error) error {
 	c.mu.Unlock()
 	c.fail(err)
 	c.mu.Lock()
-	first := c.err
+	first, orderly := c.err, c.stopping && c.reason == nil && ce == nil
 	c.mu.Unlock()
 	c.rb.Free()
 	c.rb = nil
@@ -139,7 +139,7 @@ func (c *conn) ended(err error) error {
 	if ce != nil {
 		return ce
 	}
-	if errors.Is(first, io.EOF) || errors.Is(first, net.ErrClosed) {
+	if orderly || errors.Is(first, io.EOF) || errors.Is(first, net.ErrClosed) {
 		return nil
 	}
 	return first
