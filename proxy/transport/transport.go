@@ -25,6 +25,13 @@ func Count(c net.Conn, t *series.Transport) net.Conn {
 	return netx.Count(&conn{Conn: c, t: t}, t)
 }
 
+// CountOwn is Count with a handle of the connection's own, which is released
+// when the connection is closed.
+func CountOwn(c net.Conn, t *series.Transport) net.Conn {
+	t.Open()
+	return netx.Count(&conn{Conn: c, t: t, own: true}, t)
+}
+
 // Failed notes why a counted connection failed, for whoever did I/O past it.
 // It has no effect on others.
 func Failed(c net.Conn, err error) {
@@ -44,8 +51,9 @@ func Failed(c net.Conn, err error) {
 // conn remembers how a connection failed until it is closed.
 type conn struct {
 	net.Conn
-	t  *series.Transport
-	mu sync.Mutex
+	t   *series.Transport
+	own bool
+	mu  sync.Mutex
 	// failed and closed are guarded by mu.
 	failed error
 	closed bool
@@ -113,6 +121,9 @@ func (c *conn) Close() error {
 	err := c.Conn.Close()
 	if first {
 		c.t.Closed(netx.Errno(failed))
+		if c.own {
+			c.t.Release()
+		}
 	}
 	return err
 }
