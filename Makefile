@@ -33,6 +33,18 @@ unit: ## the tests that need no cluster
 e2e: ## the tests on the embedded cluster; RUN=regexp chooses some
 	@go run ./build/runtests -only e2e $(if $(RUN),-run '$(RUN)')
 
+.PHONY: bench
+bench: ## measure the proxy next to nginx and HAProxy; SCENARIO=name for one (needs root)
+	@go run ./bench $(if $(SCENARIO),-scenario $(SCENARIO)) $(BENCHFLAGS)
+
+.PHONY: h2spec
+h2spec: ## the HTTP/2 conformance suite against both listeners of the proxy
+	@go run ./test/h2spec
+
+.PHONY: grpc-interop
+grpc-interop: ## the gRPC interoperability suite through both proxies
+	go test -count=1 -v ./test/grpcinterop
+
 .PHONY: cli
 cli: ## build bin/linkerd
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linkerd ./cmd/linkerd

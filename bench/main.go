@@ -37,6 +37,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/bench/app"
 	"github.com/linkerd-go/linkerd-go/bench/lab"
 	"github.com/linkerd-go/linkerd-go/bench/load"
+	"github.com/linkerd-go/linkerd-go/test/host"
 )
 
 func main() {
@@ -179,7 +180,7 @@ func measure() error {
 	if err := lab.Install(); err != nil {
 		return err
 	}
-	host := &lab.Host{}
+	host := &host.Host{}
 	defer host.Close()
 	// A process that is interrupted leaves nothing behind: the kernel ends its
 	// children and takes the namespaces apart. Only the files need this.

@@ -307,12 +307,14 @@ func (r *runner) startProfile(s scenario) (stop func() error, err error) {
 			}
 		}
 		for _, p := range procs {
-			b, err := r.lab.Admin(p, "/debug/pprof/heap.pb.gz")
-			if err == nil {
-				err = os.WriteFile(filepath.Join(r.o.profile, s.name+"-"+p.Name+".allocs.prof"), b, 0o644)
-			}
-			if err != nil {
-				return err
+			for path, kind := range map[string]string{"/debug/pprof/heap.pb.gz": "allocs.prof", "/metrics": "metrics.txt"} {
+				b, err := r.lab.Admin(p, path)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(r.o.profile, s.name+"-"+p.Name+"."+kind), b, 0o644)
+				}
+				if err != nil {
+					return err
+				}
 			}
 		}
 		return nil

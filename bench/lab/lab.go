@@ -43,6 +43,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/redirect/install"
 	"github.com/linkerd-go/linkerd-go/redirect/iptables"
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
+	"github.com/linkerd-go/linkerd-go/test/host"
 	"github.com/linkerd-go/linkerd-go/test/netlab"
 )
 
@@ -57,7 +58,7 @@ const (
 
 // Lab is a world that runs.
 type Lab struct {
-	host           *Host
+	host           *host.Host
 	net            *netlab.Lab
 	client, server *netlab.Namespace
 	dir            string
@@ -104,7 +105,7 @@ var (
 )
 
 // New starts everything. proxy is the path of the proxy's binary.
-func New(host *Host, proxy string) *Lab {
+func New(host *host.Host, proxy string) *Lab {
 	l := &Lab{host: host, net: netlab.New(host), dir: host.TempDir(), ca: testca.New(host)}
 	l.client, l.server = l.net.Peer, l.net.Pod
 	l.processors()
@@ -206,7 +207,10 @@ func (l *Lab) controlPlane() {
 			c.SetOutbound(s.addr.String(), policy)
 			c.SetProfile(s.addr.String(), nil)
 			c.SetInbound(s.port, server)
-			c.SetEndpoints(s.name+".bench.svc.cluster.local:80", endpoint)
+			name := s.name + ".bench.svc.cluster.local:80"
+			c.SetEndpoints(name, endpoint)
+			// The inbound proxy asks by the name in the request.
+			c.SetProfile(name, nil)
 		}
 		l.control = append(l.control, c)
 	}

@@ -1,4 +1,13 @@
-package lab
+// Package host lets a command use packages that are made for tests, such as
+// test/netlab, which makes network namespaces, and testcontrol, which is a
+// control plane: neither should exist twice.
+//
+//	h := &host.Host{}
+//	defer h.Close()
+//	lab := netlab.New(h)
+//
+// A Host is for one goroutine.
+package host
 
 import (
 	"fmt"
@@ -7,13 +16,12 @@ import (
 	"testing"
 )
 
-// Host is what the packages for tests want of a test, for a command: test/netlab
-// makes the namespaces and testcontrol the control plane, and neither should
-// exist twice. Fatal errors end the command, after Close.
+// Host stands for the test. Fatal errors end the command, after Close.
 type Host struct {
 	// TB is nil: a method that is not below is not for a command.
 	testing.TB
 	cleanups []func()
+	failed   bool
 }
 
 // Close undoes everything, last first.
@@ -46,7 +54,7 @@ func (h *Host) Skip(args ...any) { h.Fatal(args...) }
 
 // TempDir is a folder that all users can enter.
 func (h *Host) TempDir() string {
-	dir, err := os.MkdirTemp("", "linkerd-bench-")
+	dir, err := os.MkdirTemp("", "linkerd-go-")
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -56,3 +64,18 @@ func (h *Host) TempDir() string {
 	}
 	return dir
 }
+
+// Failed is testing.TB's.
+func (h *Host) Failed() bool { return h.failed }
+
+// Logf is testing.TB's.
+func (h *Host) Logf(format string, args ...any) { log.Printf(format, args...) }
+
+// Error is testing.TB's: a mistake that a command goes on with.
+func (h *Host) Error(args ...any) {
+	h.failed = true
+	log.Print(args...)
+}
+
+// Errorf is testing.TB's.
+func (h *Host) Errorf(format string, args ...any) { h.Error(fmt.Sprintf(format, args...)) }

@@ -1,0 +1,153 @@
+// Package grpcinterop runs the interoperability suite of gRPC, with the client
+// and the server of grpc-go, through an outbound and an inbound proxy. It has
+// tests only; `make grpc-interop` runs them.
+//
+// Left out are the cases that are about credentials of Google's cloud, which
+// need it, and pick_first_unary, whose subject is a client that resolves
+// several servers.
+package grpcinterop
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/orca"
+
+	// The client of the cases orca_*, which a balancer of its own reports to.
+	_ "google.golang.org/grpc/balancer/pickfirst"
+
+	"github.com/linkerd-go/linkerd-go/test/pair"
+)
+
+// cases are those of the interop client's -test_case, in its order. A case ends
+// the process when it fails, so each runs in one of its own.
+var cases = []struct {
+	name string
+	run  func(context.Context, *grpc.ClientConn)
+}{
+	{"empty_unary", service(interop.DoEmptyUnaryCall)},
+	{"large_unary", service(interop.DoLargeUnaryCall)},
+	{"client_streaming", service(interop.DoClientStreaming)},
+	{"server_streaming", service(interop.DoServerStreaming)},
+	{"ping_pong", service(interop.DoPingPong)},
+	{"empty_stream", service(interop.DoEmptyStream)},
+	{"timeout_on_sleeping_server", service(interop.DoTimeoutOnSleepingServer)},
+	{"cancel_after_begin", service(interop.DoCancelAfterBegin)},
+	{"cancel_after_first_response", service(interop.DoCancelAfterFirstResponse)},
+	{"status_code_and_message", service(interop.DoStatusCodeAndMessage)},
+	{"special_status_message", service(interop.DoSpecialStatusMessage)},
+	{"custom_metadata", service(interop.DoCustomMetadata)},
+	{"unimplemented_method", func(ctx context.Context, c *grpc.ClientConn) { interop.DoUnimplementedMethod(ctx, c) }},
+	{"unimplemented_service", func(ctx context.Context, c *grpc.ClientConn) {
+		interop.DoUnimplementedService(ctx, testgrpc.NewUnimplementedServiceClient(c))
+	}},
+	{"orca_per_rpc", func(ctx context.Context, c *grpc.ClientConn) {
+		interop.DoORCAPerRPCTest(ctx, testgrpc.NewTestServiceClient(c))
+	}},
+	{"orca_oob", func(ctx context.Context, c *grpc.ClientConn) {
+		interop.DoORCAOOBTest(ctx, testgrpc.NewTestServiceClient(c))
+	}},
+	{"rpc_soak", soak(false)},
+	{"channel_soak", soak(true)},
+}
+
+func service(f func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOption)) func(context.Context, *grpc.ClientConn) {
+	return func(ctx context.Context, c *grpc.ClientConn) { f(ctx, testgrpc.NewTestServiceClient(c)) }
+}
+
+// soak makes the case of many calls, each on a new connection or all on one.
+func soak(channels bool) func(context.Context, *grpc.ClientConn) {
+	return func(ctx context.Context, c *grpc.ClientConn) {
+		o := interop.SoakTestConfig{
+			RequestSize: 271828, ResponseSize: 314159, PerIterationMaxAcceptableLatency: 5 * time.Second,
+			OverallTimeout: 60 * time.Second, ServerAddr: c.Target(), NumWorkers: 2, Iterations: 20,
+			ChannelForTest: func() (*grpc.ClientConn, func()) {
+				if !channels {
+					return c, func() {}
+				}
+				own, err := dial(strings.TrimPrefix(c.Target(), "passthrough:///"))
+				if err != nil {
+					panic(err) // the case fails
+				}
+				return own, func() { own.Close() }
+			},
+		}
+		interop.DoSoakTest(metadata.NewOutgoingContext(ctx, metadata.MD{}), o)
+	}
+}
+
+// dial connects to a proxy; it has the address, the authority is the service's.
+func dial(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithAuthority(pair.Web.Authority()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`))
+}
+
+func TestMain(m *testing.M) {
+	name := os.Getenv("INTEROP_CASE")
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	for _, c := range cases {
+		if c.name != name {
+			continue
+		}
+		conn, err := dial(os.Getenv("INTEROP_ADDR"))
+		if err != nil {
+			panic(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		c.run(ctx, conn)
+		cancel()
+		conn.Close()
+		os.Exit(0)
+	}
+	panic("no case " + name)
+}
+
+func TestInterop(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := orca.NewServerMetricsRecorder()
+	s := grpc.NewServer(orca.CallMetricsServerOption(recorder))
+	o := orca.ServiceOptions{ServerMetricsProvider: recorder, MinReportingInterval: time.Second}
+	if err := orca.Register(s, o); err != nil {
+		t.Fatal(err)
+	}
+	testgrpc.RegisterTestServiceServer(s, interop.NewTestServer(interop.NewTestServerOptions{MetricsRecorder: recorder}))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	p := pair.New(t)
+	p.Serve(pair.Web, l)
+	for _, path := range []struct{ name, addr string }{{"pair", p.Outbound(pair.Web)}, {"inbound only", p.Inbound(pair.Web)}} {
+		t.Run(path.name, func(t *testing.T) {
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					cmd := exec.CommandContext(t.Context(), os.Args[0])
+					cmd.Env = append(os.Environ(), "INTEROP_CASE="+c.name, "INTEROP_ADDR="+path.addr)
+					if out, err := cmd.CombinedOutput(); err != nil {
+						t.Errorf("%v\n%s", err, out)
+					}
+				})
+			}
+		})
+	}
+}
