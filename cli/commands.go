@@ -9,6 +9,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/identity"
 	"github.com/linkerd-go/linkerd-go/cli/install"
 	"github.com/linkerd-go/linkerd-go/cli/installcni"
+	"github.com/linkerd-go/linkerd-go/cli/older"
 	"github.com/linkerd-go/linkerd-go/cli/profile"
 	"github.com/linkerd-go/linkerd-go/cli/prune"
 	"github.com/linkerd-go/linkerd-go/cli/uninstall"
@@ -32,6 +33,11 @@ func own(parts Parts) []Constructor {
 		uninstall.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return upgrade.New(w, g, parts.Charts) },
 		version.New,
+		older.NewAlpha,
+		older.NewGet,
+		older.NewInstallSP,
+		older.NewLogs,
+		func(w *command.World, g *command.Globals) *cobra.Command { return older.NewRepair(w, g, parts.Charts) },
 		// Names of releases up to 2.9 (CLI chapter, section 9).
 		func(w *command.World, g *command.Globals) *cobra.Command {
 			return diagnostics.Old("endpoints", diagnostics.NewEndpoints(w, g))

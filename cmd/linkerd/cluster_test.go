@@ -486,3 +486,43 @@ func TestUninstall(t *testing.T) {
 		t.Errorf("uninstall of nothing: %d %q %q", code, stdout, stderr)
 	}
 }
+
+// TestOlder runs commands of releases long gone.
+func TestOlder(t *testing.T) {
+	o := installed(t, "--controller-replicas=3")
+	code, stdout, stderr := run(t, o, "get", "pods", "-n", "linkerd")
+	if want := "linkerd/linkerd-destination-6d5f-x2x9z\nlinkerd/linkerd-identity-6d5f-x2x9z\nlinkerd/linkerd-proxy-injector-6d5f-x2x9z\n"; code != 0 || stdout != want {
+		t.Errorf("get pods: %d %q %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr = run(t, o, "get", "po"); code != 0 || stdout != "" || stderr != "No resources found.\n" {
+		t.Errorf("get pods of a namespace without: %d %q %q", code, stdout, stderr)
+	}
+	if code, _, stderr = run(t, o, "get", "svc"); code != 1 || !strings.HasPrefix(stderr, "Error: invalid resource type svc, valid types: pod\n") {
+		t.Errorf("get svc: %d %q", code, stderr)
+	}
+	// What repair prints is as good as what install stored.
+	stored := get[*corev1.Secret](t, o, "Secret/linkerd-config-overrides").DeepCopy()
+	delete(o, "Secret/linkerd-config-overrides")
+	code, stdout, stderr = run(t, o, "repair")
+	if code != 0 {
+		t.Fatalf("repair: %d %s", code, stderr)
+	}
+	repaired := commandtest.Objects(t, []byte(stdout))[0].(*corev1.Secret)
+	var want, got map[string]any
+	if err := yaml.Unmarshal(stored.Data["linkerd-config-overrides"], &want); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal([]byte(repaired.StringData["linkerd-config-overrides"]), &got); err != nil {
+		t.Fatal(err)
+	}
+	// The configuration spells the trust domain out.
+	delete(got, "identityTrustDomain")
+	a, _ := yaml.Marshal(want)
+	b, _ := yaml.Marshal(got)
+	if strings.Join(strings.Fields(string(a)), " ") != strings.Join(strings.Fields(string(b)), " ") {
+		t.Errorf("repaired:\n%s\nwant\n%s", b, a)
+	}
+	if code, _, stderr = run(t, o, "alpha", "stat", "--x"); code != 0 || stderr == "" {
+		t.Errorf("alpha: %d %q", code, stderr)
+	}
+}
