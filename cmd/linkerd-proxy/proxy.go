@@ -45,6 +45,12 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 	}
 	runtime.GOMAXPROCS(cfg.Workers.Count)
 	limitMemory(lookup)
+	if _, ok := lookup("GOGC"); !ok {
+		// Requests allocate next to nothing, so collecting at half the heap
+		// that the runtime would wait for costs little and saves megabytes in
+		// every pod.
+		debug.SetGCPercent(50)
+	}
 	a, err := app.New(app.Options{Config: cfg, Log: log, Profile: profiling(lookup)})
 	if err != nil {
 		fmt.Fprintln(stderr, err)
