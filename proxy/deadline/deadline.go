@@ -26,6 +26,9 @@ const (
 	Profile
 	// Connect: no connection to the endpoint in time.
 	Connect
+	// Attempt: from when a backend is sent the request to the end of its
+	// response.
+	Attempt
 )
 
 // Error is a limit that was reached. It is comparable.
@@ -55,6 +58,8 @@ func (e *Error) Error() string {
 		what += "response stream timeout: "
 	case Idle:
 		what += "idle timeout: "
+	case Attempt:
+		what += "backend request timeout: "
 	default:
 		what += "request timeout: "
 	}

@@ -151,6 +151,11 @@ const (
 	// FilterForbidden and FilterInvalidBackend close TCP and TLS connections.
 	FilterForbidden
 	FilterInvalidBackend
+	// FilterRewrite uses Filter.Rewrite, FilterCORS Filter.CORS and
+	// FilterMirror Filter.Mirror. They are not upstream's: docs/differences.md.
+	FilterRewrite
+	FilterCORS
+	FilterMirror
 )
 
 // Filter is one step on the way of a request; Kind says which field is set.
@@ -159,6 +164,9 @@ type Filter struct {
 	Headers  *HeaderModifier
 	Redirect *Redirect
 	Failure  *Failure
+	Rewrite  *Rewrite
+	CORS     *CORS
+	Mirror   *Mirror
 	Message  string
 }
 
@@ -182,11 +190,60 @@ type Redirect struct {
 	Port uint16
 	// Status is the response's status, never 0.
 	Status int
-	// FullPath replaces the path. PrefixPath replaces the matched prefix, if
+	Path   PathModifier
+}
+
+// PathModifier changes a path and keeps its query. The zero value changes
+// nothing.
+type PathModifier struct {
+	// Full replaces the path. Prefix replaces the matched prefix, if
 	// HasPrefix is set. At most one of the two is used.
-	FullPath   string
-	PrefixPath string
-	HasPrefix  bool
+	Full      string
+	Prefix    string
+	HasPrefix bool
+}
+
+// Rewrite changes where a request says that it goes.
+type Rewrite struct {
+	// Host replaces the authority if it is not empty.
+	Host string
+	Path PathModifier
+}
+
+// Mirror sends copies of a share of the requests to a backend as well.
+type Mirror struct {
+	Backend *Backend
+	// Numerator out of Denominator requests are copied; Denominator is never 0.
+	Numerator, Denominator uint32
+}
+
+// CORS says which pages of other origins may send requests and read the
+// responses. Source: the Gateway API's HTTPCORSFilter and the Fetch standard.
+type CORS struct {
+	// AnyOrigin allows all; otherwise one of Origins has to match.
+	AnyOrigin   bool
+	Origins     []Origin
+	Credentials bool
+	// AnyMethod and AnyHeader allow what is asked for; otherwise Methods and
+	// Headers are what the browser is told, joined for the header.
+	AnyMethod, AnyHeader bool
+	Methods, Headers     string
+	// Expose is joined for the header; empty for none.
+	Expose string
+	// MaxAge is in whole seconds, as text for the header; empty for none.
+	MaxAge string
+}
+
+// Origin matches the value of an Origin header.
+type Origin struct {
+	// Scheme is in lower case.
+	Scheme string
+	// Host is in lower case. With Wildcard set, it is what comes after the
+	// star: the host has to end in it and be longer.
+	Host     string
+	Wildcard bool
+	// Port is never 0: that of the scheme stands for none.
+	Port uint16
 }
 
 // Failure makes up a failing response for a share of the requests.
@@ -210,6 +267,9 @@ type Timeouts struct {
 	Response time.Duration
 	// Idle limits the time without a frame in either direction.
 	Idle time.Duration
+	// Attempt limits each attempt, from when the request is sent to the end of
+	// the response.
+	Attempt time.Duration
 }
 
 // Retry says which failures of a route are tried again.

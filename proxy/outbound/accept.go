@@ -33,7 +33,10 @@ type Proxy struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	inFlight atomic.Int64
-	// ending are HTTP/2 connections whose last streams are awaited.
+	// mirrors counts the copies of requests that are under way.
+	mirrors atomic.Int64
+	// ending are HTTP/2 connections whose last streams are awaited, and copies
+	// of requests.
 	ending sync.WaitGroup
 	// hungUp notices HTTP/1 clients that leave while they wait.
 	hungUp *h1.Watcher

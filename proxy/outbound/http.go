@@ -61,6 +61,11 @@ type request struct {
 	retry    *model.Retry
 	replay   *retry.Body
 	retries  int
+	// origin is the application's Origin field, if the rule shares responses
+	// with other origins.
+	origin []byte
+	// copies are to be sent to the rule's mirrors.
+	copies []*copied
 
 	attempt attempt
 }
@@ -174,6 +179,9 @@ func (r *request) along(router *httpRouter) error {
 	r.found, r.rule = found, router.rules[found.RouteIndex][found.RuleIndex]
 	r.route = r.rule.route(r.hostname())
 	r.timeouts, r.retry = route.Params(found.Rule, r.x.Request)
+	if r.rule.shares {
+		r.origin = r.x.Request.Get("origin")
+	}
 	err := r.try()
 	if err != nil && !errors.Is(err, balance.ErrClosed) {
 		return &routeError{r.rule.meta, err}
@@ -206,15 +214,24 @@ func (r *request) hostname() []byte {
 // on.
 func (r *request) try() error {
 	head, body := r.x.Request, r.x.Body
-	if r.retry != nil {
-		// Filters and endpoints change the head, so each attempt has its own.
+	switch {
+	case r.retry != nil:
 		r.replay = retry.NewBody(body, head.ContentLength, r.retry.MaxRequestBytes)
+	case r.rule != nil && r.rule.mirrors:
+		r.replay = retry.NewBody(body, head.ContentLength, mirrorBytes)
+	}
+	// Filters and endpoints change the head, so each attempt has its own; and
+	// so that what a rewrite changed is not what the next router goes by.
+	own := r.retry != nil || r.rule != nil && r.rule.rewrites
+	if own {
 		head = new(exchange.RequestHead)
 	}
 	for {
 		a := &r.attempt
-		if r.retry != nil {
+		if own {
 			head.CopyFrom(r.x.Request)
+		}
+		if r.replay != nil {
 			body = r.replay.Attempt()
 		}
 		*a = attempt{r: r, c: &r.x.Canceler, started: r.p.cfg.Clock.Now()}
@@ -315,6 +332,9 @@ func (a *attempt) send(head *exchange.RequestHead, body exchange.Body) (*exchang
 	}
 	a.backend = backend
 	backend.metrics.Request()
+	if r.rule.mirrors && r.retries == 0 {
+		r.copy(backend, head)
+	}
 	resp, err := a.dispatch(backend.backend, backend.filters, head, body)
 	if err != nil && !errors.Is(err, balance.ErrClosed) {
 		err = &backendError{backend.backend, err}
@@ -405,6 +425,7 @@ func (a *attempt) limit() {
 func (a *attempt) respond(resp *exchange.Response) error {
 	r, head := a.r, &resp.Head
 	r.answered()
+	r.mirror()
 	defer a.release()
 	defer resp.Close()
 	a.status = head.Status
@@ -414,9 +435,9 @@ func (a *attempt) respond(resp *exchange.Response) error {
 	}
 	if r.rule != nil {
 		if a.backend != nil {
-			route.ApplyResponse(a.backend.filters, head)
+			route.ApplyResponse(a.backend.filters, r.origin, head)
 		}
-		route.ApplyResponse(r.rule.Filters, head)
+		route.ApplyResponse(r.rule.Filters, r.origin, head)
 	}
 	r.spans.Response(head.Status)
 	if a.refused != nil && a.refused.Close {
@@ -501,6 +522,8 @@ func verdict(v route.Verdict) *refusal.Refusal {
 			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
 		}
 		return refusal.InjectedHTTP(v.Status, v.Message)
+	case route.Preflight:
+		return refusal.Preflight(v.Status, v.Headers)
 	}
 	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
 }
@@ -541,6 +564,7 @@ func (r *request) answered() {
 // finish gives the state back.
 func (r *request) finish() {
 	r.answered()
+	r.mirror()
 	r.spans.Response(0)
 	if r.done != nil {
 		r.done()

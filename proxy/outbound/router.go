@@ -35,6 +35,11 @@ type rule struct {
 	labels  string
 	metrics *series.OutboundRoute
 	dist    *distribute.Distributor[*ruleBackend]
+	// mirrored are the rule's own mirrors; mirrors, rewrites and shares say
+	// whether it or a backend has filters that mirror, that rewrite, and that
+	// share responses with other origins.
+	mirrored                  []*ruleMirror
+	mirrors, rewrites, shares bool
 
 	mu sync.Mutex
 	// hosts, if hostname labels are on, is guarded by mu.
@@ -46,6 +51,26 @@ type ruleBackend struct {
 	*backend
 	filters []model.Filter
 	metrics *series.OutboundBackend
+	// mirrored are those of requests that go to this backend.
+	mirrored []*ruleMirror
+}
+
+// look notes what filters need from the request's path and returns their
+// mirrors.
+func (r *rule) look(b *builder, parent model.Meta, filters []model.Filter) []*ruleMirror {
+	var mirrors []*ruleMirror
+	for i := range filters {
+		switch f := &filters[i]; f.Kind {
+		case model.FilterRewrite:
+			r.rewrites = true
+		case model.FilterCORS:
+			r.shares = true
+		case model.FilterMirror:
+			r.mirrors = true
+			mirrors = append(mirrors, &ruleMirror{Mirror: f.Mirror, backend: b.backend(parent, f.Mirror.Backend, nil)})
+		}
+	}
+	return mirrors
 }
 
 // maxHosts bounds the hostname labels of a rule, for clients choose them.
@@ -167,14 +192,16 @@ func (b *builder) http(t *model.Target) *httpRouter {
 				Rule: m, meta: route.Meta, grpc: r.policy.Routes.GRPC, set: set, labels: labels,
 				metrics: set.OutboundRoute(r.policy.Routes.GRPC, metric.Join(labels, `hostname=""`)),
 			}
+			ru.mirrored = ru.look(b, r.parent, m.Filters)
 			var backends []*ruleBackend
 			var weights []uint32
 			for k := range m.Distribution.Backends {
 				d := &m.Distribution.Backends[k]
 				backends = append(backends, &ruleBackend{
-					backend: b.backend(r.parent, d.Backend, r.policy.Accrual),
-					filters: d.Filters,
-					metrics: set.OutboundBackend(ru.grpc, metric.Join(labels, series.Backend(d.Backend.Meta))),
+					backend:  b.backend(r.parent, d.Backend, r.policy.Accrual),
+					filters:  d.Filters,
+					metrics:  set.OutboundBackend(ru.grpc, metric.Join(labels, series.Backend(d.Backend.Meta))),
+					mirrored: ru.look(b, r.parent, d.Filters),
 				})
 				weights = append(weights, d.Weight)
 			}

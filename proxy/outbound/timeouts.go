@@ -23,7 +23,7 @@ type limits struct {
 
 	mu sync.Mutex
 	// All that follows is guarded by mu. timers are by kind.
-	timers    [deadline.Connect + 1]clock.Timer
+	timers    [deadline.Attempt + 1]clock.Timer
 	streaming bool
 	stopped   bool
 }
@@ -34,6 +34,7 @@ func (l *limits) start(until time.Time) {
 	if !until.IsZero() {
 		l.arm(deadline.Request, l.t.Request, until.Sub(l.clk.Now()))
 	}
+	l.arm(deadline.Attempt, l.t.Attempt, l.t.Attempt)
 	l.arm(deadline.Idle, l.t.Idle, l.t.Idle)
 }
 

@@ -18,6 +18,7 @@ import (
 	"strconv"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
 // gRPC codes that refusals use.
@@ -44,6 +45,8 @@ type Refusal struct {
 	Text string
 	// Location is set for redirects.
 	Location string
+	// Headers are further fields of answers that are not failures.
+	Headers []model.Header
 	// Label is the value of the error label of the error counters; empty if
 	// the refusal is not counted as an error of the proxy.
 	Label string
@@ -79,6 +82,12 @@ func NotFound(text string) *Refusal { return &Refusal{Status: 404, Code: codeNot
 // Redirect sends the client elsewhere.
 func Redirect(status int, location string) *Refusal {
 	return &Refusal{Status: status, Code: codeNotFound, Text: "redirected", Location: location}
+}
+
+// Preflight tells a browser what a page of another origin may send. It is no
+// failure, and so has no reason.
+func Preflight(status int, headers []model.Header) *Refusal {
+	return &Refusal{Status: status, Code: codeNotFound, Headers: headers}
 }
 
 // RateLimited refuses a client that asks too often.
@@ -190,7 +199,10 @@ func Fill(head *exchange.ResponseHead, grpc bool, r *Refusal, o Options) {
 	if r.Location != "" {
 		head.Add("location", r.Location)
 	}
-	if o.Informational {
+	for _, h := range r.Headers {
+		head.Add(h.Name, h.Value)
+	}
+	if o.Informational && text != "" {
 		head.Add("l5d-proxy-error", text)
 	}
 	if r.Close {

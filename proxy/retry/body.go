@@ -58,6 +58,14 @@ func (b *Body) Replayable() bool {
 	return !b.lost && (b.ended || !b.started)
 }
 
+// Complete reports whether all of the body is kept, so that attempts which begin
+// now do not touch the original.
+func (b *Body) Complete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.lost && b.ended
+}
+
 // recording is the first attempt.
 type recording struct{ b *Body }
 

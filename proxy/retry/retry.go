@@ -45,6 +45,6 @@ func Wanted(r *model.Retry, head *exchange.ResponseHead, trailers *exchange.Fiel
 // if the server cannot have begun to act, or took too long to answer.
 func WantedError(err error) bool {
 	var reset *exchange.ResetError
-	return errors.Is(err, balance.ErrFailfast) || deadline.Is(err, deadline.ResponseHeaders) ||
+	return errors.Is(err, balance.ErrFailfast) || deadline.Is(err, deadline.ResponseHeaders) || deadline.Is(err, deadline.Attempt) ||
 		errors.As(err, &reset) && reset.Code == exchange.CodeRefusedStream
 }

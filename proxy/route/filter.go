@@ -29,6 +29,9 @@ const (
 	// Forbidden and InvalidBackend close TCP and TLS connections.
 	Forbidden
 	InvalidBackend
+	// Preflight: a browser asks whether it may send a request; answer with
+	// Verdict.Status and Verdict.Headers.
+	Preflight
 )
 
 // Verdict is what the filters decided.
@@ -37,11 +40,15 @@ type Verdict struct {
 	Status   int
 	Location string
 	Failure  *model.Failure
+	Headers  []model.Header
 	Message  string
 }
 
 // ErrInvalidRedirect: the location of a redirect cannot be computed.
 var ErrInvalidRedirect = errors.New("invalid redirect")
+
+// ErrInvalidRewrite: the path of a rewrite cannot be computed.
+var ErrInvalidRewrite = errors.New("invalid rewrite")
 
 // Apply applies filters in order: it changes the request's headers until a
 // filter decides. draw(n) is uniform in [0, n); nil means math/rand.
@@ -62,6 +69,14 @@ func Apply(filters []model.Filter, found Found, head *exchange.RequestHead, draw
 		case model.FilterFailure:
 			if Hit(f.Failure, draw) {
 				return Verdict{Action: Failed, Failure: f.Failure, Status: f.Failure.Status, Message: f.Failure.Message}
+			}
+		case model.FilterRewrite:
+			if err := rewrite(f.Rewrite, found.Match, head); err != nil {
+				return Verdict{Action: Broken, Message: err.Error()}
+			}
+		case model.FilterCORS:
+			if IsPreflight(head) {
+				return Verdict{Action: Preflight, Status: statusPreflight, Headers: preflight(f.CORS, head), Message: "preflight"}
 			}
 		case model.FilterInternalError:
 			return Verdict{Action: Broken, Message: f.Message}
@@ -89,11 +104,15 @@ func ApplyTCP(filters []model.Filter) Verdict {
 	return Verdict{}
 }
 
-// ApplyResponse applies the response header modifiers among filters.
-func ApplyResponse(filters []model.Filter, head *exchange.ResponseHead) {
+// ApplyResponse applies, in order, the filters that change responses. origin is
+// the value of the request's Origin field, nil if it had none.
+func ApplyResponse(filters []model.Filter, origin []byte, head *exchange.ResponseHead) {
 	for i := range filters {
-		if filters[i].Kind == model.FilterResponseHeaders {
-			Modify(filters[i].Headers, &head.Fields)
+		switch f := &filters[i]; f.Kind {
+		case model.FilterResponseHeaders:
+			Modify(f.Headers, &head.Fields)
+		case model.FilterCORS:
+			share(f.CORS, origin, &head.Fields)
 		}
 	}
 }
@@ -122,13 +141,18 @@ func Modify(m *model.HeaderModifier, f *exchange.Fields) {
 
 // Hit draws whether a failure is to be injected.
 func Hit(f *model.Failure, draw func(n uint32) uint32) bool {
-	if f.Numerator >= f.Denominator {
+	return Share(f.Numerator, f.Denominator, draw)
+}
+
+// Share draws whether a request is among numerator out of denominator.
+func Share(numerator, denominator uint32, draw func(n uint32) uint32) bool {
+	if numerator >= denominator {
 		return true
 	}
 	if draw == nil {
 		draw = rand.Uint32N
 	}
-	return draw(f.Denominator) < f.Numerator
+	return draw(denominator) < numerator
 }
 
 // Location computes where a redirect leads. changed is false if that is where
@@ -167,27 +191,57 @@ func Location(r *model.Redirect, m *model.Match, head *exchange.RequestHead) (lo
 	if host == "" {
 		return "", false, ErrInvalidRedirect
 	}
-	plain, query, hasQuery := strings.Cut(reqPath, "?")
+	if path, err = replace(r.Path, m, reqPath); err != nil {
+		return "", false, ErrInvalidRedirect
+	}
+	loc = uri(scheme, host, port, path)
+	return loc, loc != uri(reqScheme, reqHost, reqPort, reqPath), nil
+}
+
+// errNoPrefix: a prefix is to be replaced where none was matched.
+var errNoPrefix = errors.New("no prefix was matched")
+
+// replace changes a path, which may have a query.
+func replace(c model.PathModifier, m *model.Match, path string) (string, error) {
+	plain, query, hasQuery := strings.Cut(path, "?")
 	switch {
-	case r.FullPath != "":
-		path = r.FullPath
-	case r.HasPrefix:
+	case c.Full != "":
+		path = c.Full
+	case c.HasPrefix:
 		if m == nil || m.Path.Kind != model.PathPrefix {
-			return "", false, ErrInvalidRedirect
+			return "", errNoPrefix
 		}
 		rest := plain[min(len(plain), len(strings.TrimSuffix(m.Path.Value, "/"))):]
-		path = strings.TrimSuffix(r.PrefixPath, "/") + rest
-		if path == "" {
-			path = "/"
+		path = strings.TrimSuffix(c.Prefix, "/") + rest
+		if !strings.HasPrefix(path, "/") {
+			path = "/" + path
 		}
 	default:
-		hasQuery = false
+		return path, nil
 	}
 	if hasQuery && !strings.Contains(path, "?") {
 		path += "?" + query
 	}
-	loc = uri(scheme, host, port, path)
-	return loc, loc != uri(reqScheme, reqHost, reqPort, reqPath), nil
+	return path, nil
+}
+
+// rewrite changes the request's authority and path.
+func rewrite(r *model.Rewrite, m *model.Match, head *exchange.RequestHead) error {
+	// In absolute form or not, the path is the head's own; "*" has none.
+	if r.Path != (model.PathModifier{}) && bytes.HasPrefix(head.Path, []byte("/")) {
+		path, err := replace(r.Path, m, string(head.Path))
+		if err != nil {
+			return ErrInvalidRewrite
+		}
+		head.Path = head.Keep(path)
+	}
+	if r.Host != "" {
+		head.Authority = head.Keep(r.Host)
+		if head.Version != exchange.HTTP2 || head.Has("host") {
+			head.Set("host", r.Host)
+		}
+	}
+	return nil
 }
 
 func uri(scheme, host string, port int, path string) string {

@@ -28,7 +28,7 @@ func FuzzFind(f *testing.F) {
 			if found.Route != &rs.List[found.RouteIndex] || found.Rule != &found.Route.Rules[found.RuleIndex] {
 				t.Error("indices are wrong")
 			}
-			for _, r := range []model.Redirect{{Scheme: "https"}, {Host: "x", Port: 81}, {FullPath: "/y"}, {HasPrefix: true, PrefixPath: "/z"}} {
+			for _, r := range []model.Redirect{{Scheme: "https"}, {Host: "x", Port: 81}, {Path: model.PathModifier{Full: "/y"}}, {Path: model.PathModifier{HasPrefix: true, Prefix: "/z"}}} {
 				loc, _, err := Location(&r, found.Match, h)
 				if err == nil && !strings.Contains(loc, "://") {
 					t.Errorf("location %q", loc)

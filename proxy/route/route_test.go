@@ -209,12 +209,12 @@ func TestLocation(t *testing.T) {
 		{req: "GET http://a.b:80/p", r: model.Redirect{Scheme: "https"}, want: "https://a.b/p"},
 		{req: "GET http://a.b/p", r: model.Redirect{Port: 8443, Scheme: "https"}, want: "https://a.b:8443/p"},
 		{req: "GET http://a.b/p", r: model.Redirect{Port: 443, Scheme: "https"}, want: "https://a.b/p"},
-		{req: "GET http://a.b/old/x?q=1", r: model.Redirect{HasPrefix: true, PrefixPath: "/new"}, m: prefix, want: "http://a.b/new/x?q=1"},
-		{req: "GET http://a.b/old", r: model.Redirect{HasPrefix: true, PrefixPath: "/"}, m: prefix, want: "http://a.b/"},
-		{req: "GET http://a.b/x", r: model.Redirect{HasPrefix: true, PrefixPath: "/new/"}, m: root, want: "http://a.b/new/x"},
-		{req: "GET http://a.b/x?q=1", r: model.Redirect{FullPath: "/full"}, want: "http://a.b/full?q=1"},
-		{req: "GET http://a.b/x", r: model.Redirect{HasPrefix: true, PrefixPath: "/n"}, wrong: true},
-		{req: "GET http://a.b/x", r: model.Redirect{HasPrefix: true, PrefixPath: "/n"}, m: &model.Match{Path: model.PathMatch{Kind: model.PathExact, Value: "/x"}}, wrong: true},
+		{req: "GET http://a.b/old/x?q=1", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/new"}}, m: prefix, want: "http://a.b/new/x?q=1"},
+		{req: "GET http://a.b/old", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/"}}, m: prefix, want: "http://a.b/"},
+		{req: "GET http://a.b/x", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/new/"}}, m: root, want: "http://a.b/new/x"},
+		{req: "GET http://a.b/x?q=1", r: model.Redirect{Path: model.PathModifier{Full: "/full"}}, want: "http://a.b/full?q=1"},
+		{req: "GET http://a.b/x", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/n"}}, wrong: true},
+		{req: "GET http://a.b/x", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/n"}}, m: &model.Match{Path: model.PathMatch{Kind: model.PathExact, Value: "/x"}}, wrong: true},
 		{req: "GET http://a.b/x", r: model.Redirect{Scheme: "http", Host: "a.b", Port: 80}, same: true},
 		{req: "GET /x", r: model.Redirect{Scheme: "https"}, wrong: true},
 		{req: "GET /x host=[::1]:8080", r: model.Redirect{Scheme: "https"}, want: "https://[::1]:8080/x"},
@@ -262,7 +262,7 @@ func TestApplyOrder(t *testing.T) {
 		t.Error(v)
 	}
 	var resp exchange.ResponseHead
-	ApplyResponse([]model.Filter{{Kind: model.FilterResponseHeaders, Headers: &model.HeaderModifier{Set: []model.Header{{Name: "x", Value: "y"}}}}}, &resp)
+	ApplyResponse([]model.Filter{{Kind: model.FilterResponseHeaders, Headers: &model.HeaderModifier{Set: []model.Header{{Name: "x", Value: "y"}}}}}, nil, &resp)
 	if string(resp.Get("x")) != "y" {
 		t.Error("response header not set")
 	}

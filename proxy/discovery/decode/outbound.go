@@ -126,6 +126,9 @@ func httpRule(r *outboundpb.HttpRoute_Rule) (out model.Rule, err error) {
 	if err = timeouts(&out.Timeouts, r.GetTimeouts()); err != nil {
 		return out, err
 	}
+	if out.Timeouts.Attempt, err = optionalDuration(r.GetBackendRequestTimeout(), "backend request timeout"); err != nil {
+		return out, err
+	}
 	if t := r.GetRetry(); t != nil {
 		if t.GetConditions() == nil {
 			return out, missing("retry conditions")
@@ -144,6 +147,15 @@ func httpRule(r *outboundpb.HttpRoute_Rule) (out model.Rule, err error) {
 }
 
 func httpFilter(f *outboundpb.HttpRoute_Filter) (model.Filter, error) {
+	// What we know takes the place of what others are to do instead.
+	switch {
+	case f.GetUrlRewrite() != nil:
+		return rewrite(f.GetUrlRewrite())
+	case f.GetCors() != nil:
+		return cors(f.GetCors())
+	case f.GetRequestMirror() != nil:
+		return mirror(f.GetRequestMirror())
+	}
 	switch k := f.GetKind().(type) {
 	case *outboundpb.HttpRoute_Filter_FailureInjector:
 		return httpFailure(k.FailureInjector)
@@ -155,6 +167,18 @@ func httpFilter(f *outboundpb.HttpRoute_Filter) (model.Filter, error) {
 		return responseHeaders(k.ResponseHeaderModifier)
 	}
 	return model.Filter{}, missing("filter kind")
+}
+
+func mirror(m *outboundpb.RequestMirror) (model.Filter, error) {
+	to, err := backend(m.GetBackend())
+	if err != nil {
+		return model.Filter{}, fmt.Errorf("mirror: %w", err)
+	}
+	out := &model.Mirror{Backend: to}
+	if out.Numerator, out.Denominator, err = ratio(m.GetRatio()); err != nil {
+		return model.Filter{}, fmt.Errorf("mirror: %w", err)
+	}
+	return model.Filter{Kind: model.FilterMirror, Mirror: out}, nil
 }
 
 func grpcRoute(r *outboundpb.GrpcRoute) (out model.Route, err error) {
@@ -214,6 +238,12 @@ func grpcRule(r *outboundpb.GrpcRoute_Rule) (out model.Rule, err error) {
 }
 
 func grpcFilter(f *outboundpb.GrpcRoute_Filter) (model.Filter, error) {
+	switch {
+	case f.GetResponseHeaderModifier() != nil:
+		return responseHeaders(f.GetResponseHeaderModifier())
+	case f.GetRequestMirror() != nil:
+		return mirror(f.GetRequestMirror())
+	}
 	switch k := f.GetKind().(type) {
 	case *outboundpb.GrpcRoute_Filter_FailureInjector:
 		return grpcFailure(k.FailureInjector)

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	grpcroutepb "github.com/linkerd-go/linkerd-go/api/proto/grpcroute"
 	httproutepb "github.com/linkerd-go/linkerd-go/api/proto/httproute"
@@ -236,21 +238,110 @@ func redirect(r *httproutepb.RequestRedirect) (model.Filter, error) {
 		}
 		out.Status = int(s)
 	}
-	if p := r.GetPath(); p != nil {
-		value := ""
-		switch k := p.GetReplace().(type) {
-		case *httproutepb.PathModifier_Full:
-			value, out.FullPath = k.Full, k.Full
-		case *httproutepb.PathModifier_Prefix:
-			value, out.PrefixPath, out.HasPrefix = k.Prefix, k.Prefix, true
-		default:
-			return fail(missing("path replacement"))
-		}
-		if !strings.HasPrefix(value, "/") || !isValue(value) {
-			return fail(fmt.Errorf("path %q is not valid", value))
-		}
+	var err error
+	if out.Path, err = pathModifier(r.GetPath()); err != nil {
+		return fail(err)
 	}
 	return model.Filter{Kind: model.FilterRedirect, Redirect: out}, nil
+}
+
+// pathModifier decodes a change of paths; unset changes nothing.
+func pathModifier(p *httproutepb.PathModifier) (out model.PathModifier, err error) {
+	if p == nil {
+		return out, nil
+	}
+	value := ""
+	switch k := p.GetReplace().(type) {
+	case *httproutepb.PathModifier_Full:
+		value, out.Full = k.Full, k.Full
+	case *httproutepb.PathModifier_Prefix:
+		value, out.Prefix, out.HasPrefix = k.Prefix, k.Prefix, true
+	default:
+		return out, missing("path replacement")
+	}
+	if !strings.HasPrefix(value, "/") || !isValue(value) {
+		return out, fmt.Errorf("path %q is not valid", value)
+	}
+	return out, nil
+}
+
+func rewrite(r *httproutepb.UrlRewrite) (model.Filter, error) {
+	out := &model.Rewrite{Host: r.GetHost()}
+	if out.Host != "" && !isAuthority(out.Host) {
+		return model.Filter{}, fmt.Errorf("rewrite: host %q is not valid", out.Host)
+	}
+	var err error
+	if out.Path, err = pathModifier(r.GetPath()); err != nil {
+		return model.Filter{}, fmt.Errorf("rewrite: %w", err)
+	}
+	return model.Filter{Kind: model.FilterRewrite, Rewrite: out}, nil
+}
+
+func cors(c *httproutepb.Cors) (model.Filter, error) {
+	out := &model.CORS{Credentials: c.GetAllowCredentials()}
+	for _, o := range c.GetAllowOrigins() {
+		if o == "*" {
+			out.AnyOrigin = true
+			continue
+		}
+		origin, err := origin(o)
+		if err != nil {
+			return model.Filter{}, err
+		}
+		out.Origins = append(out.Origins, origin)
+	}
+	list := func(what string, names []string, any *bool, joined *string) error {
+		for _, n := range names {
+			if n == "*" && any != nil {
+				*any = true
+			} else if n != "*" && !isToken(n) {
+				return fmt.Errorf("cors: %s %q is not valid", what, n)
+			}
+		}
+		*joined = strings.Join(names, ", ")
+		return nil
+	}
+	if err := errors.Join(
+		list("method", c.GetAllowMethods(), &out.AnyMethod, &out.Methods),
+		list("header", c.GetAllowHeaders(), &out.AnyHeader, &out.Headers),
+		list("header", c.GetExposeHeaders(), nil, &out.Expose),
+	); err != nil {
+		return model.Filter{}, err
+	}
+	if out.Credentials && slices.Contains(c.GetExposeHeaders(), "*") {
+		// With credentials a star is the name of a header, which nobody means.
+		out.Expose = ""
+	}
+	age, err := optionalDuration(c.GetMaxAge(), "cors: max age")
+	if err != nil {
+		return model.Filter{}, err
+	}
+	if age > 0 {
+		out.MaxAge = strconv.FormatInt(int64(age/time.Second), 10)
+	}
+	return model.Filter{Kind: model.FilterCORS, CORS: out}, nil
+}
+
+// origin decodes `scheme://host[:port]`, where the host may begin with a star.
+func origin(text string) (out model.Origin, err error) {
+	scheme, rest, ok := strings.Cut(strings.ToLower(text), "://")
+	ports := map[string]uint16{"http": 80, "https": 443}
+	if !ok || ports[scheme] == 0 {
+		return out, fmt.Errorf("cors: origin %q is neither http nor https", text)
+	}
+	out.Scheme, out.Host, out.Port = scheme, rest, ports[scheme]
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.HasSuffix(rest, "]") {
+		port, err := strconv.ParseUint(rest[i+1:], 10, 16)
+		if err != nil || port == 0 {
+			return out, fmt.Errorf("cors: origin %q has a port that is not valid", text)
+		}
+		out.Host, out.Port = rest[:i], uint16(port)
+	}
+	out.Host, out.Wildcard = strings.CutPrefix(out.Host, "*")
+	if out.Host == "" && !out.Wildcard || strings.Contains(out.Host, "*") {
+		return out, fmt.Errorf("cors: origin %q has a host that is not valid", text)
+	}
+	return out, nil
 }
 
 func ratio(r *httproutepb.Ratio) (numerator, denominator uint32, err error) {
