@@ -175,9 +175,11 @@ func (x *Index) do(ctx context.Context, f func()) error {
 	}
 }
 
-// note logs what an operator should know about an answer, once.
-func (x *Index) note(notes []string) {
-	for _, note := range notes {
+// note logs what an operator should know about an answer, once, and takes it out of the answer: proxies are not told, so
+// that it does not make an answer another one.
+func (x *Index) note(notes *[]string) {
+	defer func() { *notes = nil }()
+	for _, note := range *notes {
 		if _, logged := x.notes[note]; logged {
 			continue
 		}
@@ -199,7 +201,7 @@ func (x *Index) Inbound(ctx context.Context, workload WorkloadKey, port uint16) 
 			return nil, gone
 		}
 		server := x.config.Inbound(r, w, port)
-		x.note(server.Notes)
+		x.note(&server.Notes)
 		return server, compiled
 	})
 }
@@ -217,7 +219,7 @@ func (x *Index) Outbound(ctx context.Context, addr netip.AddrPort, namespace str
 			return nil, gone
 		case !ok:
 			// The Service was deleted, or moved. Connections to the old address keep what they had until they are done.
-			return nil, unchanged
+			return nil, kept
 		case first == (core.Target{}):
 			first = target
 		case first != target:
@@ -227,18 +229,25 @@ func (x *Index) Outbound(ctx context.Context, addr netip.AddrPort, namespace str
 	})
 }
 
-// OutboundByName follows what clients of a namespace do with a port of a Service, whether it exists or not.
+// OutboundByName follows what clients of a namespace do with a port of a Service, whether it exists or not. If it is deleted,
+// the subscription keeps what it had.
 func (x *Index) OutboundByName(ctx context.Context, service core.ID, port uint16, namespace string) (*Subscription[core.OutboundPolicy], error) {
 	target := core.Target{Destination: core.ToService, ID: service, Port: port}
 	key := outboundKey{service: target, namespace: namespace}
+	existed := false
 	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*core.OutboundPolicy, verdict) {
+		exists := r.Service(service) != nil
+		if existed && !exists {
+			return nil, kept
+		}
+		existed = exists
 		return x.compile(r, target, namespace), compiled
 	})
 }
 
 func (x *Index) compile(r *reader, target core.Target, namespace string) *core.OutboundPolicy {
 	policy := x.config.Outbound(r, target, namespace)
-	x.note(policy.Notes)
+	x.note(&policy.Notes)
 	return policy
 }
 

@@ -13,8 +13,8 @@ type verdict int
 const (
 	// compiled: there is an answer, perhaps the same as before.
 	compiled verdict = iota
-	// unchanged: the last answer stays.
-	unchanged
+	// kept: who has the last answer keeps it, but nobody is given it any more.
+	kept
 	// gone: there is no answer any more, and streams end.
 	gone
 )
@@ -38,8 +38,8 @@ type topic[T any] struct {
 	node   node
 	latest *Answer[T]
 	subs   map[*Subscription[T]]struct{}
-	// gone is true once the topic has ended.
-	gone bool
+	// gone is true once the topic has ended, kept while its answer is only for those who have it.
+	gone, kept bool
 }
 
 // Subscription is one stream's end of a topic: the latest answer, and a sign that there is a new one. The index's goroutine
@@ -81,22 +81,15 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 	var joined *topic[T]
 	err := x.do(ctx, func() {
 		t := topics[key]
-		if t == nil {
-			t = &topic[T]{subs: make(map[*Subscription[T]]struct{})}
-			t.node.refresh = func(r *reader) {
-				if value, v := compute(r); v == gone {
-					x.end(&t.node)
-					delete(topics, key)
-					t.end()
-				} else if v == compiled {
-					t.publish(value)
-				}
+		if t != nil {
+			if _, dirty := x.dirty[&t.node]; dirty {
+				// The caller may have seen what made it so, and must not be given an older answer.
+				delete(x.dirty, &t.node)
+				x.dependents.compute(&t.node, x.tables)
 			}
-			topics[key] = t
-			x.dependents.compute(&t.node, x.tables)
-		} else if _, dirty := x.dirty[&t.node]; dirty {
-			// The caller may have seen what made it so, and must not be given an older answer.
-			delete(x.dirty, &t.node)
+		}
+		if t == nil || t.gone || t.kept {
+			t = newTopic(x, topics, key, compute)
 			x.dependents.compute(&t.node, x.tables)
 		}
 		if t.gone {
@@ -114,9 +107,7 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 			}
 			delete(joined.subs, s)
 			if len(joined.subs) == 0 && !joined.gone {
-				x.end(&joined.node)
-				delete(topics, key)
-				joined.gone = true
+				drop(x, topics, key, joined)
 			}
 		})
 	}
@@ -128,6 +119,36 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 		return nil, missing
 	}
 	return s, nil
+}
+
+// newTopic makes the topic with the given key, without an answer yet.
+func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, compute func(*reader) (*T, verdict)) *topic[T] {
+	t := &topic[T]{subs: make(map[*Subscription[T]]struct{})}
+	t.node.refresh = func(r *reader) {
+		value, v := compute(r)
+		t.kept = v == kept
+		switch v {
+		case compiled:
+			t.publish(value)
+		case gone:
+			drop(x, topics, key, t)
+			for s := range t.subs {
+				close(s.ended)
+			}
+		case kept:
+		}
+	}
+	topics[key] = t
+	return t
+}
+
+// drop takes a topic out of the index.
+func drop[K comparable, T any](x *Index, topics map[K]*topic[T], key K, t *topic[T]) {
+	t.gone = true
+	x.end(&t.node)
+	if topics[key] == t {
+		delete(topics, key)
+	}
 }
 
 // end takes a node out of the index.
@@ -144,13 +165,5 @@ func (t *topic[T]) publish(value *T) {
 	t.latest = &Answer[T]{Value: *value}
 	for s := range t.subs {
 		s.publish(t.latest)
-	}
-}
-
-// end tells the subscriptions that there will be no more answers.
-func (t *topic[T]) end() {
-	t.gone = true
-	for s := range t.subs {
-		close(s.ended)
 	}
 }

@@ -2,7 +2,6 @@ package serve_test
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,6 +34,8 @@ func print(m proto.Message, path string) string {
 		printMessage(&out, v, "  ")
 	case protoreflect.List:
 		printList(&out, v, "  ")
+	case protoreflect.Map:
+		fmt.Fprintf(&out, "  %s\n", entries(v))
 	default:
 		fmt.Fprintf(&out, "  %v\n", v)
 	}
@@ -92,7 +93,7 @@ func short(m proto.Message) (string, bool) {
 		text, _ := short(m.GetNet())
 		for i, hole := range m.GetExcept() {
 			except, _ := short(hole)
-			text += map[bool]string{true: " except ", false: ", "}[i == 0] + except
+			text += map[bool]string{true: " except ", false: " and "}[i == 0] + except
 		}
 		return text, true
 	case *inboundpb.Identity:
@@ -191,16 +192,7 @@ func printField(out *strings.Builder, f protoreflect.FieldDescriptor, v protoref
 	name := prefix + string(f.Name())
 	switch {
 	case f.IsMap():
-		entries := make(map[string]string)
-		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-			entries[k.String()] = fmt.Sprintf("%s=%q", k, v.String())
-			return true
-		})
-		var list []string
-		for _, key := range slices.Sorted(maps.Keys(entries)) {
-			list = append(list, entries[key])
-		}
-		fmt.Fprintf(out, "%s%s: %s\n", indent, name, strings.Join(list, " "))
+		fmt.Fprintf(out, "%s%s: %s\n", indent, name, entries(v.Map()))
 	case f.IsList():
 		if f.Kind() != protoreflect.MessageKind {
 			var list []string
@@ -254,4 +246,15 @@ func printList(out *strings.Builder, list protoreflect.List, indent string) {
 		printMessage(&element, list.Get(i).Message(), indent+"  ")
 		fmt.Fprintf(out, "%s- %s", indent, strings.TrimPrefix(element.String(), indent+"  "))
 	}
+}
+
+// entries returns the entries of a map, in order.
+func entries(m protoreflect.Map) string {
+	var list []string
+	m.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		list = append(list, fmt.Sprintf("%s=%q", k, v.String()))
+		return true
+	})
+	slices.Sort(list)
+	return strings.Join(list, " ")
 }
