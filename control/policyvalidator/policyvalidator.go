@@ -36,8 +36,12 @@ type Validator struct {
 	kinds  map[metav1.GroupKind]validate
 }
 
-// validate checks the JSON of one object. A decodeError says that it could not be read at all.
+// validate checks the JSON of one object. The error is a decodeError if it could not be read at all, and a noEffect if it may
+// be there.
 type validate func(object []byte) error
+
+// noEffect is the error of an object that is admitted although the controller will ignore it. Its author is warned.
+type noEffect struct{ error }
 
 // decodeError is the error of an object that has not the shape of its kind.
 type decodeError struct{ error }
@@ -101,6 +105,10 @@ func (v *Validator) Admit(_ context.Context, request *admissionv1.AdmissionReque
 		// The Gateway API grows without us, and its objects may be meant for other controllers.
 		v.logger.Warn("object admitted that cannot be read", "kind", request.Kind.Kind, "namespace", request.Namespace,
 			"name", request.Name, "error", err)
+		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"ignored by linkerd: " + err.Error()}}, nil
+	}
+	var ignored noEffect
+	if errors.As(err, &ignored) {
 		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"ignored by linkerd: " + err.Error()}}, nil
 	}
 	if err == nil {

@@ -106,6 +106,9 @@ func (v *Validator) server(s *policyv1beta3.Server) error {
 
 func (v *Validator) serverAuthorization(a *policyv1beta1.ServerAuthorization) error {
 	read, err := v.reader.ServerAuthorization(a)
+	if errors.Is(err, resource.ErrPermitsNobody) {
+		return noEffect{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -232,8 +235,23 @@ func (v *Validator) httpRoute(route *gatewayv1.HTTPRoute, group string) error {
 			rule.Timeouts = nil // checked by the API server
 		}
 	}
-	_, err := v.reader.HTTPRoute(&supported, group)
-	return err
+	if _, err := v.reader.HTTPRoute(&supported, group); err != nil {
+		return err
+	}
+	_, err := v.reader.HTTPRoute(route, group)
+	return admitted(err, route.Spec.ParentRefs, route.Namespace)
+}
+
+// admitted returns the warning about a route that is allowed, of which err says why it is ignored. Routes without a parent of
+// the mesh are none of its business.
+func admitted(err error, refs []gatewayv1.ParentReference, namespace string) error {
+	if err == nil || !slices.ContainsFunc(refs, func(ref gatewayv1.ParentReference) bool {
+		_, ours := resource.ParentOf(ref, namespace)
+		return ours
+	}) {
+		return nil
+	}
+	return noEffect{err}
 }
 
 func (v *Validator) grpcRoute(route *gatewayv1.GRPCRoute) error {
@@ -251,8 +269,11 @@ func (v *Validator) grpcRoute(route *gatewayv1.GRPCRoute) error {
 		}
 		rule.Filters = slices.DeleteFunc(slices.Clone(rule.Filters), func(f gatewayv1.GRPCRouteFilter) bool { return !resource.SupportsGRPCFilter(f.Type) })
 	}
-	_, err := v.reader.GRPCRoute(&supported)
-	return err
+	if _, err := v.reader.GRPCRoute(&supported); err != nil {
+		return err
+	}
+	_, err := v.reader.GRPCRoute(route)
+	return admitted(err, route.Spec.ParentRefs, route.Namespace)
 }
 
 func (v *Validator) tlsRoute(route *gatewayv1.TLSRoute) error {

@@ -63,6 +63,9 @@ func (r Reader) Server(s *policyv1beta3.Server) (*core.Server, error) {
 	return server, nil
 }
 
+// ErrPermitsNobody is the error of a ServerAuthorization that says nothing about clients.
+var ErrPermitsNobody = errors.New("none of unauthenticated, meshTLS.unauthenticatedTLS, meshTLS.identities and meshTLS.serviceAccounts is set")
+
 // ServerAuthorization reads a ServerAuthorization. Source: proxy API chapter, section 5.6.
 func (r Reader) ServerAuthorization(a *policyv1beta1.ServerAuthorization) (*core.ServerAuthorization, error) {
 	authorization := &core.ServerAuthorization{Object: object(a), ServerName: a.Spec.Server.Name}
@@ -87,7 +90,7 @@ func (r Reader) ServerAuthorization(a *policyv1beta1.ServerAuthorization) (*core
 	case client.Unauthenticated:
 		return authorization, nil
 	case client.MeshTLS == nil:
-		return nil, errors.New("spec.client: neither unauthenticated nor meshTLS is set")
+		return nil, at("spec.client", ErrPermitsNobody)
 	}
 	authorization.Clients.TLS = true
 	if client.MeshTLS.UnauthenticatedTLS {
@@ -106,7 +109,7 @@ func (r Reader) ServerAuthorization(a *policyv1beta1.ServerAuthorization) (*core
 		authorization.Clients.Identities = append(authorization.Clients.Identities, r.Config.ServiceAccountIdentity(id))
 	}
 	if len(authorization.Clients.Identities) == 0 {
-		return nil, errors.New("spec.client.meshTLS: none of unauthenticatedTLS, identities and serviceAccounts is set")
+		return nil, at("spec.client", ErrPermitsNobody)
 	}
 	return authorization, nil
 }

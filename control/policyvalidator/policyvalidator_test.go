@@ -1,0 +1,81 @@
+package policyvalidator_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policyvalidator"
+)
+
+var update = flag.Bool("update", false, "write the answers into the files")
+
+// TestAnswers gives the objects in testdata to the validator, and compares its answers with the files. Each part of a file is
+// an object whose name says what is special about it; the `want` part after it is the answer. `go test
+// ./control/policyvalidator -update` writes the answers; to add a case, add an object and do that.
+func TestAnswers(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	config := &core.Config{ControllerNamespace: "linkerd", TrustDomain: "cluster.local", ClusterDomain: "cluster.local"}
+	v := policyvalidator.New(config, slog.New(slog.DiscardHandler))
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &txtar.Archive{Comment: archive.Comment}
+		for _, part := range archive.Files {
+			if part.Name != "want" {
+				got.Files = append(got.Files, part, txtar.File{Name: "want", Data: []byte(ask(t, v, part.Data) + "\n")})
+			}
+		}
+		text := txtar.Format(got)
+		if *update {
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if want := txtar.Format(archive); string(text) != string(want) {
+			t.Errorf("%s: the answers are different; run with -update and look at the difference", file)
+		}
+	}
+}
+
+func ask(t *testing.T, v *policyvalidator.Validator, document []byte) string {
+	t.Helper()
+	data, err := yaml.YAMLToJSON(document)
+	if err != nil {
+		t.Fatalf("%s\n%v", document, err)
+	}
+	var object metav1.PartialObjectMetadata
+	if err := json.Unmarshal(data, &object); err != nil {
+		t.Fatal(err)
+	}
+	gvk := object.GroupVersionKind()
+	response, err := v.Admit(context.Background(), &admissionv1.AdmissionRequest{
+		Kind:      metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind},
+		Namespace: object.Namespace, Name: object.Name, Object: runtime.RawExtension{Raw: data},
+	})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	if !response.Allowed {
+		return "refused: " + response.Result.Message
+	}
+	return strings.TrimSpace("admitted\n" + strings.Join(response.Warnings, "\n"))
+}
