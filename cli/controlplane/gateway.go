@@ -109,9 +109,15 @@ func CRDValues(ctx context.Context, charts Charts, c *cluster.Cluster, overrides
 	return values, nil
 }
 
+// ErrMissingCRDs says what the cluster lacks, as opposed to errors in finding
+// out.
+type ErrMissingCRDs struct{ Missing []string }
+
+func (e *ErrMissingCRDs) Error() string { return strings.Join(e.Missing, ", ") }
+
 // MissingCRDs checks that the cluster has every CRD of the chart, Gateway API
-// aside, with the last version the chart lists. The error names what is
-// missing.
+// aside, with the last version the chart lists. What is missing comes as
+// *ErrMissingCRDs.
 func MissingCRDs(ctx context.Context, charts Charts, c *cluster.Cluster) error {
 	manifest, err := RenderCRDs(charts, "", map[string]any{"installGatewayAPI": false})
 	if err != nil {
@@ -138,7 +144,7 @@ func MissingCRDs(ctx context.Context, charts Charts, c *cluster.Cluster) error {
 		}
 	}
 	if len(missing) > 0 {
-		return errors.New(strings.Join(missing, ", "))
+		return &ErrMissingCRDs{missing}
 	}
 	return nil
 }

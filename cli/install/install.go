@@ -85,8 +85,13 @@ func run(ctx context.Context, w *command.World, o *options) error {
 		return installCRDs(ctx, w, o, c)
 	}
 	if c != nil {
-		if err := controlplane.MissingCRDs(ctx, o.charts, c); err != nil {
+		err := controlplane.MissingCRDs(ctx, o.charts, c)
+		var missing *controlplane.ErrMissingCRDs
+		if errors.As(err, &missing) {
 			return command.Failf("Linkerd CRDs must be installed first. Run linkerd install with the --crds flag.")
+		}
+		if err != nil {
+			return &command.Failure{Message: err.Error()}
 		}
 	}
 	manifest, err := render(ctx, w, o, c)

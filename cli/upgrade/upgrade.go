@@ -99,8 +99,13 @@ func run(ctx context.Context, w *command.World, o *options) error {
 		return chartvalues.WriteManifest(w.Out, manifest, o.flags.Output)
 	}
 	if c != nil {
-		if err := controlplane.MissingCRDs(ctx, o.charts, c); err != nil {
-			return command.Failf("Linkerd CRDs must be installed first. Run linkerd upgrade with the --crds flag:\n%s", err)
+		err := controlplane.MissingCRDs(ctx, o.charts, c)
+		var missing *controlplane.ErrMissingCRDs
+		if errors.As(err, &missing) {
+			return command.Failf("Linkerd CRDs must be installed first. Run linkerd upgrade with the --crds flag:\n%s", strings.Join(missing.Missing, "\n"))
+		}
+		if err != nil {
+			return &command.Failure{Message: err.Error()}
 		}
 	}
 	manifest, err := render(ctx, w, o, c)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -11,8 +12,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
@@ -416,6 +419,45 @@ func TestInstallRefuses(t *testing.T) {
 	code, stdout, stderr = run(t, external, "install", "--crds", "--set", "installGatewayAPI=true")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "already installed by an external source") {
 		t.Errorf("install --crds over another's Gateway API: %d %q", code, stderr)
+	}
+}
+
+// TestNoRights runs commands as a user who may do nothing: each names what it
+// was not allowed to do, and prints no manifest.
+func TestNoRights(t *testing.T) {
+	for line, want := range map[string]string{
+		"install":                              `failed to get CustomResourceDefinition authorizationpolicies.policy.linkerd.io: `,
+		"install --crds":                       `failed to get ConfigMap linkerd/linkerd-config: `,
+		"upgrade":                              `failed to get CustomResourceDefinition authorizationpolicies.policy.linkerd.io: `,
+		"uninstall":                            `failed to list namespaces: `,
+		"uninstall --force":                    `failed to list clusterroles: `,
+		"prune":                                `failed to get Secret linkerd/linkerd-config-overrides: `,
+		"viz stat deploy":                      `StatSummary API error: failed to list deployments: `,
+		"viz edges deploy":                     `Edges API error: failed to list deployments: `,
+		"identity web":                         `pods is forbidden`,
+		"diagnostics endpoints a:80":           `Destination API error: `,
+		"diagnostics proxy-metrics deploy/web": `failed to list deployments: `,
+		"authz deploy/web":                     `failed to list deployments: `,
+		"profile --template web":               `configmaps "linkerd-config" is forbidden`,
+	} {
+		c := commandtest.Cluster(t)
+		forbid := func(action clienttesting.Action) (bool, runtime.Object, error) {
+			gr := action.GetResource().GroupResource()
+			name := ""
+			if get, ok := action.(clienttesting.GetAction); ok {
+				name = get.GetName()
+			}
+			return true, nil, apierrors.NewForbidden(gr, name, errors.New("not allowed"))
+		}
+		c.Kube.(*fake.Clientset).PrependReactor("*", "*", forbid)
+		c.Dynamic.(*dynamicfake.FakeDynamicClient).PrependReactor("*", "*", forbid)
+		// The version of the API server is everybody's to know.
+		c.Kube.(*fake.Clientset).PrependReactor("get", "version", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil })
+		r := commandtest.New(t, c)
+		code := cli.Run(t.Context(), r.World, parts(), strings.Fields(line))
+		if code == 0 || r.Out.Len() > 0 || !strings.Contains(r.Err.String(), want) || !strings.Contains(r.Err.String(), "forbidden") {
+			t.Errorf("%s exits with %d, prints %q and says\n%s", line, code, r.Out, r.Err)
+		}
 	}
 }
 

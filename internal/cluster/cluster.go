@@ -63,6 +63,8 @@ func Connect(o Options) (*Cluster, error) {
 	// A command looks at many objects in a short time and then ends: the
 	// limits meant for controllers would only make it slow.
 	config.QPS, config.Burst = 100, 200
+	// Standard error is for the command's own reports.
+	config.WarningHandler = rest.NoWarnings{}
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("error configuring Kubernetes API client: %w", err)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/portforward"
@@ -175,7 +176,10 @@ func (g *Globals) Complete(w *World) error {
 	if g.Verbose {
 		level = slog.LevelDebug
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(w.Err, &slog.HandlerOptions{Level: level})))
+	logger := slog.New(slog.NewTextHandler(w.Err, &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(logger)
+	// What client-go has to say of its own accord is for --verbose only.
+	klog.SetSlogLogger(logger)
 	return nil
 }
 
