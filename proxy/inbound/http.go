@@ -440,7 +440,11 @@ func (s *responseSide) Frame(f exchange.Frame) {
 func (s *responseSide) latency() {
 	if !s.timed {
 		s.timed = true
-		s.permit.endpoint.Latency(s.status, s.p.cfg.Clock.Now().Sub(s.started))
+		took := s.p.cfg.Clock.Now().Sub(s.started)
+		s.permit.endpoint.Latency(s.status, took)
+		if s.profile != nil {
+			s.profile.http.Latency(s.status, took)
+		}
 	}
 }
 
@@ -460,7 +464,7 @@ func (s *responseSide) Over(err error) {
 	if sent := time.Duration(s.sent.Load()); sent != 0 {
 		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.started) - sent)
 	}
-	s.profile.over(s, c)
+	s.profile.over(c)
 	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
 }
 

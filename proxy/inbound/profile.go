@@ -271,12 +271,10 @@ func (pr *profileRoute) classes() []model.ResponseClass {
 }
 
 // over counts a response that is over.
-func (pr *profileRoute) over(s *responseSide, c series.Class) {
-	if pr == nil {
-		return
+func (pr *profileRoute) over(c series.Class) {
+	if pr != nil {
+		pr.http.Response(c)
 	}
-	pr.http.Latency(s.status, s.p.cfg.Clock.Now().Sub(s.started))
-	pr.http.Response(c)
 }
 
 // close ends all lookups.

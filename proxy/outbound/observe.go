@@ -71,7 +71,11 @@ func (s *responseSide) latency() {
 	}
 	s.timed = true
 	s.pick.Complete()
-	s.pick.Service().metrics.Latency(s.status, s.r.p.cfg.Clock.Now().Sub(s.started))
+	now := s.r.p.cfg.Clock.Now()
+	s.pick.Service().metrics.Latency(s.status, now.Sub(s.started))
+	if s.r.profile != nil && !s.retried {
+		s.r.profile.http.Latency(s.status, now.Sub(s.r.started))
+	}
 }
 
 // Over counts the end of the attempt, and of the request if there will not be
@@ -98,7 +102,6 @@ func (s *responseSide) Over(err error) {
 	if r.profile != nil {
 		r.profile.actual.Response(c)
 		if !s.retried {
-			r.profile.http.Latency(s.status, now.Sub(r.started))
 			r.profile.http.Response(c)
 		}
 		return

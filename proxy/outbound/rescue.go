@@ -2,7 +2,6 @@ package outbound
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/deadline"
@@ -85,7 +84,7 @@ func errorLabel(err error) string {
 		return "RESET"
 	case errors.Is(err, exchange.ErrClientGone):
 		return "CANCEL"
-	case strings.Contains(err.Error(), "GOAWAY"):
+	case errors.Is(err, exchange.ErrDraining):
 		return "GO_AWAY"
 	case netx.Errno(err) != "" || netx.IsClosed(err):
 		return "IO"

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestDispatch(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		env    []string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{"no arguments", []string{"linkerd-proxy"}, nil, 2, "", "Usage: linkerd-proxy COMMAND"},
+		{"help", []string{"linkerd-proxy", "--help"}, nil, 0, "linkerd2-proxy-init", ""},
+		{"version", []string{"/usr/bin/linkerd-proxy", "version"}, nil, 0, "dev-undefined", ""},
+		{"unknown", []string{"linkerd-proxy", "mix"}, nil, 2, "", `unknown command "mix"`},
+		{"by name", []string{"/bin/sleep", "0"}, nil, 0, "", ""},
+		{"by argument", []string{"linkerd-proxy", "sleep", "x"}, nil, 1, "", "sleep: "},
+		{"proxy with an argument", []string{"/usr/lib/linkerd/linkerd2-proxy", "x"}, nil, 2, "", `unexpected argument "x"`},
+		{"proxy without configuration", []string{"linkerd2-proxy"}, []string{"LINKERD2_PROXY_LOG=off"}, 64, "", "Invalid configuration: "},
+		{"proxy with a bad filter", []string{"linkerd2-proxy"}, []string{"LINKERD2_PROXY_LOG=a=loud"}, 64, "", "invalid log filter"},
+		{"mistakes are logged", []string{"linkerd2-proxy"}, []string{"LINKERD2_PROXY_INGRESS_MODE=1"}, 64,
+			`LINKERD2_PROXY_INGRESS_MODE="1" is not valid: not a valid boolean`, "POLICY_WORKLOAD must be set"},
+		{"identity without a directory", []string{"linkerd2-proxy-identity"}, nil, 1, "", "linkerd2-proxy-identity: "},
+	} {
+		var stdout, stderr strings.Builder
+		code := dispatch(c.args, c.env, &stdout, &stderr)
+		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
+			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", c.name, code, stdout.String(), stderr.String())
+		}
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	for in, want := range map[string]int64{
+		"max\n": 0, "": 0, "9223372036854771712\n": 0, "100000000\n": 90000000, "0": 0, "-1": 0,
+	} {
+		if got, ok := memoryLimit(in); got != want || ok != (want != 0) {
+			t.Errorf("%q: got %d, %v", in, got, ok)
+		}
+	}
+}
