@@ -106,3 +106,13 @@ func (c *Credentials) TTL() float64 {
 	}
 	return time.Until(issuer.cert.NotAfter).Seconds()
 }
+
+// AnchorTTL returns the seconds until the last of the trust anchors expires, for the metric trust_anchor_ttl_seconds; 0 before
+// the first load. Upstream has no such metric: control plane chapter, section 18.4.
+func (c *Credentials) AnchorTTL() float64 {
+	issuer := c.current.Load()
+	if issuer == nil {
+		return 0
+	}
+	return time.Until(issuer.end).Seconds()
+}

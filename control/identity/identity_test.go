@@ -180,6 +180,14 @@ func (f *fixture) write(t *testing.T, issuer *authority, roots *authority) {
 	}
 }
 
+// writeRoots replaces the trust anchors alone.
+func (f *fixture) writeRoots(t *testing.T, roots ...*authority) {
+	t.Helper()
+	if err := os.WriteFile(f.files.Roots, certPEM(roots...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // newFixture returns a service whose issuer is valid for the given time.
 func newFixture(t *testing.T, valid time.Duration, review identity.Reviewer) *fixture {
 	t.Helper()

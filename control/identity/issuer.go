@@ -23,11 +23,13 @@ type Lifetimes struct {
 // Issuer is what signs leaf certificates: a CA certificate with its key and the certificates that lead from it to a trust
 // anchor. It is immutable; any goroutine may use it.
 type Issuer struct {
-	cert  *x509.Certificate
-	chain []*x509.Certificate // above cert, in the order of the file; the anchor is usually not in it
-	key   *ecdsa.PrivateKey
-	roots *x509.CertPool // what the chain must lead to
-	pems  string         // the files that it was read from, to see whether they changed
+	cert   *x509.Certificate
+	chain  []*x509.Certificate // above cert, in the order of the file; the anchor is usually not in it
+	key    *ecdsa.PrivateKey
+	roots  *x509.CertPool // what the chain must lead to
+	pems   string         // the files that it was read from, to see whether they changed
+	bundle []byte         // the trust anchors as they were read, PEM
+	end    time.Time      // when the last of the trust anchors expires
 }
 
 // NewIssuer reads an issuer from the content of its three files and checks it: the key belongs to the certificate, the
@@ -36,9 +38,17 @@ type Issuer struct {
 // The key may be in SEC1 or PKCS#8 form and must be ECDSA, because leaves are signed with ECDSA and SHA-256 only. Source:
 // control plane chapter, section 11.2; of section 18.4, the refusal of RSA keys at load.
 func NewIssuer(certPEM, keyPEM, rootsPEM []byte, now time.Time) (*Issuer, error) {
-	roots, err := parseRoots(rootsPEM)
+	anchors, err := parseCertificates(rootsPEM)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading trust anchors: %w", err)
+	}
+	roots := x509.NewCertPool()
+	var end time.Time
+	for _, anchor := range anchors {
+		roots.AddCert(anchor)
+		if anchor.NotAfter.After(end) {
+			end = anchor.NotAfter
+		}
 	}
 	certs, err := parseCertificates(certPEM)
 	if err != nil {
@@ -52,7 +62,7 @@ func NewIssuer(certPEM, keyPEM, rootsPEM []byte, now time.Time) (*Issuer, error)
 		return nil, errors.New("issuer key does not belong to issuer certificate")
 	}
 	issuer := &Issuer{
-		cert: certs[0], chain: certs[1:], key: key, roots: roots,
+		cert: certs[0], chain: certs[1:], key: key, roots: roots, bundle: rootsPEM, end: end,
 		pems: string(certPEM) + "\x00" + string(keyPEM) + "\x00" + string(rootsPEM),
 	}
 	if err := issuer.Verify(now); err != nil {
@@ -132,18 +142,6 @@ func (i *Issuer) Sign(csr *x509.CertificateRequest, lifetimes Lifetimes, now tim
 		above = append(above, cert.Raw)
 	}
 	return leaf, above, nil
-}
-
-func parseRoots(data []byte) (*x509.CertPool, error) {
-	certs, err := parseCertificates(data)
-	if err != nil {
-		return nil, fmt.Errorf("reading trust anchors: %w", err)
-	}
-	pool := x509.NewCertPool()
-	for _, cert := range certs {
-		pool.AddCert(cert)
-	}
-	return pool, nil
 }
 
 // parseCertificates reads at least one certificate.

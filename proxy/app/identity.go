@@ -27,8 +27,15 @@ func (a *App) credentials() error {
 	if err != nil {
 		return fmt.Errorf("%w: identity %q: %w", config.ErrInvalid, c.ServerID, err)
 	}
+	// Whoever certifies this proxy has an anchor among those of the pod's start
+	// or among those that were known last; which of them still count is asked
+	// after the first certification.
+	anchors := []byte(c.TrustAnchors)
+	if c.SPIRE == "" {
+		anchors = append(append(anchors, '\n'), identityboot.KeptBundle(c.Dir)...)
+	}
 	a.store, err = meshtls.New(meshtls.Config{
-		ID: id, ServerName: c.ServerName, Anchors: []byte(c.TrustAnchors), Now: a.o.Clock.Now,
+		ID: id, ServerName: c.ServerName, Anchors: anchors, Now: a.o.Clock.Now,
 		Log: logs.For(a.o.Log.Logger(), "linkerd_meshtls"),
 	})
 	if err != nil {
@@ -66,6 +73,8 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 			Store: a.store, Key: key, CSR: csr, TokenFile: c.TokenFile,
 			MinRefresh: c.MinRefresh, MaxRefresh: c.MaxRefresh,
 			Request: certify.Over(cc), Refreshed: refreshed, Log: log,
+			Ask:  certify.AskOver(cc),
+			Keep: func(bundle []byte) error { return identityboot.KeepBundle(c.Dir, bundle) },
 		})
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -104,6 +105,25 @@ func replace(path string, data []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// BundleFile has the trust anchors that the control plane told of last. The
+// environment of a container has those of the time when its pod was made, which
+// may have left since when the container starts again.
+const BundleFile = "trust-bundle.pem"
+
+// KeepBundle writes trust anchors for a later start in the same pod.
+func KeepBundle(dir string, bundle []byte) error {
+	return replace(filepath.Join(dir, BundleFile), bundle)
+}
+
+// KeptBundle reads what KeepBundle wrote, nothing if it never did.
+func KeptBundle(dir string) []byte {
+	bundle, err := os.ReadFile(filepath.Join(dir, BundleFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		slog.Warn("Cannot read the trust anchors of an earlier start", "error", err)
+	}
+	return bundle
 }
 
 // Read reads what Write wrote.

@@ -26,6 +26,8 @@ var (
 	ErrNoAnchors = errors.New("no trust anchor could be parsed")
 	// ErrIdentityMismatch: the server proved to be somebody else.
 	ErrIdentityMismatch = errors.New("certificate does not match TLS identity")
+	// ErrCutOff: under other anchors the own certificate would not be good.
+	ErrCutOff = errors.New("own certificate does not lead to these trust anchors")
 	// ErrNoCertificate: there are no credentials yet to answer with.
 	ErrNoCertificate = errors.New("no certificate yet")
 )
@@ -103,6 +105,41 @@ func (s *Store) Certified() bool { return s.leaf.Get() != nil }
 // old anchors stay and ErrNoAnchors is returned. Peers are verified against the
 // new ones from their next handshake on.
 func (s *Store) SetAnchors(bundle []byte) error {
+	s.set.Lock()
+	defer s.set.Unlock()
+	pool, err := s.pool(bundle)
+	if err != nil {
+		return err
+	}
+	s.anchors.Store(pool)
+	return nil
+}
+
+// Trust is SetAnchors for anchors that come while the proxy runs: it refuses,
+// with ErrCutOff, those under which the own certificate is not good. Who gets
+// that asks for another certificate and gives both to Renew.
+func (s *Store) Trust(bundle []byte) error {
+	s.set.Lock()
+	defer s.set.Unlock()
+	pool, err := s.pool(bundle)
+	if err != nil {
+		return err
+	}
+	if l := s.leaf.Get(); l != nil && s.now().Before(l.NotAfter) {
+		chain, err := parse(l.Certificate.Certificate)
+		if err == nil {
+			err = s.verifyOwn(chain, pool)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCutOff, err)
+		}
+	}
+	s.anchors.Store(pool)
+	return nil
+}
+
+// pool reads a bundle.
+func (s *Store) pool(bundle []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	n := 0
 	for rest := bundle; ; {
@@ -122,33 +159,64 @@ func (s *Store) SetAnchors(bundle []byte) error {
 		n++
 	}
 	if n == 0 {
-		return ErrNoAnchors
+		return nil, ErrNoAnchors
 	}
-	s.anchors.Store(pool)
-	return nil
+	return pool, nil
 }
 
 // SetCertificate publishes new credentials: a chain in DER, leaf first, and its
 // key. The chain has to lead to the trust anchors and the leaf has to have the
 // own identity; else the old credentials stay.
 func (s *Store) SetCertificate(chain [][]byte, key crypto.Signer) error {
+	return s.renew(s.anchors.Load, chain, key)
+}
+
+// Renew is SetCertificate together with new anchors: either both are taken, if
+// the chain leads to them, or none.
+func (s *Store) Renew(bundle []byte, chain [][]byte, key crypto.Signer) error {
+	pool, err := s.pool(bundle)
+	if err != nil {
+		return err
+	}
+	return s.renew(func() *x509.CertPool { return pool }, chain, key)
+}
+
+func parse(chain [][]byte) ([]*x509.Certificate, error) {
+	certs := make([]*x509.Certificate, len(chain))
+	for i, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("parse certificate %d of chain: %w", i, err)
+		}
+		certs[i] = c
+	}
+	return certs, nil
+}
+
+// verifyOwn checks that an own chain leads to anchors, for both roles.
+func (s *Store) verifyOwn(chain []*x509.Certificate, anchors *x509.CertPool) error {
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		if err := s.verifier.verify(chain, anchors, s.now(), usage); err != nil {
+			return fmt.Errorf("verify own certificate: %w", err)
+		}
+	}
+	return nil
+}
+
+// renew verifies credentials by anchors and publishes both.
+func (s *Store) renew(by func() *x509.CertPool, chain [][]byte, key crypto.Signer) error {
 	s.set.Lock()
 	defer s.set.Unlock()
 	if len(chain) == 0 {
 		return errors.New("certificate chain is empty")
 	}
-	certs := make([]*x509.Certificate, len(chain))
-	for i, der := range chain {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("parse certificate %d of chain: %w", i, err)
-		}
-		certs[i] = c
+	certs, err := parse(chain)
+	if err != nil {
+		return err
 	}
-	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		if err := s.verify(certs, usage); err != nil {
-			return fmt.Errorf("verify own certificate: %w", err)
-		}
+	anchors := by()
+	if err := s.verifyOwn(certs, anchors); err != nil {
+		return err
 	}
 	if !hasIdentity(certs[0], s.id) {
 		return fmt.Errorf("%w: own certificate is not for %s", ErrIdentityMismatch, s.id)
@@ -157,6 +225,8 @@ func (s *Store) SetCertificate(chain [][]byte, key crypto.Signer) error {
 	if !ok || !pub.Equal(certs[0].PublicKey) {
 		return errors.New("own certificate is not for the own key")
 	}
+	// Anchors first: peers are shown what they were verified by.
+	s.anchors.Store(anchors)
 	s.leaf.Set(&Leaf{
 		Certificate: &tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: certs[0]},
 		NotBefore:   certs[0].NotBefore,
@@ -168,4 +238,9 @@ func (s *Store) SetCertificate(chain [][]byte, key crypto.Signer) error {
 // verify checks that a chain, leaf first, leads to the anchors and is valid now.
 func (s *Store) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	return s.verifier.verify(chain, s.anchors.Load(), s.now(), usage)
+}
+
+// Verify checks a peer's chain, leaf first, as a handshake with a client does.
+func (s *Store) Verify(chain []*x509.Certificate) error {
+	return s.verify(chain, x509.ExtKeyUsageClientAuth)
 }

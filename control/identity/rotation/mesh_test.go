@@ -92,7 +92,7 @@ func newMesh(t *testing.T, policy Policy) *mesh {
 	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: ns, Name: name} }
 	secret := must[*corev1.Secret](t)(writeKeys(&corev1.Secret{ObjectMeta: meta(api.AnchorSecret)}, Keys{Current: anchor}))
 	signer := must[*corev1.Secret](t)(writeIssuer(&corev1.Secret{ObjectMeta: meta(names.SecretIdentityIssuer)}, issuer, nil))
-	m.client = fake.NewClientset(secret, signer,
+	m.client = fake.NewSimpleClientset(secret, signer,
 		&corev1.ConfigMap{ObjectMeta: meta(names.ConfigMapTrustRoots), Data: map[string]string{names.ConfigMapTrustRootsBundle: string(encodeCerts(anchor.Cert))}},
 		&corev1.ConfigMap{ObjectMeta: meta(api.ConfigMap)},
 	)
