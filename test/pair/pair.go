@@ -107,7 +107,7 @@ func New(t testing.TB) *Pair {
 		case Opaque:
 			policy.Protocol.Kind = &outboundpb.ProxyProtocol_Opaque_{Opaque: policy.Protocol.GetDetect().Opaque}
 			server.Protocol.Kind = &inboundpb.ProxyProtocol_Opaque_{Opaque: &inboundpb.ProxyProtocol_Opaque{}}
-			endpoint = testcontrol.MeshedEndpoint(s.endpoint().String(), ServerID, 4143)
+			endpoint = testcontrol.MeshedEndpoint(s.endpoint().String(), ServerID, proxyPort)
 		case HTTP2:
 			policy.Protocol.Kind = &outboundpb.ProxyProtocol_Http2_{Http2: policy.Protocol.GetDetect().Http2}
 			server.Protocol.Kind = &inboundpb.ProxyProtocol_Http2_{Http2: &inboundpb.ProxyProtocol_Http2{}}
@@ -131,7 +131,7 @@ func New(t testing.TB) *Pair {
 		// both the endpoint and the proxy's port.
 		in := p.server[s].Addrs().Inbound.String()
 		p.set(outside(s.endpoint()), in)
-		p.set(outside(netip.AddrPortFrom(s.endpoint().Addr(), 4143)), in)
+		p.set(outside(netip.AddrPortFrom(s.endpoint().Addr(), proxyPort)), in)
 	}
 	for _, a := range p.apps() {
 		p.ready(a)
@@ -183,9 +183,18 @@ func (d dialer) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	if !ok {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
+	if d.outside && to.Port() == proxyPort {
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: direct.AsSlice()}}).DialContext(ctx, "tcp", addr)
+	}
 	var tcp netx.TCPDialer
 	return tcp.Dial(ctx, netip.MustParseAddrPort(addr))
 }
+
+// proxyPort is that of inbound proxies. Connections to it have direct as their
+// source, so that the proxy can be told that they were meant for itself.
+const proxyPort = 4143
+
+var direct = netip.MustParseAddr("127.0.0.2")
 
 // start starts a proxy for a service.
 func (p *Pair) start(name, id string, s Service) *app.App {
@@ -208,7 +217,7 @@ func (p *Pair) start(name, id string, s Service) *app.App {
 		"POLICY_WORKLOAD": `{"ns":"ns","pod":"p"}`, "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token,
 		"IDENTITY_TRUST_ANCHORS": string(p.ca.PEM), "IDENTITY_LOCAL_NAME": id,
 		"INBOUND_LISTEN_ADDR": "127.0.0.1:0", "OUTBOUND_LISTEN_ADDR": "127.0.0.1:0", "ADMIN_LISTEN_ADDR": "127.0.0.1:0",
-		"INBOUND_DEFAULT_POLICY": "all-unauthenticated", "DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8", "LOG": "warn",
+		"INBOUND_DEFAULT_POLICY": "all-unauthenticated", "DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8", "LOG": "warn,linkerd=info",
 		"SHUTDOWN_GRACE_PERIOD": "5s",
 	}
 	cfg, problems := config.Load(func(name string) (string, bool) {
@@ -223,9 +232,15 @@ func (p *Pair) start(name, id string, s Service) *app.App {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	a, err := app.New(app.Options{
+	var a *app.App
+	a, err = app.New(app.Options{
 		Config: cfg, Log: log, InboundDialer: dialer{p: p}, OutboundDialer: dialer{p: p, outside: true},
-		InboundDst:  func(net.Conn) (netip.AddrPort, error) { return s.endpoint(), nil },
+		InboundDst: func(c net.Conn) (netip.AddrPort, error) {
+			if netx.AddrPort(c.RemoteAddr()).Addr() == direct {
+				return netip.AddrPortFrom(s.endpoint().Addr(), netx.AddrPort(a.Addrs().Inbound).Port()), nil
+			}
+			return s.endpoint(), nil
+		},
 		OutboundDst: func(net.Conn) (netip.AddrPort, error) { return s.address(), nil },
 	})
 	if err != nil {
@@ -265,7 +280,11 @@ func (p *Pair) ready(a *app.App) {
 }
 
 // Serve makes a listener the application of a service.
-func (p *Pair) Serve(s Service, l net.Listener) { p.set(s.endpoint(), l.Addr().String()) }
+func (p *Pair) Serve(s Service, l net.Listener) {
+	p.set(s.endpoint(), l.Addr().String())
+	// The proxy goes there for what was meant for itself.
+	p.set(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.endpoint().Port()), l.Addr().String())
+}
 
 // Outbound is the address that a service's client reaches it by, through its
 // proxy.
