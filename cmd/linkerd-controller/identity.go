@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
+	trustpb "github.com/linkerd-go/linkerd-go/api/proto/trust"
 	"github.com/linkerd-go/linkerd-go/control/identity"
+	"github.com/linkerd-go/linkerd-go/control/identity/rotation"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
@@ -38,6 +42,10 @@ type identityOptions struct {
 	issuerDir string
 	// roots is not a flag: the charts mount the trust anchors at a fixed path. Tests set it.
 	roots string
+	// rotate says that issuer and trust anchor are the control plane's own, to be replaced in time.
+	rotate   bool
+	rotation rotation.Policy
+	interval time.Duration
 }
 
 func (o *identityOptions) flags() *flag.FlagSet {
@@ -55,6 +63,12 @@ func (o *identityOptions) flags() *flag.FlagSet {
 	fs.StringVar(&o.lifetime, "identity-issuance-lifetime", "", "lifetime of certificates; empty is 24h")
 	fs.StringVar(&o.clockSkew, "identity-clock-skew-allowance", "", "time by which clocks may differ; empty is 10s")
 	fs.StringVar(&o.issuerDir, "issuer", names.DirIssuer, "directory of the issuer's certificate and key")
+	fs.BoolVar(&o.rotate, "identity-rotation", false, "replace issuer and trust anchor before they expire; their objects must be the control plane's own")
+	fs.DurationVar(&o.rotation.IssuerLifetime, "identity-rotation-issuer-lifetime", 365*24*time.Hour, "lifetime of new issuers")
+	fs.DurationVar(&o.rotation.AnchorLifetime, "identity-rotation-anchor-lifetime", 10*365*24*time.Hour, "lifetime of new trust anchors")
+	fs.Float64Var(&o.rotation.RenewAt, "identity-rotation-renew-at", 2./3, "part of its life after which a certificate is replaced")
+	fs.DurationVar(&o.rotation.Margin, "identity-rotation-margin", 5*time.Minute, "time for mounted files to follow their objects")
+	fs.DurationVar(&o.interval, "identity-rotation-interval", 30*time.Second, "time between looks at what there is to rotate")
 	return fs
 }
 
@@ -140,6 +154,14 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 		Recorder:            broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: names.DeploymentIdentity}),
 		ControllerNamespace: o.domain.ControllerNamespace,
 	}
+	lifetimes := o.lifetimes(logger)
+	var rotating *rotation.Controller
+	if o.rotate {
+		if rotating, err = o.rotator(clients, lifetimes, events, logger); err != nil {
+			lis.Close()
+			return p.fail(err)
+		}
+	}
 	creds := identity.NewCredentials(o.files(), events, logger)
 	if err := creds.Load(); err != nil {
 		lis.Close()
@@ -154,19 +176,48 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 		return p.fail(err)
 	}
 	defer prometheus.Unregister(ttl)
+	anchorTTL := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "trust_anchor_ttl_seconds",
+		Help: "Seconds until the last of the trust anchors expires.",
+	}, creds.AnchorTTL)
+	if err := prometheus.Register(anchorTTL); err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	defer prometheus.Unregister(anchorTTL)
 	p.Go(func() error { creds.Watch(p.ctx); return nil })
+	if rotating != nil {
+		p.Go(func() error { return rotating.Run(p.ctx) })
+	}
 
 	server := grpcserve.New(ctrltrace.ServerOptions(o.common.TraceCollector)...)
 	identitypb.RegisterIdentityServer(server.Registrar(), identity.NewService(identity.Options{
 		Domain:      o.domain,
-		Lifetimes:   o.lifetimes(logger),
+		Lifetimes:   lifetimes,
 		Credentials: creds,
 		Reviewer:    identity.TokenReviews{Client: clients.Kube.AuthenticationV1().TokenReviews()},
 		Events:      events,
 		Logger:      logger,
 	}))
+	trustpb.RegisterTrustServer(server.Registrar(), &identity.Trust{Credentials: creds, Lifetimes: lifetimes})
 	p.Go(func() error { return server.Serve(p.ctx, lis) })
 	up()
 	logger.Info("serving", "addr", lis.Addr().String())
 	return p.Wait()
+}
+
+// rotator returns what replaces issuer and trust anchor. Replicas are candidates for its lease under their host names.
+func (o *identityOptions) rotator(clients *kube.Clients, lifetimes identity.Lifetimes, events identity.Recorder, logger *slog.Logger) (*rotation.Controller, error) {
+	if o.scheme != names.IssuerSchemeLinkerd {
+		return nil, fmt.Errorf("-identity-rotation is for issuers of scheme %s: those of scheme %s are somebody else's", names.IssuerSchemeLinkerd, o.scheme)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("naming this replica: %w", err)
+	}
+	o.rotation.Leaf, o.rotation.Skew = lifetimes.Issuance, lifetimes.ClockSkew
+	return rotation.New(rotation.Options{
+		Client: clients.Kube, Namespace: o.domain.ControllerNamespace, TrustDomain: o.domain.TrustDomain,
+		Policy: o.rotation, Interval: o.interval, Identity: host, Event: events.Rotated, Logger: logger,
+	})
 }

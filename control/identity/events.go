@@ -44,3 +44,8 @@ func (r Recorder) IssuedLeafCertificate(namespace, serviceAccount, message strin
 		APIVersion: "v1", Kind: "ServiceAccount", Namespace: namespace, Name: serviceAccount,
 	}, corev1.EventTypeNormal, "IssuedLeafCertificate", message)
 }
+
+// Rotated tells of a step of the rotation of issuer or trust anchor.
+func (r Recorder) Rotated(message string) {
+	r.issuer(corev1.EventTypeNormal, "IdentityRotation", message)
+}

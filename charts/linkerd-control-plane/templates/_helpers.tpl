@@ -32,6 +32,13 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
+{{/* rotation is not empty if the credentials are the control plane's own to replace. */}}
+{{- define "control-plane.rotation" -}}
+{{- if and (.Values.identity.rotation | default dict).enabled (not .Values.identity.externalCA) (eq .Values.identity.issuer.scheme "linkerd.io/tls") -}}
+true
+{{- end }}
+{{- end }}
+
 {{- define "control-plane.image" -}}
 image: {{ .Values.controllerImage }}:{{ .Values.controllerImageVersion | default .Values.linkerdVersion }}
 imagePullPolicy: {{ .Values.imagePullPolicy }}
