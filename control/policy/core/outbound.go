@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Destination is the kind of thing that an address means to a client.
@@ -151,7 +152,9 @@ type OutboundRule struct {
 	Backends Distribution
 	// Timeouts are nil where there are none by design (egress fallback); elsewhere they may be all 0.
 	Timeouts *Timeouts
-	Retry    *Retry
+	// AttemptTimeout limits each attempt at a backend; 0 does not.
+	AttemptTimeout time.Duration
+	Retry          *Retry
 	// AllowRequestHeaders lets clients set timeouts and retries.
 	AllowRequestHeaders bool
 }
@@ -410,7 +413,7 @@ func (p *outboundParent) route(route *Route) OutboundRoute {
 
 // rule compiles one rule. Source: proxy API chapter, sections 6.7 and 6.8.
 func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
-	compiled := OutboundRule{HTTP: rule.HTTP, GRPC: rule.GRPC, Filters: rule.Filters}
+	compiled := OutboundRule{HTTP: rule.HTTP, GRPC: rule.GRPC, Filters: p.filters(rule.Filters), AttemptTimeout: rule.AttemptTimeout}
 	if route.Kind == HTTPRoute || route.Kind == GRPCRoute {
 		timeouts := Timeouts{Request: rule.Timeout}
 		if route.Timeouts != nil {
@@ -447,10 +450,32 @@ func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
 	return compiled
 }
 
+// filters compiles filters: mirrors get their backends, and one whose backend cannot be used is left out, since nobody waits
+// for what it answers.
+func (p *outboundParent) filters(list []Filter) []Filter {
+	if !slices.ContainsFunc(list, func(f Filter) bool { return f.Mirror != nil }) {
+		return list
+	}
+	var compiled []Filter
+	for _, f := range list {
+		if f.Mirror != nil {
+			backend := p.backend(f.Mirror.To)
+			if backend.Invalid != "" {
+				continue
+			}
+			mirror := *f.Mirror
+			mirror.Backend = &backend
+			f.Mirror = &mirror
+		}
+		compiled = append(compiled, f)
+	}
+	return compiled
+}
+
 // backend compiles a reference. What cannot be used keeps its weight and refuses what it gets, so that a mistake in one
 // reference does not send its share elsewhere.
 func (p *outboundParent) backend(ref BackendRef) Backend {
-	backend := Backend{Weight: ref.Weight, Filters: ref.Filters}
+	backend := Backend{Weight: ref.Weight, Filters: p.filters(ref.Filters)}
 	if ref.Invalid != "" {
 		backend.Ref, backend.Invalid, backend.Filters = Ref{Default: nameInvalid}, ref.Invalid, nil
 		return backend

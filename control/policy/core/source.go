@@ -244,8 +244,8 @@ type Rule struct {
 	Filters []Filter
 	// Backends share the requests; none means the parent itself.
 	Backends []BackendRef
-	// Timeout is the rule's own limit of requests, or 0.
-	Timeout time.Duration
+	// Timeout is the rule's own limit of requests, AttemptTimeout that of each attempt at a backend, or 0.
+	Timeout, AttemptTimeout time.Duration
 }
 
 // PathMatch says how a path is compared.
@@ -286,6 +286,9 @@ type Filter struct {
 	RequestHeaders  *HeaderModifier
 	ResponseHeaders *HeaderModifier
 	Redirect        *Redirect
+	Rewrite         *Rewrite
+	CORS            *CORS
+	Mirror          *Mirror
 	// Fail answers instead of the backend.
 	Fail *Failure
 	// Forbidden refuses the connection.
@@ -306,10 +309,33 @@ type HeaderModifier struct {
 // Redirect answers with another location; what is empty is that of the request.
 type Redirect struct {
 	Scheme, Host string
-	// FullPath or PrefixPath, if not empty, replaces the path or what a prefix match matched.
-	FullPath, PrefixPath string
-	Port                 uint16
-	Status               uint16
+	Path         PathModifier
+	Port         uint16
+	Status       uint16
+}
+
+// PathModifier changes a path: Full or Prefix, if not empty, replaces all of it or what a prefix match matched.
+type PathModifier struct{ Full, Prefix string }
+
+// Rewrite changes the URL that a request goes on with; what is empty is that of the request.
+type Rewrite struct {
+	Host string
+	Path PathModifier
+}
+
+// CORS answers the browsers of other origins. The values are those of the Gateway API.
+type CORS struct {
+	Origins, Methods, Headers, Expose []string
+	Credentials                       bool
+	MaxAge                            time.Duration
+}
+
+// Mirror sends a copy of Numerator out of Denominator requests to another backend.
+type Mirror struct {
+	To BackendRef
+	// Backend is what To refers to, in compiled rules.
+	Backend                *Backend
+	Numerator, Denominator uint32
 }
 
 // Failure is an answer made by the proxy.

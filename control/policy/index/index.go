@@ -138,7 +138,6 @@ func (x *Index) Run(ctx context.Context) {
 			delete(x.dirty, n)
 			x.dependents.compute(n, x.tables)
 		}
-		x.metrics.sizes(x.tables)
 	}
 }
 

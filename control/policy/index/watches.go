@@ -29,7 +29,9 @@ type kind struct {
 	name string
 	// optional is true for kinds whose definition need not be installed.
 	optional bool
-	watch    func(clients *kube.Clients) *kube.Watch
+	// newer is a later version of the same shape, read where the API server serves no other; empty if there is none.
+	newer string
+	watch func(clients *kube.Clients) *kube.Watch
 	// apply and remove put one object in without a watch. The error is that of reading it.
 	apply  func(ctx context.Context, object *unstructured.Unstructured) error
 	remove func(ctx context.Context, id core.ID) error
@@ -56,7 +58,7 @@ func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, re
 		return r, nil
 	}
 	k.watch = func(clients *kube.Clients) *kube.Watch {
-		return kube.NewWatch(gvr.Resource+suffix(gvr), kube.Resource(clients.Dynamic, clients.Dynamic.Resource(gvr)), trim, to)
+		return kube.NewWatch(gvr.Resource+suffix(gvr), kube.Resource(clients.Dynamic, clients.Dynamic.Resource(k.resource)), trim, to)
 	}
 	k.apply = func(ctx context.Context, u *unstructured.Unstructured) error {
 		r, _ := trim(u)
@@ -133,28 +135,29 @@ func (x *Index) makeKinds() []*kind {
 			}, t.setEgressNetwork, t.egressNetworks.ids),
 		x.httpRoutes(resource.PolicyHTTPRoutes),
 		x.httpRoutes(resource.GatewayHTTPRoutes),
-		route(x, core.GRPCRoute, resource.GRPCRoutes, r.GRPCRoute, func(o *gatewayv1.GRPCRoute, err error) *status.Route {
+		route(x, core.GRPCRoute, resource.GRPCRoutes, "", r.GRPCRoute, func(o *gatewayv1.GRPCRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
+				backends = append(backends, resource.GRPCMirrors(rule.Filters)...)
 				for _, ref := range rule.BackendRefs {
-					backends = append(backends, ref.BackendRef)
+					backends = append(append(backends, ref.BackendRef), resource.GRPCMirrors(ref.Filters)...)
 				}
 			}
-			return status.NewRoute(resource.GRPCRoutes, core.GRPCRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+			return status.NewRoute(gvr, core.GRPCRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
-		route(x, core.TLSRoute, resource.TLSRoutes, r.TLSRoute, func(o *gatewayv1.TLSRoute, err error) *status.Route {
+		route(x, core.TLSRoute, resource.TLSRoutes, "v1", r.TLSRoute, func(o *gatewayv1.TLSRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
 				backends = append(backends, rule.BackendRefs...)
 			}
-			return status.NewRoute(resource.TLSRoutes, core.TLSRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+			return status.NewRoute(gvr, core.TLSRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
-		route(x, core.TCPRoute, resource.TCPRoutes, r.TCPRoute, func(o *gatewayv1.TCPRoute, err error) *status.Route {
+		route(x, core.TCPRoute, resource.TCPRoutes, "v1", r.TCPRoute, func(o *gatewayv1.TCPRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
 				backends = append(backends, rule.BackendRefs...)
 			}
-			return status.NewRoute(resource.TCPRoutes, core.TCPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
+			return status.NewRoute(gvr, core.TCPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
 	}
 }
@@ -171,11 +174,12 @@ func typed[O, T any](read func(O) (T, error)) func(O) (result[T], error) {
 // httpRoutes describes the HTTPRoutes of one group.
 func (x *Index) httpRoutes(gvr schema.GroupVersionResource) *kind {
 	read := func(o *gatewayv1.HTTPRoute) (*core.Route, error) { return x.reader.HTTPRoute(o, gvr.Group) }
-	return route(x, core.HTTPRoute, gvr, read, func(o *gatewayv1.HTTPRoute, err error) *status.Route {
+	return route(x, core.HTTPRoute, gvr, "", read, func(o *gatewayv1.HTTPRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 		var backends []gatewayv1.BackendRef
 		for _, rule := range o.Spec.Rules {
+			backends = append(backends, resource.Mirrors(rule.Filters)...)
 			for _, ref := range rule.BackendRefs {
-				backends = append(backends, ref.BackendRef)
+				backends = append(append(backends, ref.BackendRef), resource.Mirrors(ref.Filters)...)
 			}
 		}
 		return status.NewRoute(gvr, core.HTTPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
@@ -183,21 +187,44 @@ func (x *Index) httpRoutes(gvr schema.GroupVersionResource) *kind {
 }
 
 // route describes a kind of routes, none of which need be installed.
-func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, read func(*O) (*core.Route, error), statusOf func(*O, error) *status.Route) *kind {
-	k := custom(x, string(name), gvr, read, func(o *O, _ *core.Route, err error) status.Object { return statusOf(o, err) },
+func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, newer string, read func(*O) (*core.Route, error),
+	statusOf func(*O, schema.GroupVersionResource, error) *status.Route,
+) *kind {
+	var k *kind
+	k = custom(x, string(name), gvr, read, func(o *O, _ *core.Route, err error) status.Object { return statusOf(o, k.resource, err) },
 		func(id core.ID, r *core.Route) { x.tables.setRoute(routeKey{gvr.Group, name, id}, r) },
 		func() []core.ID { return x.tables.routeIDs(gvr.Group, name) })
-	k.optional = true
+	k.optional, k.newer = true, newer
 	return k
 }
 
+// find reports whether the API server serves a kind, and settles its version.
+func (k *kind) find(clients *kube.Clients) (bool, error) {
+	for _, version := range []string{k.resource.Version, k.newer} {
+		if version == "" {
+			continue
+		}
+		gvr := k.resource.GroupResource().WithVersion(version)
+		has, err := kube.HasResource(clients.Kube.Discovery(), gvr.GroupVersion().String(), gvr.Resource)
+		if err != nil {
+			return false, err
+		}
+		if has {
+			k.resource = gvr
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Watches returns the watches that feed the index. Kinds whose definition is not installed and need not be are left out,
-// with a line in the log; if they are installed later, the controller has to be started again.
+// with a line in the log; if they are installed later, the controller has to be started again. It must be called before the
+// index runs.
 func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, error) {
 	var list []*kube.Watch
 	for _, k := range x.kinds {
 		if k.optional {
-			has, err := kube.HasResource(clients.Kube.Discovery(), k.resource.GroupVersion().String(), k.resource.Resource)
+			has, err := k.find(clients)
 			if err != nil {
 				return nil, err
 			}

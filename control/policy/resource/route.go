@@ -43,10 +43,16 @@ func (r Reader) HTTPRoute(route *gatewayv1.HTTPRoute, group string) (*core.Route
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(compiled.Filters, clientSide) && read.NotInbound == "" {
+			read.NotInbound = "servers cannot rewrite URLs, mirror requests or share with other origins"
+		}
 		read.Rules = append(read.Rules, compiled)
 	}
 	return read, nil
 }
+
+// clientSide reports whether a filter has an effect on the side of clients only.
+func clientSide(f core.Filter) bool { return f.Rewrite != nil || f.CORS != nil || f.Mirror != nil }
 
 // GRPCRoute reads a GRPCRoute.
 func (r Reader) GRPCRoute(route *gatewayv1.GRPCRoute) (*core.Route, error) {
@@ -69,6 +75,9 @@ func (r Reader) GRPCRoute(route *gatewayv1.GRPCRoute) (*core.Route, error) {
 		compiled, err := r.grpcRule(item("spec.rules", i), rule)
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(compiled.Filters, clientSide) && read.NotInbound == "" {
+			read.NotInbound = "servers cannot mirror requests"
 		}
 		read.Rules = append(read.Rules, compiled)
 	}
@@ -203,20 +212,26 @@ func (r Reader) httpRule(field string, rule gatewayv1.HTTPRouteRule) (core.Rule,
 		}
 		read.Backends = append(read.Backends, backend)
 	}
+	if rule.Timeouts == nil {
+		return read, nil
+	}
 	var err error
-	read.Timeout, err = Timeout(field, rule.Timeouts)
+	if read.Timeout, err = timeout(field+".timeouts.request", rule.Timeouts.Request); err != nil {
+		return read, err
+	}
+	read.AttemptTimeout, err = timeout(field+".timeouts.backendRequest", rule.Timeouts.BackendRequest)
 	return read, err
 }
 
-// Timeout reads the timeout of a rule's requests, or 0. The Gateway API's durations are among those that Go reads. Source:
-// proxy API chapter, section 6.8.
-func Timeout(field string, timeouts *gatewayv1.HTTPRouteTimeouts) (time.Duration, error) {
-	if timeouts == nil || timeouts.Request == nil {
+// timeout reads a limit, or 0 for none. The Gateway API's durations are among those that Go reads. Source: proxy API chapter,
+// section 6.8.
+func timeout(field string, text *gatewayv1.Duration) (time.Duration, error) {
+	if text == nil {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(string(*timeouts.Request))
+	d, err := time.ParseDuration(string(*text))
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%s.timeouts.request: %q is not a duration that is not negative", field, *timeouts.Request)
+		return 0, fmt.Errorf("%s: %q is not a duration that is not negative", field, *text)
 	}
 	return d, nil
 }
@@ -314,7 +329,8 @@ func isFieldValue(s string) bool {
 // SupportsHTTPFilter reports whether the mesh knows what to do with a filter of an HTTPRoute.
 func SupportsHTTPFilter(kind gatewayv1.HTTPRouteFilterType) bool {
 	switch kind {
-	case gatewayv1.HTTPRouteFilterRequestHeaderModifier, gatewayv1.HTTPRouteFilterResponseHeaderModifier, gatewayv1.HTTPRouteFilterRequestRedirect:
+	case gatewayv1.HTTPRouteFilterRequestHeaderModifier, gatewayv1.HTTPRouteFilterResponseHeaderModifier, gatewayv1.HTTPRouteFilterRequestRedirect,
+		gatewayv1.HTTPRouteFilterURLRewrite, gatewayv1.HTTPRouteFilterRequestMirror, gatewayv1.HTTPRouteFilterCORS:
 		return true
 	}
 	return false
@@ -322,7 +338,8 @@ func SupportsHTTPFilter(kind gatewayv1.HTTPRouteFilterType) bool {
 
 // SupportsGRPCFilter reports whether the mesh knows what to do with a filter of a GRPCRoute.
 func SupportsGRPCFilter(kind gatewayv1.GRPCRouteFilterType) bool {
-	return kind == gatewayv1.GRPCRouteFilterRequestHeaderModifier || kind == gatewayv1.GRPCRouteFilterResponseHeaderModifier
+	return kind == gatewayv1.GRPCRouteFilterRequestHeaderModifier || kind == gatewayv1.GRPCRouteFilterResponseHeaderModifier ||
+		kind == gatewayv1.GRPCRouteFilterRequestMirror
 }
 
 func httpFilter(field string, filter gatewayv1.HTTPRouteFilter) (core.Filter, error) {
@@ -345,6 +362,22 @@ func httpFilter(field string, filter gatewayv1.HTTPRouteFilter) (core.Filter, er
 			return read, missing()
 		}
 		read.Redirect, err = redirect(field+".requestRedirect", filter.RequestRedirect)
+	case gatewayv1.HTTPRouteFilterURLRewrite:
+		if filter.URLRewrite == nil {
+			return read, missing()
+		}
+		read.Rewrite = &core.Rewrite{Host: string(or(filter.URLRewrite.Hostname, ""))}
+		read.Rewrite.Path, err = pathModifier(field+".urlRewrite.path", filter.URLRewrite.Path)
+	case gatewayv1.HTTPRouteFilterRequestMirror:
+		if filter.RequestMirror == nil {
+			return read, missing()
+		}
+		read.Mirror, err = mirror(field+".requestMirror", filter.RequestMirror)
+	case gatewayv1.HTTPRouteFilterCORS:
+		if filter.CORS == nil {
+			return read, missing()
+		}
+		read.CORS, err = cors(field+".cors", filter.CORS)
 	default:
 		return read, fmt.Errorf("%s.type: %s is not supported", field, filter.Type)
 	}
@@ -393,7 +426,15 @@ func redirect(field string, filter *gatewayv1.HTTPRequestRedirectFilter) (*core.
 		Port:   uint16(or(filter.Port, 0)),
 		Status: uint16(status),
 	}
-	if filter.Path == nil {
+	var err error
+	read.Path, err = pathModifier(field+".path", filter.Path)
+	return read, err
+}
+
+// pathModifier reads a change of paths, which may be none.
+func pathModifier(field string, modifier *gatewayv1.HTTPPathModifier) (core.PathModifier, error) {
+	var read core.PathModifier
+	if modifier == nil {
 		return read, nil
 	}
 	path := func(field string, text *string) (string, error) {
@@ -403,14 +444,102 @@ func redirect(field string, filter *gatewayv1.HTTPRequestRedirectFilter) (*core.
 		return *text, nil
 	}
 	var err error
-	switch filter.Path.Type {
+	switch modifier.Type {
 	case gatewayv1.FullPathHTTPPathModifier:
-		read.FullPath, err = path(field+".path.replaceFullPath", filter.Path.ReplaceFullPath)
+		read.Full, err = path(field+".replaceFullPath", modifier.ReplaceFullPath)
 	case gatewayv1.PrefixMatchHTTPPathModifier:
-		read.PrefixPath, err = path(field+".path.replacePrefixMatch", filter.Path.ReplacePrefixMatch)
+		read.Prefix, err = path(field+".replacePrefixMatch", modifier.ReplacePrefixMatch)
 	default:
-		err = fmt.Errorf("%s.path.type: %q is not supported", field, filter.Path.Type)
+		err = fmt.Errorf("%s.type: %q is not supported", field, modifier.Type)
 	}
+	return read, err
+}
+
+// Mirrors returns the backends that filters mirror requests to.
+func Mirrors(filters []gatewayv1.HTTPRouteFilter) []gatewayv1.BackendRef {
+	var backends []gatewayv1.BackendRef
+	for _, f := range filters {
+		if f.RequestMirror != nil {
+			backends = append(backends, gatewayv1.BackendRef{BackendObjectReference: f.RequestMirror.BackendRef})
+		}
+	}
+	return backends
+}
+
+// GRPCMirrors is Mirrors for GRPCRoutes.
+func GRPCMirrors(filters []gatewayv1.GRPCRouteFilter) []gatewayv1.BackendRef {
+	var backends []gatewayv1.BackendRef
+	for _, f := range filters {
+		if f.RequestMirror != nil {
+			backends = append(backends, gatewayv1.BackendRef{BackendObjectReference: f.RequestMirror.BackendRef})
+		}
+	}
+	return backends
+}
+
+// mirror reads a mirror. What is wrong with its backend stays with that.
+func mirror(field string, filter *gatewayv1.HTTPRequestMirrorFilter) (*core.Mirror, error) {
+	read := &core.Mirror{
+		To:        backendRef(gatewayv1.BackendRef{BackendObjectReference: filter.BackendRef}),
+		Numerator: 100, Denominator: 100,
+	}
+	switch {
+	case filter.Percent != nil && filter.Fraction != nil:
+		return nil, fmt.Errorf("%s: percent and fraction exclude each other", field)
+	case filter.Percent != nil:
+		if *filter.Percent < 0 || *filter.Percent > 100 {
+			return nil, fmt.Errorf("%s.percent: %d is not between 0 and 100", field, *filter.Percent)
+		}
+		read.Numerator = uint32(*filter.Percent)
+	case filter.Fraction != nil:
+		numerator, denominator := filter.Fraction.Numerator, or(filter.Fraction.Denominator, 100)
+		if numerator < 0 || denominator < 1 || numerator > denominator {
+			return nil, fmt.Errorf("%s.fraction: %d/%d is not between 0 and 1", field, numerator, denominator)
+		}
+		read.Numerator, read.Denominator = uint32(numerator), uint32(denominator)
+	}
+	return read, nil
+}
+
+// origin is an allowed origin: any, or a scheme and a host, which may begin with a star, or be one, and may have a port.
+var origin = regexp.MustCompile(`^(\*|(?i:https?)://(\*|(\*\.?)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?)$`)
+
+// defaultMaxAge is how long browsers may remember what they may do, if the filter does not say.
+const defaultMaxAge = 5 * time.Second
+
+// cors reads a CORS filter.
+func cors(field string, filter *gatewayv1.HTTPCORSFilter) (*core.CORS, error) {
+	read := &core.CORS{Credentials: or(filter.AllowCredentials, false), MaxAge: time.Duration(filter.MaxAge) * time.Second}
+	if filter.MaxAge <= 0 {
+		read.MaxAge = defaultMaxAge
+	}
+	for i, o := range filter.AllowOrigins {
+		if !origin.MatchString(string(o)) {
+			return nil, fmt.Errorf("%s: %q is not an origin", item(field+".allowOrigins", i), o)
+		}
+		read.Origins = append(read.Origins, string(o))
+	}
+	for i, m := range filter.AllowMethods {
+		if !isToken(string(m)) {
+			return nil, fmt.Errorf("%s: %q is not a method", item(field+".allowMethods", i), m)
+		}
+		read.Methods = append(read.Methods, string(m))
+	}
+	headers := func(field string, list []gatewayv1.HTTPHeaderName) ([]string, error) {
+		var read []string
+		for i, name := range list {
+			if !isToken(string(name)) {
+				return nil, fmt.Errorf("%s: %q is not the name of a header field", item(field, i), name)
+			}
+			read = append(read, string(name))
+		}
+		return read, nil
+	}
+	var err error
+	if read.Headers, err = headers(field+".allowHeaders", filter.AllowHeaders); err != nil {
+		return nil, err
+	}
+	read.Expose, err = headers(field+".exposeHeaders", filter.ExposeHeaders)
 	return read, err
 }
 
@@ -470,6 +599,7 @@ func grpcFilter(field string, filter gatewayv1.GRPCRouteFilter) (core.Filter, er
 			Type:                   gatewayv1.HTTPRouteFilterType(filter.Type),
 			RequestHeaderModifier:  filter.RequestHeaderModifier,
 			ResponseHeaderModifier: filter.ResponseHeaderModifier,
+			RequestMirror:          filter.RequestMirror,
 		})
 	}
 	return core.Filter{}, fmt.Errorf("%s.type: %s is not supported", field, filter.Type)

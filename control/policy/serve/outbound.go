@@ -206,6 +206,7 @@ func httpRoutes(list []core.OutboundRoute) []*outboundpb.HttpRoute {
 				Timeouts:               timeouts(rule.Timeouts),
 				Retry:                  httpRetry(rule.Retry),
 				AllowL5DRequestHeaders: rule.AllowRequestHeaders,
+				BackendRequestTimeout:  limit(rule.AttemptTimeout),
 			})
 		}
 		encoded = append(encoded, route)
@@ -224,6 +225,19 @@ func httpFilters(list []core.Filter) []*outboundpb.HttpRoute_Filter {
 			filter.Kind = &outboundpb.HttpRoute_Filter_ResponseHeaderModifier{ResponseHeaderModifier: responseHeaders(f.ResponseHeaders)}
 		case f.Redirect != nil:
 			filter.Kind = &outboundpb.HttpRoute_Filter_Redirect{Redirect: redirect(f.Redirect)}
+		case f.Rewrite != nil:
+			// A proxy that cannot rewrite must not send the request to where it is not meant to go.
+			filter.UrlRewrite = &httproutepb.UrlRewrite{Host: f.Rewrite.Host, Path: pathModifier(f.Rewrite.Path)}
+			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: &httproutepb.HttpFailureInjector{
+				Status: http.StatusInternalServerError, Message: "this proxy cannot rewrite URLs",
+			}}
+		case f.CORS != nil:
+			// Without it browsers refuse by themselves.
+			filter.Cors = cors(f.CORS)
+			filter.Kind = noChange()
+		case f.Mirror != nil:
+			filter.RequestMirror = mirror(f.Mirror)
+			filter.Kind = noChange()
 		case f.Fail != nil:
 			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: &httproutepb.HttpFailureInjector{
 				Status: uint32(f.Fail.Status), Message: f.Fail.Message,
@@ -232,6 +246,30 @@ func httpFilters(list []core.Filter) []*outboundpb.HttpRoute_Filter {
 		encoded = append(encoded, filter)
 	}
 	return encoded
+}
+
+// noChange is what proxies do that do not know a filter of ours: a filter without a kind would make them refuse the whole
+// policy.
+func noChange() *outboundpb.HttpRoute_Filter_RequestHeaderModifier {
+	return &outboundpb.HttpRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: &httproutepb.RequestHeaderModifier{}}
+}
+
+func cors(c *core.CORS) *httproutepb.Cors {
+	return &httproutepb.Cors{
+		AllowOrigins:     c.Origins,
+		AllowCredentials: c.Credentials,
+		AllowMethods:     c.Methods,
+		AllowHeaders:     c.Headers,
+		ExposeHeaders:    c.Expose,
+		MaxAge:           limit(c.MaxAge),
+	}
+}
+
+func mirror(m *core.Mirror) *outboundpb.RequestMirror {
+	return &outboundpb.RequestMirror{
+		Backend: backend(*m.Backend),
+		Ratio:   &httproutepb.Ratio{Numerator: m.Numerator, Denominator: m.Denominator},
+	}
 }
 
 func httpBackends(d core.Distribution) *outboundpb.HttpRoute_Distribution {
@@ -277,8 +315,7 @@ func grpcRoutes(list []core.OutboundRoute) []*outboundpb.GrpcRoute {
 	return encoded
 }
 
-// grpcFilters leaves out what changes responses: the API has no such filter for gRPC, and a filter without a kind would make
-// proxies refuse the whole policy.
+// grpcFilters encodes filters. What changes responses and what mirrors are extensions of ours, which other proxies skip.
 func grpcFilters(list []core.Filter) []*outboundpb.GrpcRoute_Filter {
 	var encoded []*outboundpb.GrpcRoute_Filter
 	for _, f := range list {
@@ -287,6 +324,10 @@ func grpcFilters(list []core.Filter) []*outboundpb.GrpcRoute_Filter {
 			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{
 				Kind: &outboundpb.GrpcRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: requestHeaders(f.RequestHeaders)},
 			})
+		case f.ResponseHeaders != nil:
+			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{Kind: unchanged(), ResponseHeaderModifier: responseHeaders(f.ResponseHeaders)})
+		case f.Mirror != nil:
+			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{Kind: unchanged(), RequestMirror: mirror(f.Mirror)})
 		case f.Fail != nil:
 			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{
 				Kind: &outboundpb.GrpcRoute_Filter_FailureInjector{FailureInjector: &grpcroutepb.GrpcFailureInjector{
@@ -296,6 +337,11 @@ func grpcFilters(list []core.Filter) []*outboundpb.GrpcRoute_Filter {
 		}
 	}
 	return encoded
+}
+
+// unchanged is noChange for gRPC.
+func unchanged() *outboundpb.GrpcRoute_Filter_RequestHeaderModifier {
+	return &outboundpb.GrpcRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: &httproutepb.RequestHeaderModifier{}}
 }
 
 func grpcBackends(d core.Distribution) *outboundpb.GrpcRoute_Distribution {

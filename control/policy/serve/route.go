@@ -96,12 +96,17 @@ func responseHeaders(m *core.HeaderModifier) *httproutepb.ResponseHeaderModifier
 }
 
 func redirect(r *core.Redirect) *httproutepb.RequestRedirect {
-	encoded := &httproutepb.RequestRedirect{Scheme: scheme(r.Scheme), Host: r.Host, Port: uint32(r.Port), Status: uint32(r.Status)}
-	switch {
-	case r.FullPath != "":
-		encoded.Path = &httproutepb.PathModifier{Replace: &httproutepb.PathModifier_Full{Full: r.FullPath}}
-	case r.PrefixPath != "":
-		encoded.Path = &httproutepb.PathModifier{Replace: &httproutepb.PathModifier_Prefix{Prefix: r.PrefixPath}}
+	return &httproutepb.RequestRedirect{
+		Scheme: scheme(r.Scheme), Host: r.Host, Port: uint32(r.Port), Status: uint32(r.Status), Path: pathModifier(r.Path),
 	}
-	return encoded
+}
+
+func pathModifier(m core.PathModifier) *httproutepb.PathModifier {
+	switch {
+	case m.Full != "":
+		return &httproutepb.PathModifier{Replace: &httproutepb.PathModifier_Full{Full: m.Full}}
+	case m.Prefix != "":
+		return &httproutepb.PathModifier{Replace: &httproutepb.PathModifier_Prefix{Prefix: m.Prefix}}
+	}
+	return nil
 }
