@@ -224,6 +224,11 @@ func (p *parser) requestLine(line []byte) error {
 	if len(target) == 0 || !all(target, isTarget) {
 		return errTarget
 	}
+	if i := bytes.IndexByte(target, '#'); i > 0 {
+		// A fragment has no place here. If it were passed on, routes and
+		// policies would see another path than the application.
+		target = target[:i:i]
+	}
 	h.Method = method
 	if string(method) == "CONNECT" {
 		if h.Version == exchange.HTTP10 {

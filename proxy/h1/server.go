@@ -257,6 +257,10 @@ func (s *Server) exchange() error {
 	if s.broken {
 		return errIncomplete
 	}
+	if hasBody && s.body.closed.Load() && s.conn.SetReadDeadline(time.Time{}) != nil {
+		// Close may have interrupted a read, or one that had just ended.
+		s.close = true
+	}
 	if hasBody && !s.body.ended {
 		x.Body = &s.body
 		s.discard()

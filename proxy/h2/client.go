@@ -114,10 +114,18 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 		s.sentEnd = true
 		c.wakeWriterLocked()
 	}
-	if c.nextID > maxWindow-2 {
-		c.goingAway = true // numbers are used up
+	tell := false
+	if c.nextID > maxWindow-2 && !c.goingAway {
+		// The numbers are used up: whoever owns the connection makes
+		// another one.
+		c.goingAway = true
+		tell = !c.told && c.o.Draining != nil
+		c.told = true
 	}
 	c.mu.Unlock()
+	if tell {
+		c.o.Draining()
+	}
 	if !end {
 		if err := s.sendRequest(body); err != nil {
 			return nil, c.finishClient(s, err)

@@ -612,6 +612,32 @@ func TestClient(t *testing.T) {
 			}
 		})
 	})
+	t.Run("stream numbers run out", func(t *testing.T) {
+		var drained atomic.Int32
+		withClient(t, Options{Draining: func() { drained.Add(1) }}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.take()
+			c.c.mu.Lock()
+			c.c.nextID = maxWindow - 2
+			c.c.mu.Unlock()
+			last := send(c, nil, request("GET"), exchange.Empty)
+			next := send(c, nil, request("GET"), exchange.Empty)
+			if got := <-next; !exchange.Unsent(got.err) || drained.Load() != 1 {
+				t.Errorf("next request: %+v, told %d times", got, drained.Load())
+			}
+			p.take()
+			p.headers(maxWindow-2, true, ":status", "204")
+			if got := <-last; got.status != 204 {
+				t.Errorf("last request: %+v", got)
+			}
+			time.Sleep(2 * stopTimeout)
+			select {
+			case <-c.Done():
+			default:
+				t.Error("connection stays open without streams")
+			}
+		})
+	})
 	t.Run("streams wait for their turn", func(t *testing.T) {
 		withClient(t, Options{}, func(c *ClientConn, p *peer) {
 			p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1})

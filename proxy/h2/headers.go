@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"io"
 	"strconv"
 
@@ -167,6 +168,10 @@ func (l *list) request(h *exchange.RequestHead) bool {
 	}
 	if len(h.Scheme) == 0 || len(h.Path) == 0 {
 		return false
+	}
+	if i := bytes.IndexByte(h.Path, '#'); i > 0 {
+		// Dropped as in HTTP/1, where package h1 says why.
+		h.Path = h.Path[:i:i]
 	}
 	return h.Path[0] == '/' || string(h.Path) == "*"
 }
