@@ -360,6 +360,10 @@ func fields(f *exchange.Fields) []Header {
 
 // GRPC is a grpc-status label as End has it.
 func GRPC(label string) int64 {
+	if label == "" {
+		// Without this, every request would allocate an error.
+		return -1
+	}
 	n, err := strconv.ParseInt(label, 10, 32)
 	if err != nil {
 		return -1
