@@ -820,3 +820,62 @@ func TestIdleWorkersLeave(t *testing.T) {
 		p.expect("HEADERS 41 "+okHead, "DATA 41 2 end")
 	})
 }
+
+// TestSlowReaderBoundsMemory: a peer with large windows that does not read its
+// socket holds up those who send, and what is buffered for it stays bounded.
+func TestSlowReaderBoundsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := NewServer(ours, exchange.HandlerFunc(func(x *exchange.Exchange) {
+			h := exchange.ResponseHead{Status: 200, ContentLength: -1}
+			x.Respond(&h, &endless{})
+		}), nil, Options{})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve() }()
+		p := newPeer(t, theirs, false)
+		io.WriteString(theirs, Preface)
+		p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 30})
+		p.fr.WriteWindowUpdate(0, 1<<30)
+		for id := uint32(1); id < 100; id += 2 {
+			p.open(id, "GET")
+		}
+		synctest.Wait()
+		s.c.mu.Lock()
+		waiting, buffered := len(s.c.waiters)-s.c.whead, len(s.c.out)
+		s.c.mu.Unlock()
+		if buffered > 2*highWater || waiting < 49 {
+			t.Errorf("%d bytes are buffered, %d streams wait", buffered, waiting)
+		}
+		theirs.Close()
+		<-done
+	})
+}
+
+// TestSendersTakeTurns: streams that all have much to send get equal parts of
+// a narrow connection window.
+func TestSendersTakeTurns(t *testing.T) {
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		h := exchange.ResponseHead{Status: 200, ContentLength: -1}
+		x.Respond(&h, &endless{})
+	}, func(s *Server, p *peer) {
+		p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 30})
+		synctest.Wait()
+		for id := uint32(1); id < 8; id += 2 {
+			p.open(id, "GET")
+		}
+		synctest.Wait()
+		for range 400 {
+			p.fr.WriteWindowUpdate(0, 16384)
+			synctest.Wait()
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		least, most := 1<<62, 0
+		for _, n := range p.got {
+			least, most = min(least, n), max(most, n)
+		}
+		if len(p.got) != 4 || most > least+least/4+3*65535 {
+			t.Errorf("streams got %v", p.got)
+		}
+	})
+}
