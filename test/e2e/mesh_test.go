@@ -92,7 +92,7 @@ func TestShop(t *testing.T) {
 	w.run("stat shows the golden metrics", func(w *world) {
 		t := w.t
 		// Requests that came before their server was up are left out.
-		table := w.must("linkerd viz stat deploy --time-window 5s -n " + w.ns)
+		table := w.must("linkerd viz stat deploy --time-window 15s -n " + w.ns)
 		for _, want := range []string{`(?m)^NAME +MESHED +SUCCESS +RPS +LATENCY_P50 +LATENCY_P95 +LATENCY_P99 +TCP_CONN`, `(?m)^front +2/2 +100\.00%`, `(?m)^ledger +1/1 +- `} {
 			if !find(table, want) {
 				t.Errorf("no line like %q in\n%s", want, table)
