@@ -232,7 +232,7 @@ func (b *builder) Scheme() string { return scheme }
 func (b *builder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &refresher{cfg: b.cfg, cc: cc, cancel: cancel, done: make(chan struct{}), hint: make(chan struct{}, 1)}
-	go r.run(ctx)
+	go r.run(ctx, r.resolve)
 	return r, nil
 }
 
@@ -249,11 +249,11 @@ type refresher struct {
 // it fail.
 const leastRefresh = 5 * time.Second
 
-func (r *refresher) run(ctx context.Context) {
+func (r *refresher) run(ctx context.Context, resolve func(context.Context) (dns.Answer, error)) {
 	defer close(r.done)
 	retries := backoff.Series{B: r.cfg.Backoff}
 	for {
-		answer, err := r.resolve(ctx)
+		answer, err := resolve(ctx)
 		wait := answer.TTL
 		switch {
 		case ctx.Err() != nil:
@@ -283,6 +283,7 @@ func (r *refresher) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-timer.C:
+				continue
 			case <-r.hint:
 				timer.Reset(min(wait, leastRefresh))
 			}

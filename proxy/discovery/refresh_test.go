@@ -1,0 +1,69 @@
+package discovery
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/linkerd-go/linkerd-go/proxy/dns"
+)
+
+// states takes what a resolver finds.
+type states struct {
+	resolver.ClientConn
+	got []string
+}
+
+func (s *states) UpdateState(state resolver.State) error {
+	for _, a := range state.Addresses {
+		s.got = append(s.got, a.Addr)
+	}
+	return nil
+}
+
+// A controller that was replaced has to be found again, whether its records
+// expire or connections to it fail.
+func TestControllersAreResolvedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cc := new(states)
+		r := &refresher{cc: cc, cancel: cancel, done: make(chan struct{}), hint: make(chan struct{}, 1)}
+		var calls atomic.Int64
+		go r.run(ctx, func(context.Context) (dns.Answer, error) {
+			n := calls.Add(1)
+			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 8086)
+			return dns.Answer{Addrs: []netip.AddrPort{addr}, TTL: 30 * time.Second}, nil
+		})
+		for _, step := range []struct {
+			why   string
+			hint  bool
+			after time.Duration
+			calls int
+		}{
+			{"at first", false, 0, 1},
+			{"before the records expire", false, 29 * time.Second, 1},
+			{"when they have", false, 2 * time.Second, 2},
+			{"when they have again", false, 30 * time.Second, 3},
+			{"soon after a connection failed", true, 6 * time.Second, 4},
+			{"and only once for it", false, 20 * time.Second, 4},
+		} {
+			if step.hint {
+				r.ResolveNow(resolver.ResolveNowOptions{})
+			}
+			time.Sleep(step.after)
+			synctest.Wait()
+			if calls := int(calls.Load()); calls != step.calls {
+				t.Errorf("%s: resolved %d times, not %d", step.why, calls, step.calls)
+			}
+		}
+		r.Close()
+		if len(cc.got) != int(calls.Load()) || cc.got[1] != "10.0.0.2:8086" {
+			t.Errorf("passed on %v", cc.got)
+		}
+	})
+}
