@@ -47,6 +47,8 @@ type policyOptions struct {
 	opaquePorts  string
 	deployment   string
 	patchTimeout int
+	// registry is not a flag: tests have one each.
+	registry prometheus.Registerer
 }
 
 // networkList is a flag of networks, separated by commas.
@@ -90,6 +92,7 @@ func (o *policyOptions) flags() *flag.FlagSet {
 	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "policy"}
 	o.kube.Register(fs)
 	o.kube.RegisterRate(fs)
+	o.registry = prometheus.DefaultRegisterer
 	o.networks.Set("10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16")
 	o.config.DefaultPolicy = core.AllUnauthenticated
 	fs.StringVar(&o.adminAddr, "admin-addr", "0.0.0.0:8080", "address of the admin server")
@@ -175,6 +178,7 @@ func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func()
 	return func(p *process) {
 		p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
 		p.Go(func() error { return server.Serve(p.ctx, lis) })
+		logger.Info("serving admission reviews", "addr", lis.Addr().String())
 	}, func() { lis.Close() }, nil
 }
 
@@ -218,7 +222,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		return nil
 	})
 
-	x := index.New(index.Options{Config: o.config, Metrics: index.NewMetrics(prometheus.DefaultRegisterer), Logger: logger})
+	x := index.New(index.Options{Config: o.config, Metrics: index.NewMetrics(o.registry), Logger: logger})
 	if err := o.check(p.ctx, x, clients); err != nil {
 		lis.Close()
 		return p.fail(err)
@@ -228,6 +232,11 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		lis.Close()
 		return p.fail(err)
 	}
+	if err := o.registry.Register(x); err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
+	defer o.registry.Unregister(x)
 	group := kube.NewGroup(logger, watches...)
 	p.Go(func() error { x.Run(p.ctx); return nil })
 	p.Go(func() error { group.Run(p.ctx); return nil })
@@ -252,7 +261,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		Deployment: o.deployment,
 		Identity:   hostname,
 		Timeout:    time.Duration(o.patchTimeout) * time.Millisecond,
-		Metrics:    status.NewMetrics(prometheus.DefaultRegisterer),
+		Metrics:    status.NewMetrics(o.registry),
 		Logger:     logger,
 	})
 	p.Go(func() error { return writer.Run(p.ctx) })
