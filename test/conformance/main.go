@@ -99,7 +99,7 @@ func (l *lab) find(ctx context.Context) error {
 	}
 	l.here = strings.TrimSpace(string(out))
 	l.root = filepath.Dir(filepath.Dir(l.here))
-	l.env = append(os.Environ(), "PATH="+filepath.Join(l.root, "bin")+":"+os.Getenv("PATH"))
+	l.env = append(os.Environ(), "PATH="+l.out("bin")+":"+filepath.Join(l.root, "bin")+":"+os.Getenv("PATH"))
 	if l.report != "" {
 		if l.report, err = filepath.Abs(l.report); err != nil {
 			return err
@@ -108,21 +108,21 @@ func (l *lab) find(ctx context.Context) error {
 	return nil
 }
 
-func (l *lab) archive() string { return filepath.Join(l.root, "out", "conformance", "echo.tar") }
+// out is where everything of this version is built, apart from what other
+// commands build.
+func (l *lab) out(name string) string { return filepath.Join(l.root, "out", "conformance", name) }
 
 func (l *lab) build(ctx context.Context) error {
-	if err := l.exec(ctx, "make", "--no-print-directory", "cli", "VERSION="+l.version); err != nil {
+	if err := os.MkdirAll(l.out("bin"), 0o755); err != nil {
 		return err
 	}
-	for _, image := range []string{"proxy", "controller"} {
-		if err := l.exec(ctx, "make", "--no-print-directory", "images", "VERSION="+l.version, "ONLY="+image); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(l.archive()), 0o755); err != nil {
+	if err := l.exec(ctx, "make", "--no-print-directory", "cli", "VERSION="+l.version, "BIN="+l.out("bin")); err != nil {
 		return err
 	}
-	return buildEcho(ctx, l.here, l.archive())
+	if err := l.exec(ctx, "go", "run", "./build/images", "-version", l.version, "-only", "proxy,controller", "-out", l.out("images")); err != nil {
+		return err
+	}
+	return buildEcho(ctx, l.here, l.out("images/echo.tar"))
 }
 
 func (l *lab) up(ctx context.Context) error {
@@ -140,8 +140,8 @@ func (l *lab) up(ctx context.Context) error {
 }
 
 func (l *lab) load(ctx context.Context) error {
-	return l.exec(ctx, "bin/devcluster", "load", "--cluster", l.cluster, l.archive(),
-		"out/images/proxy.tar", "out/images/controller.tar")
+	return l.exec(ctx, "bin/devcluster", "load", "--cluster", l.cluster,
+		l.out("images/proxy.tar"), l.out("images/controller.tar"), l.out("images/echo.tar"))
 }
 
 // install installs the mesh, with the definitions of the Gateway API that are
@@ -163,7 +163,14 @@ func (l *lab) install(ctx context.Context) error {
 	return nil
 }
 
+// namespaces are those that the suite makes.
+var namespaces = []string{"gateway-conformance-mesh", "gateway-conformance-mesh-consumer"}
+
 func (l *lab) test(ctx context.Context, suiteFlags []string) error {
+	// Pods of an earlier run would have its proxies.
+	if err := l.exec(ctx, "kubectl", append([]string{"delete", "namespace", "--ignore-not-found"}, namespaces...)...); err != nil {
+		return err
+	}
 	args := []string{"test", "-count=1", "-v", "-timeout=60m", "./suite", "-args", "-mesh-version=" + l.version}
 	if l.report != "" {
 		if err := os.MkdirAll(filepath.Dir(l.report), 0o755); err != nil {

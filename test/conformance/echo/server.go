@@ -97,6 +97,8 @@ func serve(ctx context.Context, args []string, log io.Writer) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	// Pods that only send requests name no port, and are to stay all the same.
+	group.Go(func() error { <-ctx.Done(); return nil })
 	for _, s := range services {
 		fmt.Fprintf(log, "listening on %s\n", s.listener.Addr())
 		group.Go(func() error { return s.run(ctx, s.listener) })
