@@ -107,6 +107,9 @@ func makeNamespace(path string) error {
 	if err := os.MkdirAll(namedDir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", namedDir, err)
 	}
+	if err := shareDirectory(); err != nil {
+		return fmt.Errorf("share %s: %w", namedDir, err)
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
 	if err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
@@ -127,6 +130,19 @@ func makeNamespace(path string) error {
 		result <- nil
 	}()
 	return <-result
+}
+
+// shareDirectory makes the directory a shared mount of its own, unless it is one already. Left to "ip netns add",
+// this would happen later and cover the mounts made until then, which nobody could remove any more.
+func shareDirectory() error {
+	err := unix.Mount("", namedDir, "", unix.MS_SHARED|unix.MS_REC, "")
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	if err := unix.Mount(namedDir, namedDir, "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", namedDir, "", unix.MS_SHARED|unix.MS_REC, "")
 }
 
 // handle opens netlink inside the cluster's namespace.
