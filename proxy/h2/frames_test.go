@@ -473,7 +473,10 @@ func TestBackPressure(t *testing.T) {
 		p.fr.WriteData(1, false, make([]byte, 16000))
 		p.fr.WriteData(1, true, make([]byte, 4000))
 		close(step)
-		p.expect("HEADERS 1 "+okHead, "DATA 1 2 end")
+		// More may be given back before the end is known.
+		if got := p.take(); !strings.HasSuffix(got, "HEADERS 1 "+okHead+"\nDATA 1 2 end") {
+			t.Errorf("received %s", got)
+		}
 	})
 }
 

@@ -226,10 +226,12 @@ func (d *TCPDialer) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, erro
 	if d.UserTimeout > 0 {
 		nd.Control = d.SocketOptions.control
 	}
+	by, limited := ctx.Deadline()
+	ours := d.Timeout > 0 && (!limited || by.After(time.Now().Add(d.Timeout)))
 	c, err := nd.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		var ne net.Error
-		if ctx.Err() == nil && errors.As(err, &ne) && ne.Timeout() && d.Timeout > 0 && !errors.Is(err, syscall.ETIMEDOUT) {
+		if ours && ctx.Err() == nil && errors.As(err, &ne) && ne.Timeout() && !errors.Is(err, syscall.ETIMEDOUT) {
 			return nil, &ConnectTimeout{d.Timeout}
 		}
 		return nil, err
