@@ -35,6 +35,21 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
+func TestCleanRanges(t *testing.T) {
+	const maps = `00400000-00a5e000 r-xp 00000000 fe:00 123                 /usr/lib/linkerd/linkerd2-proxy
+00a5e000-01200000 r--p 0065e000 fe:00 123                 /usr/lib/linkerd/linkerd2-proxy
+01200000-01260000 rw-p 00e00000 fe:00 123                 /usr/lib/linkerd/linkerd2-proxy
+c000000000-c000400000 rw-p 00000000 00:00 0
+7f0000000000-7f0000001000 r-xp 00000000 00:00 0           [vdso]
+`
+	got := cleanRanges(strings.NewReader(maps), "/usr/lib/linkerd/linkerd2-proxy")
+	if len(got) != 2 || got[0] != [2]uintptr{0x400000, 0xa5e000} || got[1] != [2]uintptr{0xa5e000, 0x1200000} {
+		t.Errorf("got %x", got)
+	}
+	// It must be safe on the program that runs.
+	dropPages()
+}
+
 func TestMemoryLimit(t *testing.T) {
 	for in, want := range map[string]int64{
 		"max\n": 0, "": 0, "9223372036854771712\n": 0, "100000000\n": 90000000, "0": 0, "-1": 0,

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/app"
 	"github.com/linkerd-go/linkerd-go/proxy/config"
@@ -51,7 +52,11 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 		// every pod.
 		debug.SetGCPercent(50)
 	}
-	a, err := app.New(app.Options{Config: cfg, Log: log, Profile: profiling(lookup)})
+	a, err := app.New(app.Options{
+		Config: cfg, Log: log, Profile: profiling(lookup),
+		// The first connections to the controllers are part of the start.
+		Started: func() { time.AfterFunc(settled, dropPages) },
+	})
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		if errors.Is(err, config.ErrInvalid) {
@@ -65,6 +70,9 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 	}
 	return exitOK
 }
+
+// settled is how long after the start only what runs is needed.
+const settled = 10 * time.Second
 
 // lookupIn looks variables up in a list of NAME=value, the last one of a name.
 func lookupIn(env []string) func(string) (string, bool) {

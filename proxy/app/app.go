@@ -59,6 +59,8 @@ type Options struct {
 	AccessLog interface{ Write([]byte) (int, error) }
 	// Profile enables profiling on the admin port.
 	Profile bool
+	// Started is called once the proxy accepts connections; it must not block.
+	Started func()
 }
 
 // App is a proxy whose sockets are bound.
@@ -194,6 +196,7 @@ func (a *App) Run(ctx context.Context) error {
 	listen(a.adminLn, a.inbound.Local(adminAddr, handler))
 	// Series that nobody scrapes must not pile up.
 	running.Go(func() { a.expire(ctx) })
+	running.Go(func() { a.trim(ctx) })
 	if a.tracer != nil {
 		running.Go(func() { a.tracer.Run(ctx) })
 	}
@@ -212,6 +215,9 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		if a.tapLn != nil {
 			listen(a.tapLn, a.tap.Accept)
+		}
+		if a.o.Started != nil {
+			a.o.Started()
 		}
 		select {
 		case <-ctx.Done():

@@ -34,7 +34,8 @@ import (
 type Proxy struct {
 	cfg   Config
 	ports *lookup.Cache[uint16, *port]
-	// dst counts the connections to the application.
+	// src counts the connections of clients, dst those to the application.
+	src *series.Transports[srcKey]
 	dst *series.Transport
 	// ctx ends with Close.
 	ctx      context.Context
@@ -50,7 +51,7 @@ type Proxy struct {
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg, dst: cfg.Series.Transport(dstLabels), hungUp: h1.NewWatcher(cfg.Clock, 0)}
+	p := &Proxy{cfg: cfg, src: series.NewTransports[srcKey](cfg.Series), dst: cfg.Series.Transport(dstLabels), hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_inbound", "inbound")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.ports = lookup.NewCache(portIdle, p.watchPort)
@@ -337,9 +338,19 @@ var errNotPermitted = errors.New("client is not permitted")
 
 // srcTransport counts the client's connection from now on.
 func (c *Conn) srcTransport() {
-	pol := c.port.policy.Load()
-	t := c.p.cfg.Series.Transport(metric.Join(series.InboundLabel, series.SrcLabel, series.Target(c.target), c.tls.Labels(), pol.srv))
-	c.conn = transport.CountOwn(c.conn, t)
+	k := srcKey{target: c.target, tls: c.tls, srv: c.port.policy.Load().srv}
+	c.conn = transport.CountOwn(c.conn, c.p.src.Get(k, srcKey.labels))
+}
+
+// srcKey is what the connections of clients are labelled with.
+type srcKey struct {
+	target netip.AddrPort
+	tls    series.ServerTLS
+	srv    string
+}
+
+func (k srcKey) labels() string {
+	return metric.Join(series.InboundLabel, series.SrcLabel, series.Target(k.target), k.tls.Labels(), k.srv)
 }
 
 // httpServer is what both codecs' servers are.

@@ -29,6 +29,8 @@ import (
 type Proxy struct {
 	cfg     Config
 	targets *lookup.Cache[targetKey, *target]
+	// src counts the application's connections.
+	src *series.Transports[netip.AddrPort]
 	// ctx ends with Close.
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -44,7 +46,7 @@ type Proxy struct {
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg, hungUp: h1.NewWatcher(cfg.Clock, 0)}
+	p := &Proxy{cfg: cfg, src: series.NewTransports[netip.AddrPort](cfg.Series), hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_outbound", "outbound")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.targets = lookup.NewCache(cfg.Idle, p.watchTarget)
@@ -84,8 +86,7 @@ func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 		return
 	}
 	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst}
-	c.conn = transport.CountOwn(raw, p.cfg.Series.Transport(metric.Join(
-		series.OutboundLabel, series.SrcLabel, series.Target(dst), series.ClientTLS(model.Identity{}, series.Loopback))))
+	c.conn = transport.CountOwn(raw, p.src.Get(dst, srcLabels))
 	defer c.conn.Close()
 	// Until it is known what the connection is for, a drain just closes it.
 	h.OnStart(func() { raw.Close() })
@@ -93,6 +94,11 @@ func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 	if err := c.accept(); err != nil {
 		p.failed(c, err)
 	}
+}
+
+// srcLabels are those of the application's connections to a destination.
+func srcLabels(dst netip.AddrPort) string {
+	return metric.Join(series.OutboundLabel, series.SrcLabel, series.Target(dst), series.ClientTLS(model.Identity{}, series.Loopback))
 }
 
 // accept is Accept once the connection has a destination.

@@ -157,6 +157,9 @@ type Transport struct {
 	closed byKey[string, metric.Counter]
 	// sent and received are the zone counters, with outbound endpoints only.
 	sent, received metric.Counter
+	// shared is set if the handle has several users.
+	shared interface{ release(*Transport) bool }
+	users  int
 }
 
 // Transport makes the handle for connections with these labels.
@@ -207,8 +210,53 @@ func (t *Transport) makeClosed(errno string) metric.Counter {
 	return t.set.tcpClose.Counter(metric.Join(t.labels, metric.Labels("errno", errno)))
 }
 
+// Transports shares the handles of connections that are labelled alike, so that
+// a connection neither renders labels nor holds handles of its own.
+type Transports[K comparable] struct {
+	set *Set
+	mu  sync.Mutex
+	// known, and the users of each, are guarded by mu.
+	known map[K]*Transport
+	keys  map[*Transport]K
+}
+
+// NewTransports makes an empty collection.
+func NewTransports[K comparable](s *Set) *Transports[K] {
+	return &Transports[K]{set: s, known: map[K]*Transport{}, keys: map[*Transport]K{}}
+}
+
+// Get gives the handle for connections of kind k; labels renders its labels if
+// there is none yet. Each user releases it once.
+func (ts *Transports[K]) Get(k K, labels func(K) string) *Transport {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.known[k]
+	if t == nil {
+		t = ts.set.Transport(labels(k))
+		t.shared = ts
+		ts.known[k], ts.keys[t] = t, k
+	}
+	t.users++
+	return t
+}
+
+// release takes a user off and reports whether it was the last.
+func (ts *Transports[K]) release(t *Transport) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t.users--; t.users > 0 {
+		return false
+	}
+	delete(ts.known, ts.keys[t])
+	delete(ts.keys, t)
+	return true
+}
+
 // Release gives the handles back, after all connections were closed.
 func (t *Transport) Release() {
+	if t.shared != nil && !t.shared.release(t) {
+		return
+	}
 	t.opened.Release()
 	t.now.Release()
 	t.read.Release()
