@@ -1,10 +1,13 @@
 package pool
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/h1"
@@ -66,4 +69,54 @@ func TestIdleConnectionBudget(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMemoryShrinksAfterABurst: what many connections with large bodies took is
+// given back when they are gone. Memory that stays high after a burst is what
+// users of sidecars complain about.
+func TestMemoryShrinksAfterABurst(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector has its own memory")
+	}
+	addr := mesh(t, echoApp(100))
+	one := newRawClient(t, addr, getRequest)
+	for range 100 {
+		if err := one.do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := inUse()
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			c, err := dialer(addr)(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			const size = 200 << 10
+			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
+			go c.Write(make([]byte, size))
+			if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := one.do(); err != nil {
+		t.Fatal(err)
+	}
+	// Idle goroutines, pooled connections and buffers leave one after the
+	// other, within seconds.
+	const most = 3 << 20
+	grown := int64(0)
+	for range 100 {
+		if grown = inUse() - before; grown < most {
+			t.Logf("%d bytes more than before", grown)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("%d bytes more than before stay in use, want at most %d", grown, most)
 }
