@@ -6,14 +6,17 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/linkerd-go/linkerd-go/api/rotation"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/health"
@@ -86,7 +89,45 @@ func (s *state) identityChecks() []health.Check {
 				return credentials.Chain(s.identity.issuer, s.identity.anchors, credentials.IssuerName(s.options.Namespace, trustDomain), now())
 			},
 		},
+		{
+			Description: "issuer and trust anchor are replaced in time", Anchor: "l5d-identity-rotation", Warning: true,
+			Run: s.rotation,
+		},
 	}
+}
+
+// rotation looks after those who replace the credentials: the control plane
+// itself, or whoever else. It is our own check; upstream has no such thing.
+func (s *state) rotation(ctx context.Context) error {
+	now := s.world.Now()
+	if !controlplane.Rotates(s.values) {
+		// Whoever replaces certificates has done so when nine tenths of their
+		// life are over.
+		late := func(c *x509.Certificate) bool {
+			return now.Sub(c.NotBefore) > c.NotAfter.Sub(c.NotBefore)/10*9
+		}
+		if issuer := s.identity.issuer[0]; late(issuer) {
+			return fmt.Errorf("the issuer certificate expires on %s and was not replaced; the control plane does not do it, because the credentials are not its own",
+				issuer.NotAfter.Format(time.RFC3339))
+		}
+		if !slices.ContainsFunc(s.identity.anchors, func(c *x509.Certificate) bool { return !late(c) }) {
+			return fmt.Errorf("every trust anchor is about to expire, the last on %s; the control plane does not replace them, because they are not its own",
+				slices.MaxFunc(s.identity.anchors, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter.Format(time.RFC3339))
+		}
+		return nil
+	}
+	cm, err := s.cluster.Kube.CoreV1().ConfigMaps(s.options.Namespace).Get(ctx, rotation.ConfigMap, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	status, err := rotation.ParseStatus(cm.Data)
+	if err != nil || status == nil {
+		return err
+	}
+	if why := status.Neglected(now); why != "" {
+		return errors.New(why)
+	}
+	return health.Note(fmt.Sprintf("    %s: %s on %s", status.Phase, status.Next, status.Until.Format(time.RFC3339)))
 }
 
 // trimSubject keeps "issuer certificate" from appearing twice.
@@ -157,6 +198,9 @@ func (s *state) identityDataPlane() health.Category {
 					if e.Name != "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS" || e.Value == "" || strings.TrimSpace(e.Value) == strings.TrimSpace(s.identity.bundle) {
 						continue
 					}
+					if s.stillTrusts(e.Value) {
+						continue
+					}
 					if s.options.namespace != "" {
 						stale = append(stale, pod.Name)
 					} else {
@@ -168,6 +212,17 @@ func (s *state) identityDataPlane() health.Category {
 			return bullets("Some pods do not have the current trust bundle and must be restarted:", stale)
 		},
 	}}}
+}
+
+// stillTrusts reports whether a proxy that was started with a bundle accepts
+// the certificates of the present: where anchors rotate, those of before are
+// vouched for by cross certificates.
+func (s *state) stillTrusts(bundle string) bool {
+	if !controlplane.Rotates(s.values) {
+		return false
+	}
+	anchors, err := credentials.ParseCertificates(bundle)
+	return err == nil && credentials.Chain(s.identity.issuer, anchors, "", s.world.Now()) == nil
 }
 
 // webhook is one of the control plane's, with what its serving certificate is

@@ -137,7 +137,8 @@ func Without(found []Found, rendered []Object) []Found {
 var ErrNoOverrides = errors.New("Could not find the linkerd-config-overrides secret.") //nolint:staticcheck // A message for the user's screen.
 
 // Stored returns the values of an installation made by the CLI: the chart's
-// defaults with the stored difference on top.
+// defaults with the stored difference on top, and with the credentials of the
+// present.
 func Stored(ctx context.Context, charts Charts, c *cluster.Cluster, namespace string) (map[string]any, error) {
 	secret, err := c.Kube.CoreV1().Secrets(namespace).Get(ctx, OverridesName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -146,5 +147,9 @@ func Stored(ctx context.Context, charts Charts, c *cluster.Cluster, namespace st
 	if err != nil {
 		return nil, fmt.Errorf("failed to get Secret %s/%s: %w", namespace, OverridesName, err)
 	}
-	return StoredFrom(charts, secret)
+	values, err := StoredFrom(charts, secret)
+	if err != nil {
+		return nil, err
+	}
+	return values, present(ctx, c, namespace, values)
 }

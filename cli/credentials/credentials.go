@@ -48,45 +48,54 @@ func IssuerName(namespace, trustDomain string) string {
 	return fmt.Sprintf("identity.%s.%s", namespace, trustDomain)
 }
 
-// Generate makes a trust anchor and an issuer signed by it, both ECDSA P-256.
-// The key of the anchor is forgotten: the issuer is renewed with new
-// credentials from outside.
-func Generate(name string, now time.Time) (*Issuer, error) {
+// GenerateWithKey makes a trust anchor and an issuer signed by it, both ECDSA P-256.
+// Who keeps the key of the anchor can make the issuers to come.
+func GenerateWithKey(name string, now time.Time) (made *Issuer, anchorKeyPEM string, err error) {
 	anchorKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("generating the trust anchor: %w", err)
+		return nil, "", fmt.Errorf("generating the trust anchor: %w", err)
 	}
 	anchor, err := template("root."+strings.TrimPrefix(name, "identity."), now, anchorLifetime)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	anchorDER, err := x509.CreateCertificate(rand.Reader, anchor, anchor, anchorKey.Public(), anchorKey)
 	if err != nil {
-		return nil, fmt.Errorf("generating the trust anchor: %w", err)
+		return nil, "", fmt.Errorf("generating the trust anchor: %w", err)
 	}
 	issuerKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("generating the issuer: %w", err)
+		return nil, "", fmt.Errorf("generating the issuer: %w", err)
 	}
 	issuer, err := template(name, now, issuerLifetime)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	issuer.DNSNames = []string{name}
 	issuer.MaxPathLenZero = true
 	issuerDER, err := x509.CreateCertificate(rand.Reader, issuer, anchor, issuerKey.Public(), anchorKey)
 	if err != nil {
-		return nil, fmt.Errorf("generating the issuer: %w", err)
+		return nil, "", fmt.Errorf("generating the issuer: %w", err)
 	}
 	keyDER, err := x509.MarshalECPrivateKey(issuerKey)
 	if err != nil {
-		return nil, fmt.Errorf("generating the issuer: %w", err)
+		return nil, "", fmt.Errorf("generating the issuer: %w", err)
+	}
+	anchorKeyDER, err := x509.MarshalECPrivateKey(anchorKey)
+	if err != nil {
+		return nil, "", fmt.Errorf("generating the trust anchor: %w", err)
 	}
 	return &Issuer{
 		TrustAnchors: encode("CERTIFICATE", anchorDER),
 		Certificate:  encode("CERTIFICATE", issuerDER),
 		Key:          encode("EC PRIVATE KEY", keyDER),
-	}, nil
+	}, encode("EC PRIVATE KEY", anchorKeyDER), nil
+}
+
+// Generate is GenerateWithKey for who has no use for the key of the anchor.
+func Generate(name string, now time.Time) (*Issuer, error) {
+	issuer, _, err := GenerateWithKey(name, now)
+	return issuer, err
 }
 
 func template(name string, now time.Time, lifetime time.Duration) (*x509.Certificate, error) {

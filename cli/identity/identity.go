@@ -38,6 +38,7 @@ func New(w *command.World, g *command.Globals) *cobra.Command {
 	o := &options{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "identity [flags] (PODS)",
+		Args:  cobra.ArbitraryArgs,
 		Short: "Display the certificate(s) of one or more selected pod(s)",
 		Long: `Display the certificate(s) of one or more selected pod(s).
 
@@ -53,6 +54,7 @@ fetches the TLS certificate.`,
  linkerd identity deploy/web`,
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), w, o, args) },
 	}
+	cmd.AddCommand(newRotate(w, g))
 	f := cmd.Flags()
 	f.StringVarP(&o.namespace, "namespace", "n", "", "Namespace of the pod")
 	f.StringVarP(&o.selector, "selector", "l", "", "Selector (label query) to filter on, supports '=', '==', and '!='")

@@ -179,8 +179,9 @@ func (o *options) base(ctx context.Context, w *command.World, defaults func() (c
 		return nil, command.Failf("Cannot find Linkerd: %s\n%s", err, hint)
 	}
 	values := inject.WithDefaults(stored, own)
-	if o.manual && chartvalues.String(values, "identityTrustAnchorsPEM") == "" {
-		// With an external CA the anchors are not among the values.
+	if o.manual && (chartvalues.String(values, "identityTrustAnchorsPEM") == "" || controlplane.Rotates(values)) {
+		// With an external CA the anchors are not among the values; where they
+		// rotate, the values have those of the installation.
 		roots, err := c.Kube.CoreV1().ConfigMaps(o.Namespace).Get(ctx, controlplane.TrustRootsName, metav1.GetOptions{})
 		if err != nil {
 			return nil, command.Failf("Cannot find the identity trust anchors: %s\n%s", err, hint)

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/linkerd-go/linkerd-go/api/rotation"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
@@ -190,14 +191,27 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 		}
 	}
 	values = chartvalues.Merge(values, overrides)
-	if err := provideIssuer(ctx, w, o.Namespace, c, values); err != nil {
+	anchorKey, err := provideIssuer(ctx, w, o.Namespace, c, values)
+	if err != nil {
 		return nil, err
+	}
+	if anchorKey != "" && chartvalues.Get(overrides, rotation.ValueEnabled) == nil {
+		// What nobody brought nobody else will replace.
+		chartvalues.Set(values, rotation.ValueEnabled, true)
 	}
 	access := controlplane.Access(c)
 	if err := controlplane.Validate(ctx, access, o.Namespace, values, w.Now()); err != nil {
 		return nil, err
 	}
-	return controlplane.Render(o.charts, o.Namespace, values)
+	manifest, err := controlplane.Render(o.charts, o.Namespace, values)
+	if err != nil || anchorKey == "" || !controlplane.Rotates(values) {
+		return manifest, err
+	}
+	secret, err := controlplane.AnchorSecret(o.Namespace, chartvalues.String(values, "identityTrustAnchorsPEM"), anchorKey)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(manifest, "---\n"...), secret...), nil
 }
 
 // apiServerPorts returns the ports of the API server as pods see them, before
@@ -224,22 +238,23 @@ func apiServerPorts(ctx context.Context, c *cluster.Cluster) string {
 }
 
 // provideIssuer fills in the credentials the values lack: from the Secret of
-// an external issuer, or freshly made when the user gave none.
-func provideIssuer(ctx context.Context, w *command.World, namespace string, c *cluster.Cluster, values map[string]any) error {
+// an external issuer, or freshly made when the user gave none; if it
+// made a trust anchor it returns its key.
+func provideIssuer(ctx context.Context, w *command.World, namespace string, c *cluster.Cluster, values map[string]any) (anchorKey string, err error) {
 	get := func(p string) string { return chartvalues.String(values, p) }
 	if get("identity.issuer.scheme") == controlplane.SchemeKubernetes {
 		if chartvalues.Bool(values, "identity.externalCA") || get("identityTrustAnchorsPEM") != "" {
-			return nil
+			return "", nil
 		}
 		if c == nil {
-			return errors.New("--ignore-cluster is not supported when --identity-external-issuer=true")
+			return "", errors.New("--ignore-cluster is not supported when --identity-external-issuer=true")
 		}
 		anchors, err := externalAnchors(ctx, c, namespace)
 		if err != nil {
-			return err
+			return "", err
 		}
 		chartvalues.Set(values, "identityTrustAnchorsPEM", anchors)
-		return nil
+		return "", nil
 	}
 	anchors, certificate, key := get("identityTrustAnchorsPEM"), get("identity.issuer.tls.crtPEM"), get("identity.issuer.tls.keyPEM")
 	if anchors == "" && certificate == "" && key == "" {
@@ -247,24 +262,24 @@ func provideIssuer(ctx context.Context, w *command.World, namespace string, c *c
 		if trustDomain == "" {
 			trustDomain = get("clusterDomain")
 		}
-		issuer, err := credentials.Generate(credentials.IssuerName(namespace, trustDomain), w.Now())
+		issuer, key, err := credentials.GenerateWithKey(credentials.IssuerName(namespace, trustDomain), w.Now())
 		if err != nil {
-			return err
+			return "", err
 		}
 		chartvalues.Set(values, "identityTrustAnchorsPEM", issuer.TrustAnchors)
 		chartvalues.Set(values, "identity.issuer.tls.crtPEM", issuer.Certificate)
 		chartvalues.Set(values, "identity.issuer.tls.keyPEM", issuer.Key)
-		return nil
+		return key, nil
 	}
 	switch {
 	case anchors == "" && !chartvalues.Bool(values, "identity.externalCA"):
-		return errors.New("a trust anchors file must be specified if other credentials are provided")
+		return "", errors.New("a trust anchors file must be specified if other credentials are provided")
 	case certificate == "":
-		return errors.New("a certificate file must be specified if other credentials are provided")
+		return "", errors.New("a certificate file must be specified if other credentials are provided")
 	case key == "":
-		return errors.New("a private key file must be specified if other credentials are provided")
+		return "", errors.New("a private key file must be specified if other credentials are provided")
 	}
-	return nil
+	return "", nil
 }
 
 func externalAnchors(ctx context.Context, c *cluster.Cluster, namespace string) (string, error) {

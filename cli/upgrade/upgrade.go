@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/api/rotation"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
@@ -132,6 +133,10 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil {
 		return nil, err
 	}
+	before, err := chartvalues.Copy(values)
+	if err != nil {
+		return nil, err
+	}
 	if chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeKubernetes &&
 		(o.flags.Changed("identity-issuer-certificate-file") || o.flags.Changed("identity-issuer-key-file")) {
 		return nil, errors.New("cannot update issuer certificates if you are using external cert management solution")
@@ -144,11 +149,17 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 		return nil, err
 	}
 	values = chartvalues.Merge(values, overrides)
+	same := controlplane.SameCredentials(before, values)
+	if !same && chartvalues.Get(overrides, rotation.ValueEnabled) == nil {
+		// From now on they are the user's, who alone replaces them.
+		chartvalues.Set(values, rotation.ValueEnabled, false)
+	}
 	if err := controlplane.Validate(ctx, controlplane.Access(c), o.Namespace, values, w.Now()); err != nil {
 		return nil, err
 	}
 	if c != nil {
-		if !o.force && chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
+		// What rotates reaches proxies by itself.
+		if !o.force && !(same && controlplane.Rotates(values)) && chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
 			if err := issuerFitsProxies(ctx, w, o, c, values); err != nil {
 				return nil, err
 			}
