@@ -156,8 +156,9 @@ func Share(numerator, denominator uint32, draw func(n uint32) uint32) bool {
 }
 
 // Location computes where a redirect leads. changed is false if that is where
-// the request came to, so that it goes on instead. m is the match that was
-// found, nil for none.
+// the request came to, so that it goes on instead; but a redirect that names no
+// place, only a status, is followed as written (docs/differences.md). m is the
+// match that was found, nil for none.
 func Location(r *model.Redirect, m *model.Match, head *exchange.RequestHead) (loc string, changed bool, err error) {
 	reqScheme := "http"
 	if len(head.Scheme) > 0 {
@@ -195,7 +196,8 @@ func Location(r *model.Redirect, m *model.Match, head *exchange.RequestHead) (lo
 		return "", false, ErrInvalidRedirect
 	}
 	loc = uri(scheme, host, port, path)
-	return loc, loc != uri(reqScheme, reqHost, reqPort, reqPath), nil
+	placeless := r.Scheme == "" && r.Host == "" && r.Port == 0 && r.Path == model.PathModifier{}
+	return loc, placeless || loc != uri(reqScheme, reqHost, reqPort, reqPath), nil
 }
 
 // errNoPrefix: a prefix is to be replaced where none was matched.

@@ -216,6 +216,7 @@ func TestLocation(t *testing.T) {
 		{req: "GET http://a.b/x", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/n"}}, wrong: true},
 		{req: "GET http://a.b/x", r: model.Redirect{Path: model.PathModifier{HasPrefix: true, Prefix: "/n"}}, m: &model.Match{Path: model.PathMatch{Kind: model.PathExact, Value: "/x"}}, wrong: true},
 		{req: "GET http://a.b/x", r: model.Redirect{Scheme: "http", Host: "a.b", Port: 80}, same: true},
+		{req: "GET http://a.b/x", r: model.Redirect{Status: 308}, want: "http://a.b/x"},
 		{req: "GET /x", r: model.Redirect{Scheme: "https"}, wrong: true},
 		{req: "GET /x host=[::1]:8080", r: model.Redirect{Scheme: "https"}, want: "https://[::1]:8080/x"},
 	} {
