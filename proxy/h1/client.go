@@ -118,7 +118,7 @@ func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body
 		if err := cn.Bind(c.cancelFn); err != nil {
 			c.canceler = nil
 			body.Close(err)
-			c.finish(false)
+			c.finish(true) // nothing was done with it
 			return nil, err
 		}
 	}
