@@ -168,7 +168,8 @@ func capture(t *testing.T) *tcpTap {
 			err = netns.Set(ns)
 		}
 		if err == nil {
-			tap.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(htons(unix.ETH_P_IP)))
+			// Sockets of one protocol do not see what a bridge passes on.
+			tap.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(htons(unix.ETH_P_ALL)))
 		}
 		if err == nil {
 			err = unix.SetsockoptInt(tap.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
