@@ -227,7 +227,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		lis.Close()
 		return p.fail(err)
 	}
-	watches, err := x.Watches(clients)
+	watches, missing, err := x.Watches(clients)
 	if err != nil {
 		lis.Close()
 		return p.fail(err)
@@ -240,6 +240,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	group := kube.NewGroup(logger, watches...)
 	p.Go(func() error { x.Run(p.ctx); return nil })
 	p.Go(func() error { group.Run(p.ctx); return nil })
+	p.Go(func() error { x.WatchLater(p.ctx, clients, missing); return nil })
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
 		lis.Close()
 		if ctx.Err() != nil {

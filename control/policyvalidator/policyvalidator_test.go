@@ -79,3 +79,38 @@ func ask(t *testing.T, v *policyvalidator.Validator, document []byte) string {
 	}
 	return strings.TrimSpace("admitted\n" + strings.Join(response.Warnings, "\n"))
 }
+
+// FuzzAdmit checks that no object, however strange, makes the readers that the webhook and the controller share panic.
+func FuzzAdmit(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, part := range archive.Files {
+			if data, err := yaml.YAMLToJSON(part.Data); err == nil && part.Name != "want" {
+				f.Add(data)
+			}
+		}
+	}
+	v := policyvalidator.New(&core.Config{}, slog.New(slog.DiscardHandler))
+	kinds := []metav1.GroupVersionKind{
+		{Group: "policy.linkerd.io", Kind: "AuthorizationPolicy"}, {Group: "policy.linkerd.io", Kind: "MeshTLSAuthentication"},
+		{Group: "policy.linkerd.io", Kind: "NetworkAuthentication"}, {Group: "policy.linkerd.io", Kind: "Server"},
+		{Group: "policy.linkerd.io", Kind: "ServerAuthorization"}, {Group: "policy.linkerd.io", Kind: "EgressNetwork"},
+		{Group: "policy.linkerd.io", Kind: "HTTPLocalRateLimitPolicy"}, {Group: "policy.linkerd.io", Kind: "HTTPRoute"},
+		{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute"}, {Group: "gateway.networking.k8s.io", Kind: "GRPCRoute"},
+		{Group: "gateway.networking.k8s.io", Kind: "TLSRoute"}, {Group: "gateway.networking.k8s.io", Kind: "TCPRoute"},
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, kind := range kinds {
+			if _, err := v.Admit(t.Context(), &admissionv1.AdmissionRequest{Kind: kind, Object: runtime.RawExtension{Raw: data}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -205,6 +205,21 @@ func (c *Config) Outbound(lookup Lookup, target Target, namespace string) *Outbo
 	return c.parent(lookup, target).policy(namespace)
 }
 
+// HasOwnRoutes reports whether clients of a namespace have routes of their own at a target. If not, Outbound gives them what it
+// gives to clients of any namespace without.
+func (c *Config) HasOwnRoutes(lookup Lookup, target Target, namespace string) bool {
+	var parent Parent
+	switch target.Destination {
+	case ToService:
+		parent = Parent{ParentService, target.ID}
+	case ToEgressNetwork:
+		parent = Parent{ParentEgressNetwork, target.ID}
+	default:
+		return false
+	}
+	return namespace != parent.Namespace && slices.ContainsFunc(lookup.RoutesOf(parent), func(r *Route) bool { return r.Namespace == namespace })
+}
+
 func serviceRef(id ID, port uint16) Ref {
 	return Ref{Group: GroupCore, Kind: "Service", Namespace: id.Namespace, Name: id.Name, Port: port}
 }

@@ -2,8 +2,9 @@
 // answer changes.
 //
 //	x := index.New(index.Options{Config: config, ...})
-//	watches, err := x.Watches(clients)        // feed it; see package kube
-//	go x.Run(ctx)                             // the one writer
+//	watches, missing, err := x.Watches(clients) // feed it; see package kube
+//	go x.Run(ctx)                               // the one writer
+//	go x.WatchLater(ctx, clients, missing)      // kinds that are installed later
 //	sub, err := x.Inbound(ctx, workload, 8080)
 //	for range sub.Changed() { answer := sub.Latest() ... }
 //

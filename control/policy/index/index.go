@@ -19,6 +19,8 @@ const (
 	// queueLength is how many functions may wait for the index's goroutine. A sender that finds the queue full waits, which
 	// holds back its watch.
 	queueLength = 1024
+	// maxViews is how many answers are kept for whoever asks the same next.
+	maxViews = 10_000
 	// maxNotes is how many notes are remembered so that they are not logged again.
 	maxNotes = 10_000
 )
@@ -60,7 +62,10 @@ type Index struct {
 	dirty      map[*node]struct{}
 	inbound    map[inboundKey]*topic[core.InboundServer]
 	outbound   map[outboundKey]*topic[core.OutboundPolicy]
-	statuses   map[status.Key]*statusOf
+	// inboundViews and outboundViews have the answers made since the tables changed last.
+	inboundViews  map[inboundView]view[core.InboundServer]
+	outboundViews map[outboundView]view[core.OutboundPolicy]
+	statuses      map[status.Key]*statusOf
 	// outdated has the patches of statuses that are not what they should be.
 	outdated map[status.Key][]byte
 	// notes are those that have been logged.
@@ -101,8 +106,11 @@ func New(options Options) *Index {
 		inbound:    make(map[inboundKey]*topic[core.InboundServer]),
 		outbound:   make(map[outboundKey]*topic[core.OutboundPolicy]),
 		statuses:   make(map[status.Key]*statusOf),
-		outdated:   make(map[status.Key][]byte),
-		notes:      make(map[string]struct{}),
+
+		inboundViews:  make(map[inboundView]view[core.InboundServer]),
+		outboundViews: make(map[outboundView]view[core.OutboundPolicy]),
+		outdated:      make(map[status.Key][]byte),
+		notes:         make(map[string]struct{}),
 
 		statusChanged: make(chan struct{}, 1),
 	}
@@ -143,6 +151,8 @@ func (x *Index) Run(ctx context.Context) {
 
 // touch marks the answers that depend on a fact.
 func (x *Index) touch(f fact) {
+	clear(x.inboundViews)
+	clear(x.outboundViews)
 	for n := range x.dependents[f] {
 		x.dirty[n] = struct{}{}
 	}
@@ -194,14 +204,18 @@ func (x *Index) note(notes *[]string) {
 // returns ErrUnknownWorkload if it is not there.
 func (x *Index) Inbound(ctx context.Context, workload WorkloadKey, port uint16) (*Subscription[core.InboundServer], error) {
 	key := inboundKey{workload, port}
-	return subscribe(ctx, x, x.inbound, key, ErrUnknownWorkload, func(r *reader) (*core.InboundServer, verdict) {
+	return subscribe(ctx, x, x.inbound, key, ErrUnknownWorkload, func(r *reader) (*Answer[core.InboundServer], verdict) {
 		w := r.workload(workload)
 		if w == nil {
 			return nil, gone
 		}
-		server := x.config.Inbound(r, w, port)
-		x.note(&server.Notes)
-		return server, compiled
+		// Replicas are alike in all that matters, and share one answer.
+		view := inboundView{workload.Namespace, r.tables.shapes[workload], port}
+		return share(r, x.inboundViews, view, func() *core.InboundServer {
+			server := x.config.Inbound(r, w, port)
+			x.note(&server.Notes)
+			return server
+		}), compiled
 	})
 }
 
@@ -211,7 +225,7 @@ func (x *Index) Inbound(ctx context.Context, workload WorkloadKey, port uint16) 
 func (x *Index) Outbound(ctx context.Context, addr netip.AddrPort, namespace string) (*Subscription[core.OutboundPolicy], error) {
 	key := outboundKey{addr: addr, namespace: namespace}
 	var first core.Target
-	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*core.OutboundPolicy, verdict) {
+	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*Answer[core.OutboundPolicy], verdict) {
 		target, ok := x.config.Resolve(r, addr, namespace)
 		switch {
 		case !ok && first == (core.Target{}):
@@ -234,7 +248,7 @@ func (x *Index) OutboundByName(ctx context.Context, service core.ID, port uint16
 	target := core.Target{Destination: core.ToService, ID: service, Port: port}
 	key := outboundKey{service: target, namespace: namespace}
 	existed := false
-	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*core.OutboundPolicy, verdict) {
+	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*Answer[core.OutboundPolicy], verdict) {
 		exists := r.Service(service) != nil
 		if existed && !exists {
 			return nil, kept
@@ -244,10 +258,54 @@ func (x *Index) OutboundByName(ctx context.Context, service core.ID, port uint16
 	})
 }
 
-func (x *Index) compile(r *reader, target core.Target, namespace string) *core.OutboundPolicy {
-	policy := x.config.Outbound(r, target, namespace)
-	x.note(&policy.Notes)
-	return policy
+// compile returns what clients of a namespace do with a target. Most namespaces have no routes of their own for it, and share
+// one answer.
+func (x *Index) compile(r *reader, target core.Target, namespace string) *Answer[core.OutboundPolicy] {
+	if !x.config.HasOwnRoutes(r, target, namespace) {
+		namespace = ""
+	}
+	return share(r, x.outboundViews, outboundView{target, namespace}, func() *core.OutboundPolicy {
+		policy := x.config.Outbound(r, target, namespace)
+		x.note(&policy.Notes)
+		return policy
+	})
+}
+
+// inboundView and outboundView are all that an answer depends on, besides the tables.
+type (
+	inboundView struct {
+		namespace, shape string
+		port             uint16
+	}
+	outboundView struct {
+		target    core.Target
+		namespace string
+	}
+)
+
+// view is an answer that holds as long as the tables do not change, with the facts that it was made from.
+type view[T any] struct {
+	answer *Answer[T]
+	facts  []fact
+}
+
+// share returns the answer of a view, which it has made if it is not there.
+func share[K comparable, T any](r *reader, views map[K]view[T], key K, compile func() *T) *Answer[T] {
+	if v, ok := views[key]; ok {
+		for _, f := range v.facts {
+			r.note(f)
+		}
+		return v.answer
+	}
+	var facts []fact
+	r.read = &facts
+	answer := &Answer[T]{Value: *compile()}
+	r.read = nil
+	if len(views) >= maxViews {
+		clear(views)
+	}
+	views[key] = view[T]{answer, facts}
+	return answer
 }
 
 // statusOf follows whether the status of one object is up to date.

@@ -86,6 +86,8 @@ type reader struct {
 	tables     *tables
 	dependents dependents
 	node       *node
+	// read, if set, takes the facts as well.
+	read *[]fact
 }
 
 var (
@@ -101,6 +103,9 @@ func (r *reader) note(f fact) {
 		r.dependents[f][r.node] = struct{}{}
 	}
 	r.node.facts[f] = r.node.round
+	if r.read != nil {
+		*r.read = append(*r.read, f)
+	}
 }
 
 func inNamespace(kind factKind, namespace string) fact {

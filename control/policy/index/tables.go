@@ -1,6 +1,7 @@
 package index
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 
@@ -80,6 +81,8 @@ type tables struct {
 	statuses              map[status.Key]status.Object
 
 	// What follows is derived.
+	// shapes are what makes workloads different, but for their names.
+	shapes     map[WorkloadKey]string
 	servicesAt map[netip.Addr]map[core.ID]struct{}
 	routesOf   map[core.Parent]map[routeKey]struct{}
 	statusesOf map[core.Parent]map[status.Key]struct{}
@@ -99,6 +102,7 @@ func newTables(touch func(fact)) *tables {
 		egressNetworks:        make(table[core.EgressNetwork]),
 		routes:                make(map[routeKey]*core.Route),
 		statuses:              make(map[status.Key]status.Object),
+		shapes:                make(map[WorkloadKey]string),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
 		statusesOf:            make(map[core.Parent]map[status.Key]struct{}),
@@ -127,10 +131,19 @@ func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
 		return
 	case w == nil:
 		delete(t.workloads, key)
+		delete(t.shapes, key)
 	default:
 		t.workloads[key] = w
+		t.shapes[key] = shape(w)
 	}
 	t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
+}
+
+// shape tells workloads of a namespace apart that can have different answers. Maps are printed in the order of their keys.
+func shape(w *core.Workload) string {
+	nameless := *w
+	nameless.ID = core.ID{}
+	return fmt.Sprintf("%#v", nameless)
 }
 
 func (t *tables) workloadIDs(external bool) []core.ID {

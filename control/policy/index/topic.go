@@ -75,7 +75,7 @@ func (s *Subscription[T]) publish(answer *Answer[T]) {
 
 // subscribe joins the topic with the given key, which it makes if it is not there. missing is the error if there is no
 // answer.
-func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]*topic[T], key K, missing error, compute func(*reader) (*T, verdict)) (*Subscription[T], error) {
+func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]*topic[T], key K, missing error, compute func(*reader) (*Answer[T], verdict)) (*Subscription[T], error) {
 	s := &Subscription[T]{changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	found := false
 	var joined *topic[T]
@@ -122,14 +122,14 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 }
 
 // newTopic makes the topic with the given key, without an answer yet.
-func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, compute func(*reader) (*T, verdict)) *topic[T] {
+func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, compute func(*reader) (*Answer[T], verdict)) *topic[T] {
 	t := &topic[T]{subs: make(map[*Subscription[T]]struct{})}
 	t.node.refresh = func(r *reader) {
-		value, v := compute(r)
+		answer, v := compute(r)
 		t.kept = v == kept
 		switch v {
 		case compiled:
-			t.publish(value)
+			t.publish(answer)
 		case gone:
 			drop(x, topics, key, t)
 			for s := range t.subs {
@@ -158,11 +158,11 @@ func (x *Index) end(n *node) {
 }
 
 // publish tells the subscriptions of a new answer, if it is one.
-func (t *topic[T]) publish(value *T) {
-	if t.latest != nil && reflect.DeepEqual(value, &t.latest.Value) {
+func (t *topic[T]) publish(answer *Answer[T]) {
+	if t.latest != nil && (answer == t.latest || reflect.DeepEqual(&answer.Value, &t.latest.Value)) {
 		return
 	}
-	t.latest = &Answer[T]{Value: *value}
+	t.latest = answer
 	for s := range t.subs {
 		s.publish(t.latest)
 	}

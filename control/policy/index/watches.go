@@ -3,6 +3,9 @@ package index
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -217,29 +220,66 @@ func (k *kind) find(clients *kube.Clients) (bool, error) {
 	return false, nil
 }
 
-// Watches returns the watches that feed the index. Kinds whose definition is not installed and need not be are left out,
-// with a line in the log; if they are installed later, the controller has to be started again. It must be called before the
-// index runs.
-func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, error) {
+// Watches returns the watches that feed the index, and the kinds whose definition is not installed and need not be: these are
+// for WatchLater. It must be called before the index runs.
+func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, []*Missing, error) {
 	var list []*kube.Watch
+	var missing []*Missing
 	for _, k := range x.kinds {
 		if k.optional {
 			has, err := k.find(clients)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if !has {
 				x.logger.Warn("kind is not installed and is not watched", "kind", k.name, "version", k.resource.GroupVersion().String())
+				missing = append(missing, &Missing{k})
 				continue
 			}
 		}
-		w := k.watch(clients)
-		if x.metrics != nil {
-			w.Observer = x.metrics.observer(k)
-		}
-		list = append(list, w)
+		list = append(list, x.watchOf(k, clients))
 	}
-	return list, nil
+	return list, missing, nil
+}
+
+func (x *Index) watchOf(k *kind, clients *kube.Clients) *kube.Watch {
+	w := k.watch(clients)
+	if x.metrics != nil {
+		w.Observer = x.metrics.observer(k)
+	}
+	return w
+}
+
+// Missing is a kind whose definition is not installed.
+type Missing struct{ kind *kind }
+
+// discoveryInterval is how often it is looked whether a missing kind has been installed.
+const discoveryInterval = 30 * time.Second
+
+// WatchLater watches kinds from the time they are installed, until ctx is done. A user who adds the Gateway API to a cluster
+// need not know that this controller has to be told.
+func (x *Index) WatchLater(ctx context.Context, clients *kube.Clients, missing []*Missing) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ticker := time.NewTicker(discoveryInterval)
+	defer ticker.Stop()
+	for len(missing) > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		missing = slices.DeleteFunc(missing, func(m *Missing) bool {
+			has, err := m.kind.find(clients)
+			if err != nil || !has {
+				return false // an API server that cannot be asked now is asked again
+			}
+			x.logger.Info("kind has been installed and is watched", "kind", m.kind.name, "version", m.kind.resource.GroupVersion().String())
+			group := kube.NewGroup(x.logger, x.watchOf(m.kind, clients))
+			running.Go(func() { group.Run(ctx) })
+			return true
+		})
+	}
 }
 
 // Required returns the resources that the controller cannot do without.
