@@ -193,13 +193,13 @@ func measure() error {
 	if o.proxy == "" {
 		o.proxy = filepath.Join(host.TempDir(), "linkerd-proxy")
 		// As the image has it.
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.proxy, "./cmd/linkerd-proxy")
+		build := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", o.proxy, "./cmd/linkerd-proxy")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build the proxy: %w\n%s", err, text)
 		}
 	}
-	r := &runner{o: o, lab: lab.New(host, o.proxy), rounds: 3, warm: time.Second, round: 2500 * time.Millisecond, steady: 4 * time.Second}
+	r := &runner{o: o, lab: lab.New(host, o.proxy), rounds: 3, warm: 500 * time.Millisecond, round: 2 * time.Second, steady: 4 * time.Second}
 	if o.quick {
 		r.rounds, r.warm, r.round, r.steady = 1, 500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond
 	}

@@ -72,8 +72,7 @@ type verdict struct {
 	Met string `json:"met"`
 }
 
-// judge compares what was measured with the bars; docs/performance.md says
-// where these come from. before is the resident memory before the burst.
+// judge compares what was measured with the bars. before is the resident memory before the burst.
 func judge(rows []*row, before map[string]float64) []verdict {
 	var all []verdict
 	// add is for figures that should be low; those that should be high have

@@ -107,7 +107,7 @@ func (r *runner) latency(s scenario, rows []*row) error {
 	p50, p99, p999 := make([][]float64, len(rows)), make([][]float64, len(rows)), make([][]float64, len(rows))
 	each := r.steady / time.Duration(turns)
 	if s.latency {
-		each = r.steady
+		each = 3 * r.steady / 4
 	}
 	for range turns {
 		for i, sys := range s.systems {
