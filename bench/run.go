@@ -214,6 +214,11 @@ func (r *runner) memories(s scenario) error {
 			return err
 		}
 		r.rows = append(r.rows, row)
+		if sys.name == ours && r.o.profile != "" {
+			if err := r.snapshot(s, sys.processes(r.lab)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -306,19 +311,29 @@ func (r *runner) startProfile(s scenario) (stop func() error, err error) {
 				return err
 			}
 		}
-		for _, p := range procs {
-			for path, kind := range map[string]string{"/debug/pprof/heap.pb.gz": "allocs.prof", "/metrics": "metrics.txt"} {
-				b, err := r.lab.Admin(p, path)
-				if err == nil {
-					err = os.WriteFile(filepath.Join(r.o.profile, s.name+"-"+p.Name+"."+kind), b, 0o644)
-				}
-				if err != nil {
-					return err
-				}
+		return r.snapshot(s, procs)
+	}, nil
+}
+
+// snapshot writes what the admin ports of proxies tell.
+func (r *runner) snapshot(s scenario, procs []*lab.Process) error {
+	if err := os.MkdirAll(r.o.profile, 0o755); err != nil {
+		return err
+	}
+	for _, p := range procs {
+		for path, kind := range map[string]string{
+			"/debug/pprof/heap.pb.gz": "heap.prof", "/debug/pprof/goroutine.pb.gz": "goroutines.prof", "/metrics": "metrics.txt",
+		} {
+			b, err := r.lab.Admin(p, path)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(r.o.profile, s.name+"-"+p.Name+"."+kind), b, 0o644)
+			}
+			if err != nil {
+				return err
 			}
 		}
-		return nil
-	}, nil
+	}
+	return nil
 }
 
 func number(v float64) *float64 { return &v }
