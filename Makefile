@@ -45,6 +45,10 @@ h2spec: ## the HTTP/2 conformance suite against both listeners of the proxy
 grpc-interop: ## the gRPC interoperability suite through both proxies
 	go test -count=1 -v ./test/grpcinterop
 
+.PHONY: conformance
+conformance: ## the official Gateway API suite on a cluster of its own; RUN=name runs one test, KEEP=1 leaves the cluster
+	cd test/conformance && go run . $(if $(RUN),-run-test '$(RUN)',-report $(CURDIR)/docs/conformance/gateway-api.yaml) $(if $(KEEP),-keep)
+
 .PHONY: cli
 cli: ## build bin/linkerd
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linkerd ./cmd/linkerd

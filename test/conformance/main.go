@@ -26,7 +26,7 @@ func main() {
 	flags := flag.NewFlagSet("conformance", flag.ExitOnError)
 	flags.StringVar(&l.cluster, "cluster", "conformance", "name of the cluster, which is made and removed")
 	flags.BoolVar(&l.keep, "keep", false, "leave the cluster running; a later run uses it again")
-	flags.StringVar(&l.version, "version", "dev", "version of the mesh, for its images and the report")
+	flags.StringVar(&l.version, "version", "", "version of the mesh, for its images and the report; by default named after the commit")
 	flags.StringVar(&l.report, "report", "", "where the report goes; nowhere if empty")
 	flags.StringVar(&l.run, "run-test", "", "short name of the only test to run")
 	_ = flags.Parse(os.Args[1:])
@@ -105,6 +105,16 @@ func (l *lab) find(ctx context.Context) error {
 			return err
 		}
 	}
+	if l.version != "" {
+		return nil
+	}
+	// Not "dev" for all: a cluster that is used again would take the images of
+	// the version before for those of this one.
+	out, err = exec.CommandContext(ctx, "git", "-C", l.root, "rev-parse", "--short=9", "HEAD").Output()
+	if err != nil {
+		return fmt.Errorf("naming the version: %w", err)
+	}
+	l.version = "dev-" + strings.TrimSpace(string(out))
 	return nil
 }
 
