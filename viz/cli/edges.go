@@ -139,8 +139,13 @@ func runEdges(ctx context.Context, w *command.World, o *edgesOptions, args []str
 	return writeEdges(w, o.output, edges)
 }
 
+// unmeshedClient stands for every client that has no proxy: nothing tells who
+// it is.
+const unmeshedClient = "-"
+
 // findEdges reads connections off the metrics of the clients: a proxy labels
-// each outbound connection with where it leads and whom it trusted.
+// each outbound connection with where it leads and whom it trusted. Clients
+// without a proxy are seen from the server's side only.
 func findEdges(x *workload.Index, kind, namespace string, observations []observation) []edge {
 	type ends struct{ srcNamespace, src, dstNamespace, dst string }
 	found := map[ends]edge{}
@@ -151,7 +156,18 @@ func findEdges(x *workload.Index, kind, namespace string, observations []observa
 		}
 		for _, s := range o.gauges {
 			l := s.Labels
-			if s.Name != "tcp_open_connections" || s.Value == 0 || l["direction"] != "outbound" {
+			if s.Name != "tcp_open_connections" || s.Value == 0 {
+				continue
+			}
+			if l["direction"] == "inbound" && l["no_tls_reason"] == "no_tls_from_remote" && l["target_port"] != adminPort(o.pod) {
+				if namespace == "" || namespace == o.pod.Namespace {
+					found[ends{unmeshedClient, unmeshedClient, o.pod.Namespace, src}] = edge{
+						Src: unmeshedClient, SrcNamespace: unmeshedClient, Dst: src, DstNamespace: o.pod.Namespace, NoTLSReason: reason(l),
+					}
+				}
+				continue
+			}
+			if l["direction"] != "outbound" {
 				continue
 			}
 			dst := l["dst_"+labelOf(kind)]

@@ -508,8 +508,8 @@ func writeStatTable(w *command.World, o *statOptions, kind string, rows []row, p
 			meshed = "-"
 		}
 		cells := []string{r.namespace, name, r.status, r.server, meshed}
-		if r.stats.requests() {
-			s := r.stats
+		s := r.stats
+		if s.requests() {
 			unauthorized := 0.0
 			if s.allowed+s.denied > 0 {
 				unauthorized = s.denied / (s.allowed + s.denied)
@@ -521,12 +521,15 @@ func writeStatTable(w *command.World, o *statOptions, kind string, rows []row, p
 				fmt.Sprintf("%dms", s.latency(0.5)),
 				fmt.Sprintf("%dms", s.latency(0.95)),
 				fmt.Sprintf("%dms", s.latency(0.99)),
-				fmt.Sprintf("%.0f", s.open),
-				fmt.Sprintf("%.1fB/s", s.read),
-				fmt.Sprintf("%.1fB/s", s.write),
 			)
 		} else {
-			cells = append(cells, "-", "-", "-", "-", "-", "-", "-", "-", "-")
+			cells = append(cells, "-", "-", "-", "-", "-", "-")
+		}
+		// A workload that speaks no HTTP still has connections to show.
+		if s.requests() || s != nil && s.open+s.read+s.write > 0 {
+			cells = append(cells, fmt.Sprintf("%.0f", s.open), fmt.Sprintf("%.1fB/s", s.read), fmt.Sprintf("%.1fB/s", s.write))
+		} else {
+			cells = append(cells, "-", "-", "-")
 		}
 		t.Add(cells...)
 	}
