@@ -93,7 +93,7 @@ func TestShop(t *testing.T) {
 		t := w.t
 		// Requests that came before their server was up are left out.
 		table := w.must("linkerd viz stat deploy --time-window 15s -n " + w.ns)
-		for _, want := range []string{`(?m)^NAME +MESHED +SUCCESS +RPS +LATENCY_P50 +LATENCY_P95 +LATENCY_P99 +TCP_CONN`, `(?m)^front +2/2 +100\.00%`, `(?m)^ledger +1/1 +- `} {
+		for _, want := range []string{`(?m)^NAME +MESHED +SUCCESS +RPS +LATENCY_P50 +LATENCY_P95 +LATENCY_P99 +TCP_CONN`, `(?m)^front +2/2 +100\.00%`, `(?m)^ledger +1/1 +- .* [1-9][0-9]*$`} {
 			if !find(table, want) {
 				t.Errorf("no line like %q in\n%s", want, table)
 			}
@@ -156,6 +156,9 @@ func TestUnmeshedClient(t *testing.T) {
 		}
 		if plain == 0 {
 			t.Error("the front's proxies count no answer without TLS")
+		}
+		if edges := w.must("linkerd viz edges deploy -n " + w.ns); !find(edges, `(?m)^- +front .*No TLS From Remote`) {
+			t.Errorf("edges do not show that the front has a client without TLS:\n%s", edges)
 		}
 		stat := w.must("linkerd viz stat deploy --unmeshed -n " + w.ns)
 		if !find(stat, `(?m)^outsider +0/1`) {
