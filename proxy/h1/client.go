@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 )
@@ -40,9 +42,14 @@ type Conn struct {
 	kind    int
 	left    int64
 	pumping bool
-	pumped  chan struct{}
-	reqErr  error // of sending; owned by whoever sends
-	sent    bool  // the request was sent to its end; likewise
+	// first, if hasFirst, was taken from req and is to be sent first by pump.
+	first    exchange.Frame
+	hasFirst bool
+	pumped   chan struct{}
+	reqErr   error // of sending; owned by whoever sends
+	sent     bool  // the request was sent to its end; likewise
+	// ending says that pump has the body's last frame and is writing it.
+	ending atomic.Bool
 
 	keep    bool // the response allows reuse
 	used    int  // exchanges done
@@ -113,6 +120,8 @@ const inline = 16 << 10
 func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	c.w.any, c.noReply, c.keep = false, false, false
 	c.reqErr, c.sent, c.pumping = nil, false, false
+	c.first, c.hasFirst = exchange.Frame{}, false
+	c.ending.Store(false)
 	c.canceler = cn
 	if cn != nil {
 		if err := cn.Bind(c.cancelFn); err != nil {
@@ -131,16 +140,18 @@ func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body
 		}
 	} else {
 		c.req = body
-		taken, n := false, int64(0)
-		for !c.sent && c.reqErr == nil && body.Ready() && n < inline {
-			left := c.left
+		taken, n := false, 0
+		for !c.sent && c.reqErr == nil && body.Ready() {
 			taken = true
-			c.sent, c.reqErr = sendFrame(&c.w, c.kind, &c.left, body)
-			if c.kind == byLength {
-				n += left - c.left
-			} else {
-				n += inline / 4
+			var f exchange.Frame
+			if f, c.reqErr = body.Next(); c.reqErr != nil {
+				break
 			}
+			if n += len(f.Data); n > inline {
+				c.first, c.hasFirst = f, true
+				break
+			}
+			c.sent, c.reqErr = f.End, writeFrame(&c.w, c.kind, &c.left, f)
 		}
 		if c.reqErr != nil && c.w.err == nil {
 			// The client's body failed: there is no point in going on.
@@ -263,7 +274,26 @@ func (c *Conn) stopSending(cause error) {
 // pump sends the rest of the request's body, on its own goroutine.
 func (c *Conn) pump() {
 	w := &c.w
-	err := sendBody(w, c.kind, c.left, c.req)
+	var err error
+	for end := false; !end && err == nil; {
+		f := c.first
+		if c.hasFirst {
+			c.first, c.hasFirst = exchange.Frame{}, false
+		} else {
+			if !c.req.Ready() {
+				if err = w.flush(); err != nil {
+					break
+				}
+			}
+			if f, err = c.req.Next(); err != nil {
+				break
+			}
+		}
+		if end = f.End; end {
+			c.ending.Store(true)
+		}
+		err = writeFrame(w, c.kind, &c.left, f)
+	}
 	if err == nil {
 		err = w.flush()
 	}
@@ -292,6 +322,9 @@ func (c *Conn) release(*exchange.Response) {
 		case <-c.pumped:
 			c.pumping = false
 		default:
+			if reusable && c.ending.Load() && c.lastWritten() {
+				break
+			}
 			// The response is over and the request is not.
 			reusable = false
 			c.stopSending(errAnswered)
@@ -300,6 +333,21 @@ func (c *Conn) release(*exchange.Response) {
 	reusable = reusable && c.sent && c.reqErr == nil && c.rd.r == c.rd.w
 	c.finish(reusable)
 }
+
+// lastWritten waits for the sending goroutine, which is about to have written
+// the last of the request: the server may answer before that goroutine runs
+// again, and the connection would be lost for nothing. A server that has
+// answered without reading all does not get more than a moment.
+func (c *Conn) lastWritten() bool {
+	if c.conn.SetWriteDeadline(time.Now().Add(lastWrite)) != nil {
+		return false
+	}
+	<-c.pumped
+	c.pumping = false
+	return c.conn.SetWriteDeadline(time.Time{}) == nil
+}
+
+const lastWrite = time.Second
 
 var errAnswered = errors.New("response ended before the request")
 

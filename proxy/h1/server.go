@@ -459,14 +459,19 @@ func sendFrame(w *writer, kind int, left *int64, b exchange.Body) (end bool, err
 	if err != nil {
 		return false, err
 	}
+	return f.End, writeFrame(w, kind, left, f)
+}
+
+// writeFrame writes one frame in the announced framing.
+func writeFrame(w *writer, kind int, left *int64, f exchange.Frame) error {
 	switch kind {
 	case byLength:
 		if *left -= int64(len(f.Data)); *left < 0 {
-			return false, errTooLong
+			return errTooLong
 		}
 		w.bytes(f.Data)
 		if f.End && *left > 0 {
-			return false, errTooShort
+			return errTooShort
 		}
 	case byChunks:
 		w.chunk(f.Data)
@@ -476,7 +481,7 @@ func sendFrame(w *writer, kind int, left *int64, b exchange.Body) (end bool, err
 	default:
 		w.bytes(f.Data)
 	}
-	return f.End, w.err
+	return w.err
 }
 
 // Tunnel implements exchange.Responder.

@@ -270,9 +270,11 @@ func (c *conn) finishClient(s *stream, err error) error {
 	unsent := err != nil && s.refused && !s.taken && !s.pumping
 	body := s.body
 	if s.pumping && !s.pumped {
-		c.mu.Unlock()
-		body.Close(err)
-		c.mu.Lock()
+		if !s.sentEnd {
+			c.mu.Unlock()
+			body.Close(err)
+			c.mu.Lock()
+		}
 		for !s.pumped {
 			s.ended.Wait()
 		}

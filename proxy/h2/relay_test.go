@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,6 +39,11 @@ func dial(t testing.TB, addr string, o Options) *ClientConn {
 func relay(c exchange.Client) exchange.Handler {
 	return exchange.HandlerFunc(func(x *exchange.Exchange) {
 		resp, err := c.RoundTrip(&x.Canceler, x.Request, x.Body)
+		var reset *exchange.ResetError
+		if errors.As(err, &reset) {
+			x.Cancel(reset)
+			return
+		}
 		if err != nil {
 			var h exchange.ResponseHead
 			h.Status = 502

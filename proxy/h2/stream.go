@@ -519,8 +519,7 @@ func (s *stream) pump() {
 		err = s.sendBody(s.body, s.left)
 	}
 	s.c.mu.Lock()
-	var be *bodyError
-	if errors.As(err, &be) {
+	if be, ok := err.(*bodyError); ok { // As would allocate
 		s.failLocked(be.err, codeOf(be.err))
 		s.c.wakeWriterLocked()
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,6 +146,49 @@ func TestH1ReplacesConnectionsClosedByTheServer(t *testing.T) {
 		if i%2 == 1 {
 			<-closed
 		}
+	}
+}
+
+// pieces is a body of n equal frames that are there one after the other.
+type pieces struct {
+	n    int
+	data []byte
+}
+
+func (p *pieces) Next() (exchange.Frame, error) {
+	p.n--
+	return exchange.Frame{Data: p.data, End: p.n == 0}, nil
+}
+func (p *pieces) Ready() bool   { return p.n%2 == 0 }
+func (p *pieces) Ended() bool   { return p.n == 0 }
+func (p *pieces) Close(_ error) {}
+
+// TestH1KeepsConnectionsThatUpload: the server may have answered before the
+// goroutine that sends the request's body knows that it has sent it.
+func TestH1KeepsConnectionsThatUpload(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		io.WriteString(w, strconv.FormatInt(n, 10))
+	}))
+	defer app.Close()
+	var dials atomic.Int32
+	p := NewH1(H1Options{Dial: counting(app.Listener.Addr().String(), &dials)})
+	defer p.Close()
+	for range 300 {
+		h := get("a")
+		h.Method, h.ContentLength = []byte("POST"), 100<<10
+		resp, err := p.RoundTrip(nil, h, &pieces{n: 10, data: make([]byte, 10<<10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := resp.Body.Next()
+		if err != nil || string(f.Data) != "102400" {
+			t.Errorf("server said %q, %v", f.Data, err)
+		}
+		resp.Close()
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d connections for 300 uploads one after the other", n)
 	}
 }
 
