@@ -23,12 +23,17 @@ const (
 
 // Keys of AnchorSecret.
 const (
-	KeyAnchorCert = "tls.crt"
-	KeyAnchorKey  = "tls.key"
-	KeyCross      = "cross.crt"
-	KeyNextCert   = "next.crt"
-	KeyNextKey    = "next.key"
-	KeyNextCross  = "next-cross.crt"
+	// KeyFirstCert and KeyFirstKey are the anchor of the installation. Nobody writes them later: whoever applies the manifest of
+	// the installation again writes what is there.
+	KeyFirstCert = "tls.crt"
+	KeyFirstKey  = "tls.key"
+	// KeyCurrentCert and KeyCurrentKey are the anchor that took its place, if one did.
+	KeyCurrentCert = "current.crt"
+	KeyCurrentKey  = "current.key"
+	KeyCross       = "cross.crt"
+	KeyNextCert    = "next.crt"
+	KeyNextKey     = "next.key"
+	KeyNextCross   = "next-cross.crt"
 	// KeyRetired has fingerprints, one a line.
 	KeyRetired = "retired"
 )

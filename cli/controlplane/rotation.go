@@ -29,7 +29,7 @@ func AnchorSecret(namespace, certificate, key string) ([]byte, error) {
 		"apiVersion": "v1",
 		"kind":       "Secret",
 		"metadata":   map[string]any{"name": rotation.AnchorSecret, "namespace": namespace},
-		"stringData": map[string]any{rotation.KeyAnchorCert: certificate, rotation.KeyAnchorKey: key},
+		"stringData": map[string]any{rotation.KeyFirstCert: certificate, rotation.KeyFirstKey: key},
 	})
 }
 

@@ -86,7 +86,11 @@ func publishedAt(roots *corev1.ConfigMap, c *x509.Certificate) time.Time {
 func readKeys(secret *corev1.Secret) (Keys, error) {
 	var k Keys
 	var err error
-	if k.Current, err = decodeAuthority(secret.Data[api.KeyAnchorCert], secret.Data[api.KeyAnchorKey]); err != nil {
+	cert, key := api.KeyCurrentCert, api.KeyCurrentKey
+	if len(secret.Data[cert]) == 0 {
+		cert, key = api.KeyFirstCert, api.KeyFirstKey
+	}
+	if k.Current, err = decodeAuthority(secret.Data[cert], secret.Data[key]); err != nil {
 		return k, err
 	}
 	if k.Cross, err = decodeCerts(secret.Data[api.KeyCross]); err != nil {
@@ -122,7 +126,8 @@ func writeKeys(secret *corev1.Secret, k Keys) (*corev1.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Data[api.KeyAnchorCert], out.Data[api.KeyAnchorKey] = encodeCerts(k.Current.Cert), key
+	// Also if it is that of the installation: a manifest with another must not take its place.
+	out.Data[api.KeyCurrentCert], out.Data[api.KeyCurrentKey] = encodeCerts(k.Current.Cert), key
 	if len(k.Cross) > 0 {
 		out.Data[api.KeyCross] = encodeCerts(k.Cross...)
 	}

@@ -169,13 +169,49 @@ func TestAnotherAnchorStays(t *testing.T) {
 	})
 }
 
+// TestManifestOfTheInstallation is applied again after a rotation: with the first anchor and its key, besides the bundle and the
+// issuer of then.
+func TestManifestOfTheInstallation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, testPolicy)
+		secrets := corev1.SchemeGroupVersion.WithResource("secrets")
+		first := m.objects()
+		anchor := first.anchor.DeepCopy()
+		anchor.Data = map[string][]byte{api.KeyFirstCert: anchor.Data[api.KeyCurrentCert], api.KeyFirstKey: anchor.Data[api.KeyCurrentKey]}
+		if err := m.client.Tracker().Update(secrets, anchor, ns); err != nil {
+			t.Fatal(err)
+		}
+		m.run(time.Hour, time.Hour)
+		m.request(api.KeyRequestAnchor)
+		time.Sleep(time.Second)
+		m.run(60*time.Hour, 30*time.Minute)
+		rotated := must[World](t)(m.objects().world(time.Now()))
+		if rotated.Keys.Current.Cert.Equal(must[World](t)(first.world(time.Now())).Keys.Current.Cert) {
+			t.Fatal("nothing rotated")
+		}
+		again := m.objects().anchor
+		for key, value := range anchor.Data {
+			again.Data[key] = value
+		}
+		if err := m.client.Tracker().Update(secrets, again, ns); err != nil {
+			t.Fatal(err)
+		}
+		m.put(first)
+		m.run(30*time.Hour, 30*time.Minute)
+		w := must[World](t)(m.objects().world(time.Now()))
+		if !w.Keys.Current.Cert.Equal(rotated.Keys.Current.Cert) || len(w.Bundle) != 1 || !w.Bundle[0].Equal(w.Keys.Current.Cert) {
+			t.Errorf("the first anchor came back: %s", m.shown)
+		}
+	})
+}
+
 // TestUnreadableAnchorIsReported breaks the Secret; nothing else may be touched then.
 func TestUnreadableAnchorIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, testPolicy)
 		m.run(time.Hour, time.Hour)
 		o := m.objects()
-		delete(o.anchor.Data, api.KeyAnchorKey)
+		delete(o.anchor.Data, api.KeyCurrentKey)
 		if err := m.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("secrets"), o.anchor, ns); err != nil {
 			t.Fatal(err)
 		}
