@@ -335,11 +335,15 @@ func (x *Index) setStatus(key status.Key, object status.Object) {
 }
 
 func (x *Index) setOutdated(key status.Key, patch []byte) {
-	if patch == nil {
+	if patch != nil {
+		x.outdated[key] = patch
+	} else if _, was := x.outdated[key]; was {
 		delete(x.outdated, key)
+	} else {
 		return
 	}
-	x.outdated[key] = patch
+	// Also if it is outdated no more: whoever wrote it can forget that. Else an object made anew within a second, whose patch
+	// is the same to the letter, would be taken for written.
 	select {
 	case x.statusChanged <- struct{}{}:
 	default:

@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
@@ -150,6 +153,34 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// TestStatusChanged checks that there is a sign when a status becomes outdated and another when it is so no more: a writer
+// that heard of the first alone would take an object that was made anew at once for the one that it wrote.
+func TestStatusChanged(t *testing.T) {
+	x := run(t)
+	network := `
+apiVersion: policy.linkerd.io/v1alpha1
+kind: EgressNetwork
+metadata: {namespace: shop, name: all, generation: 1}
+spec: {trafficPolicy: Allow}
+`
+	sign := func(why string, outdated int) {
+		t.Helper()
+		select {
+		case <-x.Changed():
+		case <-t.Context().Done():
+			t.Fatalf("no sign %s", why)
+		}
+		if got, err := x.Outdated(t.Context()); err != nil || len(got) != outdated {
+			t.Errorf("%s: %d are outdated, %v", why, len(got), err)
+		}
+	}
+	apply(t, x, network)
+	sign("of a new object", 1)
+	apply(t, x, network+`
+status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 1}]}`)
+	sign("that the status is written", 0)
+}
+
 // TestInstalledLater checks that routes count once their kind has been installed, in the version that is there.
 func TestInstalledLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -198,6 +229,102 @@ status:
 		if p := sub.Latest().Value.Protocol; p != core.ProtocolTLS {
 			t.Errorf("got %v after", p)
 		}
+	})
+}
+
+// TestWatches feeds the index by its watches. When a watch has to begin anew, what has gone meanwhile goes, and what cannot be
+// read any more stays as it was.
+func TestWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		servers := schema.GroupVersionResource{Group: "policy.linkerd.io", Version: "v1beta3", Resource: "servers"}
+		server := func(name string, port int64, protocol string) *unstructured.Unstructured {
+			return &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server", "metadata": map[string]any{"namespace": "shop", "name": name},
+				"spec": map[string]any{"podSelector": map[string]any{}, "port": port, "proxyProtocol": protocol},
+			}}
+		}
+		lists := map[schema.GroupVersionResource]string{servers: "ServerList"}
+		for resource, groupVersion := range map[string]schema.GroupVersion{
+			"serverauthorizations": {Group: "policy.linkerd.io", Version: "v1beta1"},
+			"externalworkloads":    {Group: "workload.linkerd.io", Version: "v1beta1"},
+		} {
+			lists[groupVersion.WithResource(resource)] = "List"
+		}
+		for _, resource := range []string{"authorizationpolicies", "meshtlsauthentications", "networkauthentications", "httplocalratelimitpolicies", "egressnetworks"} {
+			lists[schema.GroupVersionResource{Group: "policy.linkerd.io", Version: "v1alpha1", Resource: resource}] = "List"
+		}
+		meshed := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", Labels: map[string]string{"linkerd.io/control-plane-ns": "linkerd"}}}
+		plain := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "plain"}}
+		clients := &kube.Clients{
+			Kube: kubefake.NewClientset(meshed, plain),
+			Dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists,
+				server("edited", 8080, "opaque"), server("deleted", 8081, "opaque")),
+		}
+		broken := watch.NewFake()
+		clients.Dynamic.(*dynamicfake.FakeDynamicClient).PrependWatchReactor("servers", func() clienttesting.WatchReactionFunc {
+			calls := 0
+			return func(clienttesting.Action) (bool, watch.Interface, error) {
+				calls++
+				return calls == 1, broken, nil
+			}
+		}())
+		x := index.New(index.Options{Config: core.Config{DefaultPolicy: core.Deny}, Logger: slog.New(slog.DiscardHandler)})
+		watches, _, err := x.Watches(clients)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), watches...)
+		var running sync.WaitGroup
+		running.Go(func() { x.Run(ctx) })
+		running.Go(func() { group.Run(ctx) })
+		defer func() { cancel(); running.Wait() }()
+		if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
+			t.Fatal(err)
+		}
+		protocols := func(step string, want ...core.Protocol) {
+			t.Helper()
+			synctest.Wait()
+			for i, protocol := range want {
+				sub, err := x.Inbound(ctx, web("web-1"), uint16(8080+i))
+				if err != nil {
+					t.Fatalf("%s: %v", step, err)
+				}
+				if got := sub.Latest().Value.Protocol; got != protocol {
+					t.Errorf("%s: port %d has %v, want %v", step, 8080+i, got, protocol)
+				}
+				sub.Close()
+			}
+		}
+		protocols("at the start", core.ProtocolOpaque, core.ProtocolOpaque, core.ProtocolDetect)
+		if _, err := x.Inbound(ctx, web("plain"), 8080); err != index.ErrUnknownWorkload {
+			t.Errorf("a pod without a proxy: got %v", err)
+		}
+
+		objects := clients.Dynamic.Resource(servers).Namespace("shop")
+		must := func(_ any, err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(objects.Update(ctx, server("edited", 8080, "QUIC"), metav1.UpdateOptions{}))
+		must(nil, objects.Delete(ctx, "deleted", metav1.DeleteOptions{}))
+		must(objects.Create(ctx, server("new", 8082, "TLS"), metav1.CreateOptions{}))
+		broken.Stop()
+		time.Sleep(time.Minute)
+		protocols("after a new list", core.ProtocolOpaque, core.ProtocolDetect, core.ProtocolTLS)
+		must(objects.Update(ctx, server("edited", 8080, "TLS"), metav1.UpdateOptions{}))
+		must(nil, objects.Delete(ctx, "new", metav1.DeleteOptions{}))
+		protocols("by the new watch", core.ProtocolTLS, core.ProtocolDetect, core.ProtocolDetect)
+
+		sub, err := x.Inbound(ctx, web("web-1"), 8080)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		must(nil, clients.Kube.CoreV1().Pods("shop").Delete(ctx, "web-1", metav1.DeleteOptions{}))
+		<-sub.Ended()
 	})
 }
 

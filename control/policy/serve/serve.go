@@ -239,7 +239,7 @@ func (s outboundServer) parseAuthority(authority string) (core.ID, uint16, error
 	name := strings.TrimRight(u.Hostname(), ".")
 	name = strings.TrimSuffix(name, "."+s.server.options.ClusterDomain)
 	parts := strings.Split(name, ".")
-	if len(parts) < 3 || parts[2] != "svc" {
+	if len(parts) < 3 || parts[0] == "" || parts[1] == "" || parts[2] != "svc" {
 		return core.ID{}, 0, status.Error(codes.NotFound, "authority must be of the form <name>.<namespace>.svc.<domain>")
 	}
 	return core.ID{Namespace: parts[1], Name: parts[0]}, uint16(port), nil

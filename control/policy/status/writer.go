@@ -36,7 +36,7 @@ const (
 
 // Source knows which statuses are outdated.
 type Source interface {
-	// Changed receives after a status has become outdated.
+	// Changed receives after a status has become outdated, or is so no more.
 	Changed() <-chan struct{}
 	// Outdated returns the merge patches that bring statuses up to date.
 	Outdated(ctx context.Context) (map[Key][]byte, error)
