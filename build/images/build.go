@@ -27,6 +27,7 @@ import (
 const module = "github.com/linkerd-go/linkerd-go"
 
 type options struct {
+	images       []spec // to choose from
 	arches, only []string
 	out          string
 	version      string
@@ -62,7 +63,7 @@ func (o *options) run(log io.Writer) error {
 			if err != nil {
 				return fmt.Errorf("image %s for %s: %w", s.name, arch, err)
 			}
-			fmt.Fprintf(log, "%s/%s:%s %s  %.1f MB (%.1f MB compressed)  %s\n", registry, s.name, o.version, arch,
+			fmt.Fprintf(log, "%s/%s:%s %s  %.1f MB (%.1f MB compressed)  %s\n", defaultRegistry, s.name, o.version, arch,
 				float64(unpacked)/1e6, float64(packed)/1e6, time.Since(start).Round(100*time.Millisecond))
 		}
 		if err := o.write(s, built); err != nil {
@@ -75,15 +76,15 @@ func (o *options) run(log io.Writer) error {
 // choose returns the images asked for, or an error that names one unknown.
 func (o *options) choose() ([]spec, error) {
 	if len(o.only) == 0 {
-		return images, nil
+		return o.images, nil
 	}
 	var out []spec
 	for _, n := range o.only {
-		i := slices.IndexFunc(images, func(s spec) bool { return s.name == n })
+		i := slices.IndexFunc(o.images, func(s spec) bool { return s.name == n })
 		if i < 0 {
 			return nil, fmt.Errorf("no image is called %q", n)
 		}
-		out = append(out, images[i])
+		out = append(out, o.images[i])
 	}
 	return out, nil
 }
@@ -228,7 +229,7 @@ func (o *options) write(s spec, built map[string]v1.Image) error {
 	if len(o.arches) == 1 && o.push == "" {
 		refs := map[name.Tag]v1.Image{}
 		for _, t := range tags {
-			ref, err := name.NewTag(registry + "/" + s.name + ":" + t)
+			ref, err := name.NewTag(defaultRegistry + "/" + s.name + ":" + t)
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	var o options
+	o := options{images: images}
 	arch := flag.String("arch", runtime.GOARCH, "architectures to build for, separated by commas")
 	only := flag.String("only", "", "images to build, separated by commas; all if empty")
 	flag.StringVar(&o.out, "out", "out/images", "directory to write to")

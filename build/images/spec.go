@@ -2,8 +2,8 @@ package main
 
 import v1 "github.com/google/go-containerregistry/pkg/v1"
 
-// registry is where the charts expect the images.
-const registry = "ghcr.io/linkerd-go"
+// defaultRegistry is where the charts expect the images.
+const defaultRegistry = "ghcr.io/linkerd-go"
 
 // spec says what an image holds. Every image is the binary of one Go package.
 type spec struct {
