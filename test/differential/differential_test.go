@@ -19,8 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/linkerd-go/linkerd-go/test/pair"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	seed     = flag.Uint64("seed", 0, "seed of the script; from the clock if 0")

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/linkerd-go/linkerd-go/test/pair"
+)
+
+// TestConformance is `make h2spec` among the other tests. What failed is in the
+// output, as the suite prints it.
+func TestConformance(t *testing.T) {
+	p := pair.New(t)
+	stop, err := serve(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, addr := range map[string]string{"outbound": p.Outbound(pair.HTTP2), "inbound": p.Inbound(pair.HTTP2)} {
+		t.Run(name, func(t *testing.T) {
+			ok, err := run(netip.MustParseAddrPort(addr), "", false)
+			if err != nil || !ok {
+				t.Errorf("passed %v, %v", ok, err)
+			}
+		})
+	}
+}
