@@ -49,12 +49,15 @@ func processMetrics(reg *metric.Registry, started time.Time) {
 	reg.Open("go_goroutines", "Number of goroutines", gauge).Func("", func() float64 { return float64(runtime.NumGoroutine()) })
 }
 
-func cpuSeconds() float64 {
+func cpuSeconds() float64 { return cpuTime().Seconds() }
+
+// cpuTime is the processor time that the process has used.
+func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // allocations is what the benchmark divides by requests.

@@ -6,13 +6,19 @@ import (
 	"time"
 )
 
-// trimmer decides when memory is given back to the system after a burst. An idle
-// proxy does not collect garbage for minutes, and the runtime returns memory
-// slowly, so that the burst would be seen in the container's memory for long.
+// trimmer decides when memory is given back to the system: once, when calm
+// follows a burst of connections or of work. An idle proxy does not collect
+// garbage for minutes, stacks that grew stay grown until then, and the runtime
+// returns memory slowly, so that the burst would be seen in the container's
+// memory for long.
 type trimmer struct {
 	// peak is the highest number of connections since the last trim, calm how
 	// many looks in a row found less than half of it.
 	peak, calm int
+	// work is the processor time since the last trim, quiet how many looks in a
+	// row found next to none.
+	work  time.Duration
+	quiet int
 }
 
 const (
@@ -20,35 +26,51 @@ const (
 	trimEvery = 5 * time.Second
 	// trimAfter is how many calm looks it takes.
 	trimAfter = 2
-	// trimFrom is the least peak that is worth the collection.
+	// trimFrom is the least peak that is worth the collection, trimWork the
+	// least work; a trim takes a few milliseconds.
 	trimFrom = 64
+	trimWork = 200 * time.Millisecond
+	// trimQuiet is how much work a look may find in a quiet proxy.
+	trimQuiet = trimEvery / 200
 )
 
-// look is told the number of open connections and reports whether to trim now.
-func (t *trimmer) look(open int) bool {
+// look is told the number of open connections and the processor time since the
+// last look, and reports whether to trim now.
+func (t *trimmer) look(open int, work time.Duration) bool {
 	t.peak = max(t.peak, open)
 	if t.peak < trimFrom || open >= t.peak/2 {
 		t.calm = 0
+	} else {
+		t.calm++
+	}
+	t.work += work
+	if t.work < trimWork || work > trimQuiet {
+		t.quiet = 0
+	} else {
+		t.quiet++
+	}
+	if t.calm < trimAfter && t.quiet < trimAfter {
 		return false
 	}
-	if t.calm++; t.calm < trimAfter {
-		return false
-	}
-	t.peak, t.calm = open, 0
+	*t = trimmer{peak: open}
 	return true
 }
 
 // trim gives memory back after bursts, until ctx is done.
 func (a *App) trim(ctx context.Context) {
 	var t trimmer
+	spent := cpuTime()
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if t.look(a.drain.Held()) {
+			now := cpuTime()
+			if t.look(a.drain.Held(), now-spent) {
 				debug.FreeOSMemory()
+				now = cpuTime()
 			}
+			spent = now
 		case <-ctx.Done():
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTrimmer(t *testing.T) {
@@ -22,7 +23,7 @@ func TestTrimmer(t *testing.T) {
 		var tr trimmer
 		var got strings.Builder
 		for _, n := range c.open {
-			if tr.look(n) {
+			if tr.look(n, 0) {
 				got.WriteByte('t')
 			} else {
 				got.WriteByte('.')
@@ -30,6 +31,33 @@ func TestTrimmer(t *testing.T) {
 		}
 		if got.String() != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, fmt.Sprint(got.String()), c.want)
+		}
+	}
+}
+
+func TestTrimmerAfterWork(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		work []time.Duration // in milliseconds
+		want string
+	}{
+		{"little", []time.Duration{5, 5, 5, 5, 5}, "....."},
+		{"busy", []time.Duration{500, 500, 500, 500}, "...."},
+		{"busy, then quiet", []time.Duration{500, 500, 1, 1, 1, 1}, "...t.."},
+		{"never quite quiet", []time.Duration{500, 50, 50, 50}, "...."},
+		{"little, for long", []time.Duration{20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20}, "..........t."},
+	} {
+		var tr trimmer
+		var got strings.Builder
+		for _, w := range c.work {
+			if tr.look(3, w*time.Millisecond) {
+				got.WriteByte('t')
+			} else {
+				got.WriteByte('.')
+			}
+		}
+		if got.String() != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got.String(), c.want)
 		}
 	}
 }

@@ -44,9 +44,13 @@ type request struct {
 	started        time.Time
 	// sent is when the request's body was over, as time since started; the
 	// client may still send while the response ends.
-	sent     atomic.Int64
-	counted  bool // request_total has it
-	timed    bool // the latency was recorded
+	sent    atomic.Int64
+	counted bool // request_total has it
+	timed   bool // the latency was recorded
+	// at is when the first frame of the response came, or, once ended, the
+	// last.
+	at       time.Time
+	ended    bool
 	status   int
 	class    classify.Response
 	trailers *exchange.Fields
@@ -271,7 +275,9 @@ func (r *request) respond(resp *exchange.Response) error {
 	// No inbound route shares with other origins: the API has no filter for it.
 	route.ApplyResponse(r.found.Rule.Filters, nil, head)
 	r.access(head)
-	r.tap.Response(head, p.cfg.Clock.Now())
+	if r.tap != nil {
+		r.tap.Response(head, p.cfg.Clock.Now())
+	}
 	r.spans.Response(head.Status)
 	if upgraded {
 		r.response.Watch(exchange.Empty, (*responseSide)(r))
@@ -320,7 +326,9 @@ func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error
 	r.status = head.Status
 	r.class = classify.Start(head, nil)
 	r.access(head)
-	r.tap.Response(head, r.p.cfg.Clock.Now())
+	if r.tap != nil {
+		r.tap.Response(head, r.p.cfg.Clock.Now())
+	}
 	r.spans.Response(head.Status)
 	r.response.Watch(body, (*responseSide)(r))
 	err := w.Responder.Respond(head, &r.response)
@@ -351,7 +359,9 @@ func (r *request) fail(err error) {
 	refusal.Fill(&head, grpc, refused, refusal.Options{Informational: r.informational(), OrigProto: r.carried != origproto.None})
 	r.class = classify.Start(&head, nil)
 	r.access(&head)
-	r.tap.Response(&head, r.p.cfg.Clock.Now())
+	if r.tap != nil {
+		r.tap.Response(&head, r.p.cfg.Clock.Now())
+	}
 	r.spans.Response(head.Status)
 	if r.carried != origproto.None {
 		origproto.Mark(&head)
@@ -415,7 +425,12 @@ func (s *requestSide) count() {
 }
 
 func (s *requestSide) Over(error) {
-	s.count()
+	if !s.counted {
+		// There was no body: it was over when the request came.
+		s.count()
+		s.sent.Store(1)
+		return
+	}
 	s.sent.Store(int64(max(s.p.cfg.Clock.Now().Sub(s.started), 1)))
 }
 
@@ -433,14 +448,19 @@ func (s *responseSide) Frame(f exchange.Frame) {
 	if f.Trailers != nil {
 		s.trailers = f.Trailers
 	}
-	s.latency()
+	// Reading the clock is a good part of what counting costs.
+	if !s.timed || f.End {
+		s.at = s.p.cfg.Clock.Now()
+	}
+	s.ended = f.End
+	s.latency(s.at)
 }
 
 // latency is recorded with the first frame, or the end.
-func (s *responseSide) latency() {
+func (s *responseSide) latency(now time.Time) {
 	if !s.timed {
 		s.timed = true
-		took := s.p.cfg.Clock.Now().Sub(s.started)
+		took := now.Sub(s.started)
 		s.permit.endpoint.Latency(s.status, took)
 		if s.profile != nil {
 			s.profile.http.Latency(s.status, took)
@@ -452,11 +472,14 @@ func (s *responseSide) Over(err error) {
 	if s.permit == nil {
 		return
 	}
-	now := s.p.cfg.Clock.Now()
+	now := s.at
+	if !s.ended {
+		now = s.p.cfg.Clock.Now()
+	}
 	class := s.class.End(s.trailers, err)
 	c := series.Class{Status: s.status, Failure: class.Failure, GRPC: class.GRPC, Error: class.Error}
 	if err == nil && !s.timed {
-		s.latency()
+		s.latency(now)
 	}
 	s.permit.endpoint.Response(c)
 	s.permit.route.Status(c)
@@ -465,7 +488,9 @@ func (s *responseSide) Over(err error) {
 		s.permit.route.ResponseDuration.ObserveDuration(now.Sub(s.started) - sent)
 	}
 	s.profile.over(c)
-	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
+	if s.tap != nil {
+		s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
+	}
 }
 
 // tapped describes the request to observers.

@@ -83,9 +83,13 @@ type attempt struct {
 	started  time.Time
 	// sent is when the request's body was over, as time since started; the
 	// client may still send while the response ends.
-	sent     atomic.Int64
-	counted  bool
-	timed    bool
+	sent    atomic.Int64
+	counted bool
+	timed   bool
+	// at is when the first frame of the response came, or, once ended, the
+	// last.
+	at       time.Time
+	ended    bool
 	status   int
 	class    classify.Response
 	trailers *exchange.Fields
@@ -234,7 +238,10 @@ func (r *request) try() error {
 		if r.replay != nil {
 			body = r.replay.Attempt()
 		}
-		*a = attempt{r: r, c: &r.x.Canceler, started: r.p.cfg.Clock.Now()}
+		*a = attempt{r: r, c: &r.x.Canceler, started: r.started}
+		if r.retries > 0 {
+			a.started = r.p.cfg.Clock.Now()
+		}
 		resp, err := a.send(head, body)
 		if err == nil {
 			if r.again(&resp.Head, &resp.Body, nil) {
@@ -378,7 +385,9 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	}
 	if err == nil {
 		pick.Head(&resp.Head)
-		a.tap.Response(&resp.Head, r.p.cfg.Clock.Now())
+		if a.tap != nil {
+			a.tap.Response(&resp.Head, r.p.cfg.Clock.Now())
+		}
 		return resp, nil
 	}
 	refused := atEndpoint(err, r.version)
@@ -393,7 +402,9 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	a.made.Head.Version = r.version
 	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.told())
 	a.made.Body = exchange.Empty
-	a.tap.Response(&a.made.Head, r.p.cfg.Clock.Now())
+	if a.tap != nil {
+		a.tap.Response(&a.made.Head, r.p.cfg.Clock.Now())
+	}
 	return &a.made, nil
 }
 

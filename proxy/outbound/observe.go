@@ -60,18 +60,22 @@ func (s *responseSide) Frame(f exchange.Frame) {
 	if s.limits != nil {
 		s.limits.activity()
 	}
-	s.latency()
+	// Reading the clock is a good part of what counting costs.
+	if !s.timed || f.End {
+		s.at = s.r.p.cfg.Clock.Now()
+	}
+	s.ended = f.End
+	s.latency(s.at)
 }
 
 // latency is recorded, and the endpoint's load completed, with the first frame
 // or the end.
-func (s *responseSide) latency() {
+func (s *responseSide) latency(now time.Time) {
 	if s.timed || !s.picked {
 		return
 	}
 	s.timed = true
 	s.pick.Complete()
-	now := s.r.p.cfg.Clock.Now()
 	s.pick.Service().metrics.Latency(s.status, now.Sub(s.started))
 	if s.r.profile != nil && !s.retried {
 		s.r.profile.http.Latency(s.status, now.Sub(s.r.started))
@@ -83,9 +87,12 @@ func (s *responseSide) latency() {
 func (s *responseSide) Over(err error) {
 	s.over = true
 	r := s.r
-	now := r.p.cfg.Clock.Now()
+	now := s.at
+	if !s.ended {
+		now = r.p.cfg.Clock.Now()
+	}
 	if err == nil {
-		s.latency()
+		s.latency(now)
 	}
 	class := classify.Class{}
 	if s.status == 0 && err != nil {
@@ -98,7 +105,9 @@ func (s *responseSide) Over(err error) {
 		s.pick.Service().metrics.Response(c)
 		s.pick.Outcome(class.Outcome)
 	}
-	s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
+	if s.tap != nil {
+		s.tap.End(tap.End{At: now, Bytes: s.bytes, GRPC: tap.GRPC(class.GRPC), Reset: tap.Reset(err), Trailers: s.trailers})
+	}
 	if r.profile != nil {
 		r.profile.actual.Response(c)
 		if !s.retried {
