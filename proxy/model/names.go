@@ -14,7 +14,7 @@ func (k PathKind) String() string { return name([]string{"any", "exact", "prefix
 
 // String is the name of the kind.
 func (k FilterKind) String() string {
-	return name([]string{"none", "request headers", "response headers", "redirect", "failure", "internal error", "forbidden", "invalid backend"}, uint8(k))
+	return name([]string{"none", "request headers", "response headers", "redirect", "failure", "internal error", "forbidden", "invalid backend", "rewrite", "cors", "mirror"}, uint8(k))
 }
 
 // String is the name of the kind.
