@@ -21,8 +21,6 @@ const (
 	queueLength = 1024
 	// maxViews is how many answers are kept for whoever asks the same next.
 	maxViews = 10_000
-	// maxNotes is how many notes are remembered so that they are not logged again.
-	maxNotes = 10_000
 )
 
 var (
@@ -51,6 +49,7 @@ type Index struct {
 	kinds   []*kind
 	metrics *Metrics
 	logger  *slog.Logger
+	notes   *notes
 	calls   chan func()
 	done    chan struct{}
 	// statusChanged has room for one sign that there is an outdated status.
@@ -68,8 +67,6 @@ type Index struct {
 	statuses      map[status.Key]*statusOf
 	// outdated has the patches of statuses that are not what they should be.
 	outdated map[status.Key][]byte
-	// notes are those that have been logged.
-	notes map[string]struct{}
 }
 
 // inboundKey is a question about what comes in.
@@ -99,6 +96,7 @@ func New(options Options) *Index {
 		config:     options.Config,
 		metrics:    options.Metrics,
 		logger:     options.Logger,
+		notes:      &notes{logger: options.Logger},
 		calls:      make(chan func(), queueLength),
 		done:       make(chan struct{}),
 		dependents: make(dependents),
@@ -110,12 +108,11 @@ func New(options Options) *Index {
 		inboundViews:  make(map[inboundView]view[core.InboundServer]),
 		outboundViews: make(map[outboundView]view[core.OutboundPolicy]),
 		outdated:      make(map[status.Key][]byte),
-		notes:         make(map[string]struct{}),
 
 		statusChanged: make(chan struct{}, 1),
 	}
 	x.reader = resource.Reader{Config: &x.config, Warn: func(kind string, id core.ID, err error) {
-		x.logger.Warn("part of an object ignored", "kind", kind, "namespace", id.Namespace, "name", id.Name, "error", err)
+		x.notes.warn(note{"part of an object ignored", kind, id.Namespace, id.Name, err.Error()})
 	}}
 	x.tables = newTables(x.touch)
 	x.kinds = x.makeKinds()
@@ -184,20 +181,13 @@ func (x *Index) do(ctx context.Context, f func()) error {
 	}
 }
 
-// note logs what an operator should know about an answer, once, and takes it out of the answer: proxies are not told, so
-// that it does not make an answer another one.
-func (x *Index) note(notes *[]string) {
-	defer func() { *notes = nil }()
-	for _, note := range *notes {
-		if _, logged := x.notes[note]; logged {
-			continue
-		}
-		if len(x.notes) >= maxNotes {
-			clear(x.notes)
-		}
-		x.notes[note] = struct{}{}
-		x.logger.Warn("policy without effect", "detail", note)
+// note logs the notes of an answer and takes them out of it: proxies are not told, so that they do not make an answer another
+// one.
+func (x *Index) note(list *[]string) {
+	for _, detail := range *list {
+		x.notes.warn(note{message: "policy without effect", detail: detail})
 	}
+	*list = nil
 }
 
 // Inbound follows what the proxy of a workload lets in at a port. The subscription ends when the workload is gone. It
@@ -389,7 +379,7 @@ func (s *sink[T]) apply(id core.ID, r result[T]) {
 		s.set(id, r.object)
 		return
 	}
-	s.index.logger.Warn("object ignored", "kind", s.kind.name, "group", s.kind.resource.Group, "namespace", id.Namespace, "name", id.Name, "error", r.err)
+	s.index.notes.warn(note{"object ignored", s.kind.name + suffix(s.kind.resource), id.Namespace, id.Name, r.err.Error()})
 	s.index.metrics.failed(s.kind)
 }
 

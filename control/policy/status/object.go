@@ -94,9 +94,13 @@ func stamp(conditions, before []metav1.Condition, now time.Time) {
 	}
 }
 
-// patch makes the body of a merge patch.
-func patch(resource schema.GroupVersionResource, kind string, status any) []byte {
-	body, err := json.Marshal(map[string]any{"apiVersion": resource.GroupVersion().String(), "kind": kind, "status": status})
+// patch makes the body of a merge patch. It is refused if the object has changed since version, which may be empty.
+func patch(resource schema.GroupVersionResource, kind, version string, status any) []byte {
+	object := map[string]any{"apiVersion": resource.GroupVersion().String(), "kind": kind, "status": status}
+	if version != "" {
+		object["metadata"] = map[string]any{"resourceVersion": version}
+	}
+	body, err := json.Marshal(object)
 	if err != nil {
 		panic(fmt.Sprintf("encoding a status: %v", err)) // plain data
 	}
@@ -140,7 +144,7 @@ func (l *RateLimit) Patch(lookup Lookup, now time.Time) []byte {
 		return nil
 	}
 	stamp(want.Conditions, l.Status.Conditions, now)
-	return patch(RateLimits, "HTTPLocalRateLimitPolicy", want)
+	return patch(RateLimits, "HTTPLocalRateLimitPolicy", "", want)
 }
 
 // EgressNetwork is the status of an EgressNetwork.
@@ -188,7 +192,7 @@ func (n *EgressNetwork) Patch(_ Lookup, now time.Time) []byte {
 		return nil
 	}
 	stamp(want, n.Conditions, now)
-	return patch(EgressNetworks, "EgressNetwork", policyv1alpha1.EgressNetworkStatus{Conditions: want})
+	return patch(EgressNetworks, "EgressNetwork", "", policyv1alpha1.EgressNetworkStatus{Conditions: want})
 }
 
 // Compare orders keys.

@@ -28,6 +28,9 @@ type Route struct {
 	Problem string
 	// Status is what is written there, also by other controllers.
 	Status []gatewayv1.RouteParentStatus
+	// Version is that of the object if others have written there: a patch has to repeat what they wrote, and must not undo
+	// what they write meanwhile.
+	Version string
 }
 
 var _ Object = (*Route)(nil)
@@ -51,6 +54,9 @@ func NewRoute(gvr schema.GroupVersionResource, kind core.RouteKind, o metav1.Obj
 		Generation: o.GetGeneration(),
 		Status:     status.Parents,
 	}
+	if slices.ContainsFunc(r.Status, foreign) {
+		r.Version = o.GetResourceVersion()
+	}
 	if problem != nil {
 		r.Problem = problem.Error()
 	}
@@ -72,6 +78,9 @@ func NewRoute(gvr schema.GroupVersionResource, kind core.RouteKind, o metav1.Obj
 	}
 	return r
 }
+
+// foreign reports whether an entry was written by another controller.
+func foreign(s gatewayv1.RouteParentStatus) bool { return s.ControllerName != names.ControllerPolicy }
 
 // Key implements Object.
 func (r *Route) Key() Key { return Key{r.Resource, r.ID} }
@@ -163,7 +172,7 @@ func (r *Route) Patch(lookup Lookup, now time.Time) []byte {
 	before := make(map[core.ParentRef][]metav1.Condition)
 	var own []gatewayv1.RouteParentStatus
 	for _, s := range r.Status {
-		if s.ControllerName != names.ControllerPolicy {
+		if foreign(s) {
 			want = append(want, s)
 			continue
 		}
@@ -186,7 +195,7 @@ func (r *Route) Patch(lookup Lookup, now time.Time) []byte {
 	for i, parent := range r.Parents {
 		stamp(want[others+i].Conditions, before[parent], now)
 	}
-	return patch(r.Resource, string(r.Kind), gatewayv1.RouteStatus{Parents: want})
+	return patch(r.Resource, string(r.Kind), r.Version, gatewayv1.RouteStatus{Parents: want})
 }
 
 // same reports whether two lists of entries say the same, in whatever order.

@@ -232,6 +232,7 @@ func (w *Writer) patch(ctx context.Context, key Key, patch []byte) {
 	w.options.Metrics.patched(time.Since(start), err)
 	switch {
 	case err == nil, apierrors.IsNotFound(err): // deleted meanwhile
+	case apierrors.IsConflict(err): // changed meanwhile; the watch will tell, and there will be another patch
 	case errors.Is(ctx.Err(), context.Canceled):
 	default:
 		w.options.Logger.Warn("status not written", "resource", key.Resource.Resource, "namespace", key.Namespace, "name", key.Name, "error", err)
