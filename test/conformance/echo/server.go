@@ -87,7 +87,7 @@ func serve(ctx context.Context, args []string, log io.Writer) error {
 		return nil
 	}
 	if err := errors.Join(
-		add(plain, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, hostname) }),
+		add(plain, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, hostname, log) }),
 		add(rpc, func(ctx context.Context, l net.Listener) error { return serveGRPC(ctx, l, hostname) }),
 		add(raw, serveTCP),
 	); err != nil {
@@ -106,13 +106,23 @@ func serve(ctx context.Context, args []string, log io.Writer) error {
 	return group.Wait()
 }
 
-// serveHTTP answers every request with what arrived of it.
-func serveHTTP(ctx context.Context, l net.Listener, hostname string) error {
+// serveHTTP answers every request with what arrived of it, and writes a line
+// about it: a mirror is known by that alone. A query parameter delay is how
+// long the answer takes.
+func serveHTTP(ctx context.Context, l net.Listener, hostname string, log io.Writer) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{Protocols: &protocols, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(log, "request %s %s\n", r.Method, r.URL.RequestURI())
+		if delay, err := time.ParseDuration(r.URL.Query().Get("delay")); err == nil {
+			select {
+			case <-time.After(delay):
+			case <-r.Context().Done():
+				return
+			}
+		}
 		w.Header().Set("Content-Type", "text/plain")
 		(&seen{method: r.Method, proto: r.Proto, url: r.URL.RequestURI(), host: r.Host, headers: r.Header, hostname: hostname}).write(w)
 	})}

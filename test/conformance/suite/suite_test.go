@@ -18,12 +18,20 @@ var version = flag.String("mesh-version", "dev", "version of the mesh, for the r
 
 // TestGatewayAPI runs every test of the suite that is about meshes.
 func TestGatewayAPI(t *testing.T) {
+	conformance.RunConformanceWithOptions(t, options(t))
+}
+
+// options are those of the suite. They skip a test that has no cluster.
+func options(t *testing.T) suite.ConformanceOptions {
+	t.Helper()
 	if os.Getenv("LINKERD_CONFORMANCE") == "" {
 		t.Skip("needs a cluster with the mesh: make conformance")
 	}
 	options := conformance.DefaultOptions(t)
 	options.GatewayClassName = ""
 	options.NamespaceAnnotations = map[string]string{"linkerd.io/inject": "enabled"}
+	// The next test uses the workloads again, and the cluster goes in the end.
+	options.CleanupBaseResources = false
 	options.ConformanceProfiles = []suite.ConformanceProfileName{
 		suite.MeshHTTPConformanceProfileName,
 		suite.MeshGRPCConformanceProfileName,
@@ -36,7 +44,7 @@ func TestGatewayAPI(t *testing.T) {
 		Version:      *version,
 		Contact:      []string{"https://github.com/linkerd-go/linkerd-go/issues"},
 	}
-	conformance.RunConformanceWithOptions(t, options)
+	return options
 }
 
 // meshFeatures are all extended features of meshes, and those which tests of
