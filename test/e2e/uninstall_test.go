@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+)
+
+// TestUninstallThenHelm removes the mesh as the README says, then installs the
+// packed charts with Helm. The tests of the files behind this one run on that
+// installation.
+func TestUninstallThenHelm(t *testing.T) {
+	w := newWorld(t, injected)
+	w.must("linkerd uninstall --force | kubectl delete --wait -f -")
+	w.eventually(2*time.Minute, "nothing left of the mesh", func() error {
+		out, err := shell(time.Minute, "kubectl get namespace,crd,clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration -o name -l linkerd.io/control-plane-ns")
+		if err != nil {
+			return err
+		}
+		if find(out, `/`) {
+			return errorText(out)
+		}
+		return nil
+	})
+
+	dir := t.TempDir()
+	w.must("go run ./charts/pack -version 1.0.0 -app dev -out " + dir)
+	anchor, issuer, key := authority(t)
+	w.helm("linkerd-crds", dir, map[string]any{"installGatewayAPI": true})
+	w.helm("linkerd-control-plane", dir, map[string]any{
+		"linkerdVersion":          "dev",
+		"identityTrustAnchorsPEM": anchor,
+		"identity":                map[string]any{"issuer": map[string]any{"tls": map[string]any{"crtPEM": issuer, "keyPEM": key}}},
+	})
+	w.must("kubectl -n linkerd wait --for=condition=Available --timeout=180s deployment --all")
+	w.must("linkerd check")
+	w.shop(30)
+	w.steady(100)
+}
+
+// helm does what `helm install` does, with Helm's own library.
+func (w *world) helm(release, dir string, values map[string]any) {
+	w.t.Helper()
+	archives, err := filepath.Glob(filepath.Join(dir, release+"-*.tgz"))
+	if err != nil || len(archives) != 1 {
+		w.t.Fatalf("archives of %s: %v, %v", release, archives, err)
+	}
+	chart, err := loader.Load(archives[0])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	namespace := "linkerd"
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.KubeConfig, flags.Namespace = &cluster.kubeconfig, &namespace
+	var conf action.Configuration
+	if err := conf.Init(flags, namespace, "secret", func(string, ...any) {}); err != nil {
+		w.t.Fatal(err)
+	}
+	install := action.NewInstall(&conf)
+	install.ReleaseName, install.Namespace, install.CreateNamespace = release, namespace, true
+	if _, err := install.RunWithContext(w.t.Context(), chart, values); err != nil {
+		w.t.Fatalf("helm install %s: %v", release, err)
+	}
+}
+
+// authority makes a trust anchor and an issuer under it, as PEM.
+func authority(t *testing.T) (anchor, issuer, key string) {
+	t.Helper()
+	sign := func(name string, serial int64, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, string) {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+			NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().AddDate(1, 0, 0),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		}
+		if parent == nil {
+			parent, signer = template, k
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, &k.PublicKey, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, k, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	root, rootKey, anchor := sign("root.linkerd.cluster.local", 1, nil, nil)
+	_, issuerKey, issuer := sign("identity.linkerd.cluster.local", 2, root, rootKey)
+	der, err := x509.MarshalECPrivateKey(issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return anchor, issuer, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+}
