@@ -84,10 +84,10 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 // refreshes.
 func (a *App) identityMetrics() func(time.Time, error) {
 	expiry := a.reg.Open("control_identity_cert_expiration_timestamp_seconds",
-		"Time when the this proxy's current mTLS identity certificate will expire (in seconds since the UNIX epoch)",
+		"When this proxy's current mTLS identity certificate will expire (in seconds since the UNIX epoch)",
 		metric.Gauge, metric.Unit("seconds")).Gauge("")
 	refresh := a.reg.Open("control_identity_cert_refresh_timestamp_seconds",
-		"Time when the this proxy's current mTLS identity certificate were last updated (in seconds since the UNIX epoch)",
+		"When this proxy's current mTLS identity certificate was last updated (in seconds since the UNIX epoch)",
 		metric.Gauge, metric.Unit("seconds")).Gauge("")
 	refreshes := a.reg.Open("control_identity_cert_refreshes",
 		"The total number of times this proxy's mTLS identity certificate has been refreshed by the Identity service")

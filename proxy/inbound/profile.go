@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,8 @@ type profiles struct {
 
 // profileEntry is one name's profile.
 type profileEntry struct {
-	name   string
+	// dst is the name and port that the metrics have.
+	dst    string
 	found  chan struct{} // closed once lease is set or the lookup failed
 	lease  *lookup.Lease[lookup.Profiles]
 	cancel context.CancelFunc
@@ -158,7 +160,7 @@ func (ps *profiles) add(key, name string, port uint16) *profileEntry {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ps.p.ctx)
-	e := &profileEntry{name: name, found: make(chan struct{}), cancel: cancel}
+	e := &profileEntry{dst: name + ":" + strconv.Itoa(int(port)), found: make(chan struct{}), cancel: cancel}
 	next := make(map[string]*profileEntry, len(old)+1)
 	for k, v := range old {
 		next[k] = v
@@ -247,13 +249,12 @@ func (e *profileEntry) current(set *series.Set) *profileState {
 	if s := e.state.Load(); s != nil && s.profile == profile {
 		return s
 	}
-	dst := e.name
 	s := &profileState{profile: profile}
 	for i := range profile.Routes {
 		pr := &profile.Routes[i]
-		s.routes = append(s.routes, &profileRoute{pr, set.ProfileRoute(series.ProfileRoute(series.InboundLabel, dst, pr.Labels))})
+		s.routes = append(s.routes, &profileRoute{pr, set.ProfileRoute(series.ProfileRoute(series.InboundLabel, e.dst, pr.Labels))})
 	}
-	s.def = &profileRoute{nil, set.ProfileRoute(series.ProfileRoute(series.InboundLabel, dst, nil))}
+	s.def = &profileRoute{nil, set.ProfileRoute(series.ProfileRoute(series.InboundLabel, e.dst, nil))}
 	if old := e.state.Swap(s); old != nil {
 		// Requests in flight may still count in the old handles, which
 		// keeps their series alive a little longer at worst.
