@@ -54,6 +54,10 @@ const (
 // AnnotationPublished of the trust roots says when the next anchor came into the bundle: its fingerprint, "@", RFC 3339.
 const AnnotationPublished = "linkerd.io/identity-anchor-published"
 
+// Backdate is how much earlier than they were made the certificates of anchors and issuers begin: they are valid at peers whose
+// clocks are behind. Who makes one for the controller keeps to it, since a request is met by what was made after it.
+const Backdate = time.Minute
+
 // ValueEnabled is the chart's value that gives the credentials into the controller's hands.
 const ValueEnabled = "identity.rotation.enabled"
 

@@ -21,6 +21,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/api/rotation"
 )
 
 // Issuer is the certificate authority of the control plane with its anchors,
@@ -36,8 +38,9 @@ type Issuer struct {
 const (
 	anchorLifetime = 10 * 365 * 24 * time.Hour
 	issuerLifetime = 365 * 24 * time.Hour
-	// backdate makes a fresh certificate valid on nodes whose clock is behind.
-	backdate = 10 * time.Second
+	// backdate makes a fresh certificate valid on nodes whose clock is behind. The
+	// identity controller counts on it where it asks how old a certificate is.
+	backdate = rotation.Backdate
 )
 
 // ExpiresSoon is the time before expiry at which checks begin to warn.

@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	api "github.com/linkerd-go/linkerd-go/api/rotation"
 )
 
 // backdate makes a new certificate valid at peers whose clock is behind. What was issued by us was issued this long after its
 // NotBefore.
-const backdate = time.Minute
+const backdate = api.Backdate
 
 // maxCross limits the cross certificates that travel with an issuer: each costs some 500 bytes per handshake, and more than
 // this many anchors in the time of one's validity are a test.

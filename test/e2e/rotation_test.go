@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/rotation"
+)
+
+// TestTrustAnchorRotatesUnderTraffic replaces the trust anchor of the mesh, with
+// certificates that live for half a minute, while every request counts.
+func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
+	w := newWorld(t, injected)
+	if out := w.must("kubectl -n linkerd get configmap linkerd-config -o jsonpath={.data.values}"); !strings.Contains(out, "renewAt") {
+		t.Skip("the control plane was installed before it could rotate")
+	}
+	t.Cleanup(func() {
+		w.must("linkerd upgrade --identity-issuance-lifetime=24h0m0s --identity-clock-skew-allowance=20s" +
+			" --set identity.rotation.margin=5m --set identity.rotation.interval=30s | kubectl apply -f -")
+		w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
+	})
+	// The margin is for the kubelet, which brings changed files to a pod within
+	// a minute and a half.
+	w.must("linkerd upgrade --identity-issuance-lifetime=20s --identity-clock-skew-allowance=5s" +
+		" --set identity.rotation.margin=100s --set identity.rotation.interval=1s | kubectl apply -f -")
+	w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
+	w.eventually(2*time.Minute, "the new lifetime to be noticed", func() error {
+		if got := w.rotationData()[rotation.KeyLeafLifetime]; got != "30s" {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
+	// All pods of the mesh have started anew: no certificate of a day is left
+	// to wait for.
+	w.must(`kubectl -n linkerd patch configmap ` + rotation.ConfigMap + ` --type=merge -p '{"data":{"` + rotation.KeyOlderLeaves + `":null}}'`)
+
+	w.shop(20)
+	w.steady(100)
+	before := w.bundle()
+	if len(before) != 1 {
+		t.Fatalf("%d trust anchors before the rotation", len(before))
+	}
+	issuer := w.must("kubectl -n linkerd get secret linkerd-identity-issuer -o jsonpath={.data.crt\\.pem}")
+	w.reset("traffic")
+	w.must("linkerd identity rotate --anchor")
+	seen := map[string]bool{}
+	w.eventually(12*time.Minute, "the rotation to end", func() error {
+		bundle := w.bundle()
+		var s *rotation.Status
+		if s = w.rotationStatus(); s == nil {
+			return fmt.Errorf("no status")
+		}
+		if !seen[s.Phase] {
+			seen[s.Phase] = true
+			t.Logf("%s: %s, until %s", s.Phase, s.Next, s.Until.Format(time.TimeOnly))
+		}
+		if s.Error != "" {
+			t.Fatalf("rotation fails: %s", s.Error)
+		}
+		if failed := w.stats("traffic"); failed.Failed > 0 {
+			t.Fatalf("%s: %d of %d requests failed: %v", s.Phase, failed.Failed, failed.Sent, failed.Errors)
+		}
+		if len(bundle) != 1 || bundle[0] == before[0] || s.Phase != "steady" {
+			return fmt.Errorf("%s, with %d anchors", s.Phase, len(bundle))
+		}
+		return nil
+	})
+	if !seen["distributing"] || !seen["renewing"] {
+		t.Errorf("phases seen: %v", seen)
+	}
+	if issuer == w.must("kubectl -n linkerd get secret linkerd-identity-issuer -o jsonpath={.data.crt\\.pem}") {
+		t.Error("the issuer is still the old one")
+	}
+	// Some more lives of certificates, with new connections and pods that know
+	// the new anchor only.
+	after := w.bundle()
+	w.must("kubectl -n " + w.ns + " rollout restart deployment/front")
+	w.must("kubectl -n " + w.ns + " rollout status deployment/front --timeout=180s")
+	time.Sleep(time.Minute)
+	s := w.stats("traffic")
+	t.Logf("%d requests over the whole rotation, p99 %.1f ms", s.Sent, s.P99Millis)
+	if s.Failed > 0 {
+		t.Errorf("%d of %d failed: %v", s.Failed, s.Sent, s.Errors)
+	}
+	for _, p := range w.pods("app=traffic") {
+		// These proxies were started with the old anchor alone.
+		if n := w.metrics(p.Name).sum("control_identity_cert_refreshes_total", "result", "error"); n > 0 {
+			t.Errorf("%s failed to renew its certificate %v times", p.Name, n)
+		}
+	}
+	w.must("linkerd check --proxy")
+	// An upgrade must not bring the first anchor back.
+	w.must("linkerd upgrade | kubectl apply -f -")
+	if got := w.bundle(); len(got) != 1 || got[0] != after[0] {
+		t.Errorf("after an upgrade the trust anchors are others: %d", len(got))
+	}
+}
+
+// bundle is the trust anchors of the mesh, PEM each.
+func (w *world) bundle() []string {
+	w.t.Helper()
+	cm, err := cluster.client.CoreV1().ConfigMaps("linkerd").Get(w.t.Context(), "linkerd-identity-trust-roots", metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	const end = "-----END CERTIFICATE-----"
+	var out []string
+	for _, c := range strings.Split(cm.Data["ca-bundle.crt"], end) {
+		if c = strings.TrimSpace(c); c != "" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (w *world) rotationData() map[string]string {
+	w.t.Helper()
+	cm, err := cluster.client.CoreV1().ConfigMaps("linkerd").Get(w.t.Context(), rotation.ConfigMap, metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cm.Data
+}
+
+// rotationStatus is what the control plane says of the rotation.
+func (w *world) rotationStatus() *rotation.Status {
+	w.t.Helper()
+	s, err := rotation.ParseStatus(w.rotationData())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
