@@ -84,3 +84,29 @@ func TestLinksInDocsLeadSomewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestProxyMapNamesEveryPackage compares proxy/README.md with the packages that
+// there are.
+func TestProxyMapNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "proxy/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapped := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		mapped[m[1]] = true
+	}
+	for _, p := range list(t) {
+		name, ok := strings.CutPrefix(within(p.ImportPath), "proxy/")
+		if !ok {
+			continue
+		}
+		if !mapped[name] {
+			t.Errorf("proxy/README.md has no line for %s", name)
+		}
+		delete(mapped, name)
+	}
+	for name := range mapped {
+		t.Errorf("proxy/README.md has a line for %s, which does not exist", name)
+	}
+}
