@@ -41,7 +41,6 @@ type Proxy struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	inFlight atomic.Int64
-	pinned   []*lease
 	profiles *profiles
 	// ending are HTTP/2 connections whose last streams are awaited.
 	ending sync.WaitGroup
@@ -59,25 +58,9 @@ func New(cfg Config) *Proxy {
 	return p
 }
 
-// Pin has the policies of ports watched from now on, whether or not there are
-// connections for them. It must be called before connections are accepted.
-func (p *Proxy) Pin(ports ...uint16) error {
-	for _, n := range ports {
-		l, err := p.ports.Get(p.ctx, n)
-		if err != nil {
-			return fmt.Errorf("watch policy of port %d: %w", n, err)
-		}
-		p.pinned = append(p.pinned, l)
-	}
-	return nil
-}
-
 // Close ends what the proxy keeps, after its connections have ended.
 func (p *Proxy) Close() {
 	p.cancel()
-	for _, l := range p.pinned {
-		l.Release()
-	}
 	p.profiles.close()
 	p.ports.Close()
 	p.ending.Wait()
@@ -197,15 +180,6 @@ type Conn struct {
 
 // Client is the peer's address.
 func (c *Conn) Client() netip.AddrPort { return c.client }
-
-// ClientID is who the peer proved to be, zero if it did not.
-func (c *Conn) ClientID() model.Identity { return c.tls.Client }
-
-// TLS is how the connection's TLS came out.
-func (c *Conn) TLS() series.ServerTLS { return c.tls }
-
-// Target is where the connection is for.
-func (c *Conn) Target() netip.AddrPort { return c.target }
 
 // who is the client as authorizations see it.
 func (c *Conn) who() authz.Client {

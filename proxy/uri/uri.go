@@ -8,7 +8,6 @@ package uri
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"strconv"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -123,24 +122,4 @@ func Name(b []byte) bool {
 	}
 	// A last label of digits only is that of an IPv4 address.
 	return label > 0 && !numeric
-}
-
-// Address is an authority that is an IP address with a port, def if it has
-// none.
-func Address(b []byte, def uint16) (netip.AddrPort, bool) {
-	host, p := Split(b)
-	port := def
-	if len(p) > 0 {
-		n, err := strconv.ParseUint(string(p), 10, 16)
-		if err != nil {
-			return netip.AddrPort{}, false
-		}
-		port = uint16(n)
-	}
-	host = bytes.TrimSuffix(bytes.TrimPrefix(host, []byte{'['}), []byte{']'})
-	a, err := netip.ParseAddr(string(host))
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	return netip.AddrPortFrom(a.Unmap(), port), true
 }

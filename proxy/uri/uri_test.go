@@ -46,15 +46,3 @@ func TestNamePort(t *testing.T) {
 		}
 	}
 }
-
-func TestAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"10.0.0.1:8080": "10.0.0.1:8080", "10.0.0.1": "10.0.0.1:80", "[fd00::1]:1": "[fd00::1]:1", "web:80": "invalid AddrPort",
-		"[::ffff:10.0.0.1]": "10.0.0.1:80",
-	} {
-		got, ok := Address([]byte(in), 80)
-		if got.String() != want || ok != (want != "invalid AddrPort") {
-			t.Errorf("%q: got %v", in, got)
-		}
-	}
-}
