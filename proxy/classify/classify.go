@@ -86,7 +86,12 @@ func Code(f *exchange.Fields) int {
 	if f == nil {
 		return -1
 	}
-	n, err := strconv.ParseUint(string(f.Get("grpc-status")), 10, 31)
+	// Most heads have none, and the error of parsing nothing allocates.
+	text := f.Get("grpc-status")
+	if len(text) == 0 {
+		return -1
+	}
+	n, err := strconv.ParseUint(string(text), 10, 31)
 	if err != nil {
 		return -1
 	}
