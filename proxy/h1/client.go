@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -46,10 +45,9 @@ type Conn struct {
 	first    exchange.Frame
 	hasFirst bool
 	pumped   chan struct{}
-	reqErr   error // of sending; owned by whoever sends
-	sent     bool  // the request was sent to its end; likewise
-	// ending says that pump has the body's last frame and is writing it.
-	ending atomic.Bool
+	reqErr   error       // of sending; owned by whoever sends
+	sent     bool        // the request was sent to its end; likewise
+	timer    *time.Timer // of sentSoon
 
 	keep    bool // the response allows reuse
 	used    int  // exchanges done
@@ -121,7 +119,6 @@ func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body
 	c.w.any, c.noReply, c.keep = false, false, false
 	c.reqErr, c.sent, c.pumping = nil, false, false
 	c.first, c.hasFirst = exchange.Frame{}, false
-	c.ending.Store(false)
 	c.canceler = cn
 	if cn != nil {
 		if err := cn.Bind(c.cancelFn); err != nil {
@@ -289,9 +286,7 @@ func (c *Conn) pump() {
 				break
 			}
 		}
-		if end = f.End; end {
-			c.ending.Store(true)
-		}
+		end = f.End
 		err = writeFrame(w, c.kind, &c.left, f)
 	}
 	if err == nil {
@@ -322,7 +317,7 @@ func (c *Conn) release(*exchange.Response) {
 		case <-c.pumped:
 			c.pumping = false
 		default:
-			if reusable && c.ending.Load() && c.lastWritten() {
+			if reusable && c.sentSoon() {
 				break
 			}
 			// The response is over and the request is not.
@@ -334,20 +329,29 @@ func (c *Conn) release(*exchange.Response) {
 	c.finish(reusable)
 }
 
-// lastWritten waits for the sending goroutine, which is about to have written
-// the last of the request: the server may answer before that goroutine runs
-// again, and the connection would be lost for nothing. A server that has
-// answered without reading all does not get more than a moment.
-func (c *Conn) lastWritten() bool {
-	if c.conn.SetWriteDeadline(time.Now().Add(lastWrite)) != nil {
+// lastSend is how long a finished response waits for its request to be sent to
+// the end. Some servers answer first and read the body afterwards, and often
+// the answer is here before the goroutine that sent the last bytes runs again:
+// the connection would be lost for nothing, and an HTTP/1 client could not send
+// its next request before the end of this one anyway.
+const lastSend = 500 * time.Millisecond
+
+// sentSoon waits for the sending goroutine and reports whether it has ended.
+func (c *Conn) sentSoon() bool {
+	if c.timer == nil {
+		c.timer = time.NewTimer(lastSend)
+	} else {
+		c.timer.Reset(lastSend)
+	}
+	defer c.timer.Stop()
+	select {
+	case <-c.pumped:
+		c.pumping = false
+		return true
+	case <-c.timer.C:
 		return false
 	}
-	<-c.pumped
-	c.pumping = false
-	return c.conn.SetWriteDeadline(time.Time{}) == nil
 }
-
-const lastWrite = time.Second
 
 var errAnswered = errors.New("response ended before the request")
 

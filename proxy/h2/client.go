@@ -3,6 +3,7 @@ package h2
 import (
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 )
@@ -248,6 +249,29 @@ func (s *stream) sendRequest(body exchange.Body) error {
 	return nil
 }
 
+// lastSend is how long a finished response waits for its request to be sent to
+// the end. Some servers answer first and read the body afterwards; a reset would
+// cost them, and us, the connections behind.
+const lastSend = 500 * time.Millisecond
+
+// sentSoonLocked waits until pump has ended, or the time is over.
+func (s *stream) sentSoonLocked() {
+	if s.pumped || s.err != nil {
+		return
+	}
+	c, late := s.c, false
+	t := time.AfterFunc(lastSend, func() {
+		c.mu.Lock()
+		late = true
+		s.ended.Signal()
+		c.mu.Unlock()
+	})
+	for !s.pumped && !late && s.err == nil {
+		s.ended.Wait()
+	}
+	t.Stop()
+}
+
 // fits reports whether n bytes can be sent without waiting.
 func (s *stream) fits(n int) bool {
 	c := s.c
@@ -264,6 +288,9 @@ func (c *conn) finishClient(s *stream, err error) error {
 		s.canceler = nil
 	}
 	c.mu.Lock()
+	if err == nil && s.gotEnd && s.pumping {
+		s.sentSoonLocked()
+	}
 	if s.err == nil && !(s.sentEnd && s.gotEnd) {
 		s.failLocked(errClosed, codeCancel)
 	}

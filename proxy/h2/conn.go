@@ -354,8 +354,7 @@ func (c *conn) fail(err error) {
 		if s.err == nil {
 			s.err = fmt.Errorf("connection closed: %w", err)
 		}
-		s.recv.Signal()
-		s.send.Signal()
+		s.wakeAll()
 		if c.server {
 			s.pins++
 			cancelled = append(cancelled, s)

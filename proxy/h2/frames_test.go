@@ -882,3 +882,41 @@ func TestSendersTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// slowBody is a request body whose end comes late.
+type slowBody struct {
+	after time.Duration
+	done  bool
+}
+
+func (b *slowBody) Next() (exchange.Frame, error) {
+	time.Sleep(b.after)
+	b.done = true
+	return exchange.Frame{Data: []byte("late"), End: true}, nil
+}
+func (b *slowBody) Ready() bool   { return false }
+func (b *slowBody) Ended() bool   { return b.done }
+func (b *slowBody) Close(_ error) {}
+
+// TestAnsweredEarly: a request whose response is over is sent to its end if that
+// is soon, and reset if not.
+func TestAnsweredEarly(t *testing.T) {
+	for _, tc := range []struct {
+		after time.Duration
+		want  string
+	}{{lastSend / 2, "DATA 1 4 end"}, {2 * lastSend, "RST_STREAM 1 CANCEL"}} {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			p.take()
+			h := request("POST")
+			h.ContentLength = -1
+			r := send(c, nil, h, &slowBody{after: tc.after})
+			p.take()
+			p.headers(1, true, ":status", "204")
+			if got := <-r; got.status != 204 || got.err != nil {
+				t.Errorf("got %+v", got)
+			}
+			p.expect(tc.want)
+		})
+	}
+}

@@ -569,8 +569,7 @@ func (c *conn) peerReset(h header, p []byte) error {
 	if !s.gotEnd {
 		s.dropLocked()
 	}
-	s.recv.Signal()
-	s.send.Signal()
+	s.wakeAll()
 	if !c.server {
 		c.mu.Unlock()
 		return nil
@@ -750,8 +749,7 @@ func (c *conn) goAway(h header, p []byte) error {
 				s.err = err
 			}
 			s.refused, s.reset = true, true
-			s.recv.Signal()
-			s.send.Signal()
+			s.wakeAll()
 		}
 	}
 	c.freeSlotsLocked(len(c.slots))

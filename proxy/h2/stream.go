@@ -286,8 +286,14 @@ func (s *stream) failLocked(err error, code uint32) {
 		s.c.resetLocked(s.id, code)
 	}
 	s.dropLocked()
+	s.wakeAll()
+}
+
+// wakeAll wakes everybody who waits for the stream.
+func (s *stream) wakeAll() {
 	s.recv.Signal()
 	s.send.Signal()
+	s.ended.Signal()
 }
 
 // --- sending ---

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -189,6 +190,55 @@ func TestH1KeepsConnectionsThatUpload(t *testing.T) {
 	}
 	if n := dials.Load(); n != 1 {
 		t.Errorf("%d connections for 300 uploads one after the other", n)
+	}
+}
+
+// TestH1KeepsConnectionsAnsweredEarly uses a server that answers before it
+// reads the request's body, as nginx does for what it makes up itself.
+func TestH1KeepsConnectionsAnsweredEarly(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			r := bufio.NewReader(c)
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					break
+				}
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				time.Sleep(time.Millisecond)
+				io.Copy(io.Discard, req.Body)
+			}
+			c.Close()
+		}
+	})
+	defer wg.Wait()
+	defer ln.Close()
+	var dials atomic.Int32
+	p := NewH1(H1Options{Dial: counting(ln.Addr().String(), &dials)})
+	defer p.Close()
+	for range 20 {
+		h := get("a")
+		h.Method, h.ContentLength = []byte("POST"), 5<<20
+		resp, err := p.RoundTrip(nil, h, &pieces{n: 512, data: make([]byte, 10<<10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := resp.Body.Next(); err != nil || string(f.Data) != "ok" {
+			t.Errorf("server said %q, %v", f.Data, err)
+		}
+		resp.Close()
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d connections for 20 uploads one after the other", n)
 	}
 }
 
