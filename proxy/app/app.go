@@ -519,7 +519,7 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		access = accesslog.New(f, out)
 	}
 	ic := inbound.Config{
-		Port: netx.AddrPort(a.inboundLn.Addr()).Port(), IPs: c.IPs, Detect: c.DetectTimeout,
+		Port: netx.AddrPort(a.inboundLn.Addr()).Port(), IPs: c.IPs, Ports: c.Ports, Detect: c.DetectTimeout,
 		Queue: int(c.HTTPQueue.Capacity), FailFast: c.HTTPQueue.FailFast, MaxInFlight: int(c.MaxInFlight),
 		MaxIdleConns: int(c.MaxIdleConns), IdleTimeout: c.IdleTimeout, Backoff: backoff(c.ConnectBackoff),
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,

@@ -2,9 +2,11 @@ package inbound
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -110,10 +112,27 @@ func (p *Proxy) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return nil, errLoop(to.Port())
 	}
 	c, err := p.cfg.Dialer.Dial(ctx, to)
+	if local, ok := p.fallback(to, err); ok {
+		c, err = p.cfg.Dialer.Dial(ctx, local)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return transport.Count(c, p.dst), nil
+}
+
+// fallback is where an application may listen that does not listen on the pod's
+// address: on the loopback interface. Only ports that the pod declares are tried
+// there, so that what an application keeps to itself stays so.
+func (p *Proxy) fallback(to netip.AddrPort, err error) (netip.AddrPort, bool) {
+	if !errors.Is(err, syscall.ECONNREFUSED) || p.cfg.Ports == nil || !p.cfg.Ports.Contains(to.Port()) {
+		return to, false
+	}
+	local := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if to.Addr().Is6() {
+		local = netip.IPv6Loopback()
+	}
+	return netip.AddrPortFrom(local, to.Port()), true
 }
 
 // stackLabels label stack_create_total and stack_drop_total.

@@ -48,6 +48,8 @@ type Config struct {
 	Port uint16
 	// IPs are the addresses the pod may receive for; empty accepts any.
 	IPs []netip.Addr
+	// Ports are those that the pod declares; nil for none.
+	Ports interface{ Contains(port uint16) bool }
 	// Detect limits the detection of TLS and transport headers.
 	Detect time.Duration
 	// Queue and FailFast bound how requests wait for the application.

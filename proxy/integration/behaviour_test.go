@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/gateway"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
@@ -354,6 +355,27 @@ func TestServerAnswersBeforeTheBodyEnds(t *testing.T) {
 			t.Error(err)
 		}
 		body.Close()
+	}
+}
+
+func TestApplicationOnLoopback(t *testing.T) {
+	for _, declared := range []bool{false, true} {
+		m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+			viaProxy(oc, ic)
+			if declared {
+				ic.Ports = config.PortSet{{First: 8080, Last: 8080}}
+			}
+		})
+		m.serve(http.HandlerFunc(echo))
+		m.net.set(netip.MustParseAddrPort("127.0.0.1:8080"), m.net.get(serverAddr))
+		m.net.set(serverAddr, "")
+		want := 502
+		if declared {
+			want = 200
+		}
+		if got := m.request(m.outAddr, "GET", "/").StatusCode; got != want {
+			t.Errorf("declared %v: got %d", declared, got)
+		}
 	}
 }
 
