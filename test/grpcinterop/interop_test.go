@@ -61,6 +61,12 @@ var cases = []struct {
 	{"channel_soak", soak(true)},
 }
 
+// racy is a case whose client races with itself: it cancels a call, ends it,
+// and wants to be told that it was cancelled, but takes the answer if that is
+// there before it looks. Without any proxy, one run in 40 fails on a busy
+// machine; with a fault in a proxy, all would.
+const racy = "cancel_after_begin"
+
 func service(f func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOption)) func(context.Context, *grpc.ClientConn) {
 	return func(ctx context.Context, c *grpc.ClientConn) { f(ctx, testgrpc.NewTestServiceClient(c)) }
 }
@@ -141,10 +147,20 @@ func TestInterop(t *testing.T) {
 		t.Run(path.name, func(t *testing.T) {
 			for _, c := range cases {
 				t.Run(c.name, func(t *testing.T) {
-					cmd := exec.CommandContext(t.Context(), os.Args[0])
-					cmd.Env = append(os.Environ(), "INTEROP_CASE="+c.name, "INTEROP_ADDR="+path.addr)
-					if out, err := cmd.CombinedOutput(); err != nil {
-						t.Errorf("%v\n%s", err, out)
+					tries := 1
+					if c.name == racy {
+						tries = 4
+					}
+					for {
+						cmd := exec.CommandContext(t.Context(), os.Args[0])
+						cmd.Env = append(os.Environ(), "INTEROP_CASE="+c.name, "INTEROP_ADDR="+path.addr)
+						out, err := cmd.CombinedOutput()
+						if err == nil {
+							break
+						}
+						if tries--; tries == 0 {
+							t.Fatalf("%v\n%s", err, out)
+						}
 					}
 				})
 			}
