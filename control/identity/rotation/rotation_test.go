@@ -133,7 +133,7 @@ func TestCrashAnywhere(t *testing.T) {
 					m.request(api.KeyRequestAnchor)
 					time.Sleep(time.Second)
 					m.crash, m.crashAfter = n, after
-					m.run(60*time.Hour, 30*time.Minute)
+					m.run(60*time.Hour, time.Hour)
 					done = m.crash >= 0 // it never came to that write
 					w := must[World](t)(m.objects().world(time.Now()))
 					if w.Keys.Next != nil || len(w.Bundle) != 1 || !w.Bundle[0].Equal(w.Keys.Current.Cert) || !signedBy(w.Issuer, w.Bundle[0], time.Now()) {
