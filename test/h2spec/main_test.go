@@ -10,6 +10,11 @@ import (
 // TestConformance is `make h2spec` among the other tests. What failed is in the
 // output, as the suite prints it.
 func TestConformance(t *testing.T) {
+	if raceEnabled {
+		// Some cases expect an answer that depends on how far the other side
+		// of a stream is, and give it two seconds.
+		t.Skip("the suite goes by the clock; it runs without the race detector")
+	}
 	p := pair.New(t)
 	stop, err := serve(p)
 	if err != nil {
