@@ -80,9 +80,14 @@ func New(opts Options) (*Generator, error) {
 	return g, nil
 }
 
-// Run sends until ctx ends, then waits for the answers outstanding.
+// Run waits until the shop takes an order, then sends until ctx ends and waits
+// for the answers outstanding. What fails before is the shop opening, which
+// nobody wants to see among the counts.
 func (g *Generator) Run(ctx context.Context) {
 	defer g.client.CloseIdleConnections()
+	if !g.open(ctx) {
+		return
+	}
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()
 	slots := make(chan struct{}, g.opts.MaxInFlight)
@@ -107,6 +112,41 @@ func (g *Generator) Run(ctx context.Context) {
 	}
 }
 
+// open asks for an order every so often until one is taken; it reports false
+// when ctx ends first.
+func (g *Generator) open(ctx context.Context) bool {
+	const patience, pause = 3 * time.Second, 500 * time.Millisecond
+	for {
+		if g.try(ctx, patience) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (g *Generator) try(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := g.client.Do(g.order().WithContext(ctx))
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode < 400
+}
+
+// order is a request that needs every part of the shop.
+func (g *Generator) order() *http.Request {
+	req, _ := http.NewRequest(http.MethodPost, g.opts.Target+"/orders", strings.NewReader(`{"product":"rope","quantity":2}`))
+	req.Header.Set("Content-Type", "application/json")
+	return req
+}
+
 // mix is the order in which requests of different kinds follow each other.
 var mix = []string{"products", "products", "order", "products", "prices", "products", "home", "order"}
 
@@ -114,8 +154,7 @@ func (g *Generator) send(n int) {
 	var req *http.Request
 	switch kind := mix[n%len(mix)]; kind {
 	case "order":
-		req, _ = http.NewRequest(http.MethodPost, g.opts.Target+"/orders", strings.NewReader(`{"product":"rope","quantity":2}`))
-		req.Header.Set("Content-Type", "application/json")
+		req = g.order()
 	case "home":
 		req, _ = http.NewRequest(http.MethodGet, g.opts.Target+"/", nil)
 	default:
