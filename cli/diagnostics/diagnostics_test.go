@@ -22,7 +22,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// destination answers with fixed updates, then says nothing more.
+// destination answers with fixed updates, then says nothing more; streams for
+// names that begin with hasty it ends at once, as a server does that sees the
+// deadline before its client or is stopping.
 type destination struct {
 	destinationpb.UnimplementedDestinationServer
 	updates map[string][]*destinationpb.Update
@@ -38,7 +40,9 @@ func (d destination) Get(r *destinationpb.GetDestination, stream grpc.ServerStre
 			return err
 		}
 	}
-	<-stream.Context().Done()
+	if !strings.HasPrefix(r.GetPath(), "hasty") {
+		<-stream.Context().Done()
+	}
 	return nil
 }
 
@@ -138,6 +142,8 @@ func TestCommands(t *testing.T) {
 		"web.shop.svc.cluster.local:80":    {add("shop", "web", web1, web2, addr(3, "web-3")), remove(web2)},
 		"api.default.svc.cluster.local:80": {add("default", "api", addr(9, "api-1"))},
 		"none.shop.svc.cluster.local:80":   {},
+		"hasty.shop.svc.cluster.local:80":  {add("shop", "hasty", addr(7, "hasty-1"))},
+		"hasty-none:80":                    {},
 	}
 	for _, c := range []struct {
 		name, args, out, errs string
@@ -155,6 +161,14 @@ func TestCommands(t *testing.T) {
 				"    \"weight\": 10000,\n    \"labels\": {\n      \"namespace\": \"default\",\n      \"pod\": \"api-1\",\n      \"service\": \"api\"\n    }\n  }\n]\n",
 		},
 		{name: "no endpoints", args: "endpoints --timeout=200ms none.shop.svc.cluster.local", errs: "No endpoints found.\n"},
+		{
+			name: "a stream that the server ends", args: "endpoints --timeout=1m hasty.shop.svc.cluster.local",
+			out: "NAMESPACE   IP         PORT   POD       SERVICE\nshop        10.0.0.7   8080   hasty-1   hasty.shop\n",
+		},
+		{
+			name: "a stream that the server ends at once", args: "endpoints --timeout=1m hasty-none",
+			errs: "Destination API error: the control plane ended the stream for hasty-none:80 before it said anything\n",
+		},
 		{
 			name: "refused", args: "endpoints --timeout=200ms nonsense",
 			errs: "Destination API error: rpc error: code = InvalidArgument desc = no such service\n",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sort"
 	"strings"
@@ -147,8 +148,13 @@ func collect(ctx context.Context, client destinationpb.DestinationClient, author
 	found := map[string]row{}
 	for {
 		update, err := stream.Recv()
-		if status.Code(err) == codes.DeadlineExceeded {
+		// The server is told of the deadline and may see it first, when it
+		// ends the stream without an error.
+		if status.Code(err) == codes.DeadlineExceeded || errors.Is(err, io.EOF) && (len(found) > 0 || nearlyOver(ctx, o.timeout)) {
 			break
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("the control plane ended the stream for %s before it said anything", authority)
 		}
 		if err != nil {
 			return nil, err
@@ -175,6 +181,12 @@ func collect(ctx context.Context, client destinationpb.DestinationClient, author
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// nearlyOver reports whether all but a tenth of the time is gone.
+func nearlyOver(ctx context.Context, limit time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < limit/10
 }
 
 func endpointRow(authority string, setLabels map[string]string, a *destinationpb.WeightedAddr) (row, error) {
