@@ -32,7 +32,7 @@ type Field struct {
 
 // Is reports whether the field is called name, ignoring case. name must be
 // lower case.
-func (f *Field) Is(name string) bool { return equalFold(f.Name, name) }
+func (f *Field) Is(name string) bool { return EqualFold(f.Name, name) }
 
 // Fields is an ordered list of header fields backed by one buffer. The zero
 // value is empty and usable. It is not safe for concurrent use.
@@ -170,8 +170,8 @@ func (f *Fields) CopyFrom(src *Fields) {
 	}
 }
 
-// equalFold compares ASCII b with lower-case s, ignoring the case of b.
-func equalFold(b []byte, s string) bool {
+// EqualFold compares ASCII b with lower-case s, ignoring the case of b.
+func EqualFold(b []byte, s string) bool {
 	if len(b) != len(s) {
 		return false
 	}

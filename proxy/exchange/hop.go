@@ -40,11 +40,11 @@ func StripConnection(f *Fields) {
 func isConnectionField(name []byte) bool {
 	switch len(name) {
 	case 7:
-		return equalFold(name, "upgrade")
+		return EqualFold(name, "upgrade")
 	case 10:
-		return equalFold(name, "connection") || equalFold(name, "keep-alive")
+		return EqualFold(name, "connection") || EqualFold(name, "keep-alive")
 	case 16:
-		return equalFold(name, "proxy-connection")
+		return EqualFold(name, "proxy-connection")
 	}
 	return false
 }
@@ -53,7 +53,7 @@ func isConnectionField(name []byte) bool {
 // framing fields cannot be named away: that would let a sender hide how long
 // its message is.
 func named(values [][]byte, name []byte) bool {
-	if equalFold(name, "content-length") || equalFold(name, "transfer-encoding") || equalFold(name, "host") {
+	if EqualFold(name, "content-length") || EqualFold(name, "transfer-encoding") || EqualFold(name, "host") {
 		return false
 	}
 	for _, v := range values {
@@ -94,7 +94,7 @@ func HasToken(v []byte, token string) bool {
 	for len(v) > 0 {
 		var t []byte
 		t, v = NextToken(v)
-		if equalFold(t, token) {
+		if EqualFold(t, token) {
 			return true
 		}
 	}

@@ -112,10 +112,10 @@ func matchHost(matches []model.HostMatch, host []byte) (kind, length int, ok boo
 		m := &matches[i]
 		k := 0
 		switch {
-		case !m.Suffix && equalFold(host, m.Name):
+		case !m.Suffix && exchange.EqualFold(host, m.Name):
 			k = 2
 		case m.Suffix && len(host) > len(m.Name)+1 && host[len(host)-len(m.Name)-1] == '.' &&
-			equalFold(host[len(host)-len(m.Name):], m.Name):
+			exchange.EqualFold(host[len(host)-len(m.Name):], m.Name):
 			k = 1
 		default:
 			continue
@@ -125,23 +125,6 @@ func matchHost(matches []model.HostMatch, host []byte) (kind, length int, ok boo
 		}
 	}
 	return kind, length, ok
-}
-
-// equalFold compares ASCII b with lower-case s.
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range len(b) {
-		c := b[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != s[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // request is a request taken apart.
