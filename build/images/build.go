@@ -103,7 +103,9 @@ func (o *options) build(s spec, arch string) (v1.Image, error) {
 	bin := filepath.Join(o.out, "bin", arch, s.name)
 	// Without the tag gRPC links a page of traces, and with it all of the
 	// standard library's HTTP server and templates.
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-o", bin,
+	// The state of the work tree is no part of an image: an unrelated file in it
+	// would make another one of equal sources.
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace", "-o", bin,
 		"-ldflags", "-s -w -X "+module+"/internal/version.Version="+o.version, s.pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	cmd.Stderr = os.Stderr

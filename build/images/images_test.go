@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"debug/buildinfo"
 	"errors"
 	"io"
 	stdlog "log"
@@ -108,6 +109,16 @@ func TestEqualSourcesGiveEqualImages(t *testing.T) {
 		}
 		if first != nil && string(first) != string(data) {
 			t.Error("two builds differ")
+		}
+		// A file that comes or goes elsewhere in the work tree makes no other image.
+		info, err := buildinfo.ReadFile(filepath.Join(o.out, "bin", "amd64", "hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range info.Settings {
+			if strings.HasPrefix(s.Key, "vcs") {
+				t.Errorf("the program says %s=%s", s.Key, s.Value)
+			}
 		}
 		first = data
 	}
