@@ -13,13 +13,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // leastTTL is how long any answer is kept at least, so that records without a
@@ -65,8 +64,8 @@ type Config struct {
 
 // Resolver asks the servers of a resolver configuration.
 type Resolver struct {
-	cfg    Config
-	client *dns.ClientConfig
+	cfg  Config
+	file *config
 }
 
 // New reads the resolver configuration.
@@ -74,7 +73,7 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.File == "" {
 		cfg.File = "/etc/resolv.conf"
 	}
-	c, err := dns.ClientConfigFromFile(cfg.File)
+	c, err := readConfig(cfg.File)
 	if err != nil {
 		return nil, fmt.Errorf("read resolver configuration: %w", err)
 	}
@@ -143,23 +142,22 @@ func (r *Resolver) clamp(ttl time.Duration) time.Duration {
 // srv asks for SRV records. One that cannot be used spoils them all: the others
 // may be half of the truth.
 func (r *Resolver) srv(ctx context.Context, host string) (Answer, error) {
-	msg, err := r.query(ctx, host, dns.TypeSRV)
+	msg, err := r.query(ctx, host, dnsmessage.TypeSRV)
 	if err != nil {
 		return Answer{}, err
 	}
 	out := Answer{TTL: forever}
-	for _, rr := range msg.Answer {
-		out.TTL = min(out.TTL, time.Duration(rr.Header().Ttl)*time.Second)
-		s, ok := rr.(*dns.SRV)
-		if !ok {
+	for _, rr := range msg.records {
+		out.TTL = min(out.TTL, rr.ttl)
+		if rr.target == "" {
 			continue
 		}
-		label, _, _ := strings.Cut(s.Target, ".")
+		label, _, _ := strings.Cut(rr.target, ".")
 		ip, err := labelAddr(label)
 		if err != nil {
-			return Answer{}, fmt.Errorf("SRV target %q: %w", s.Target, err)
+			return Answer{}, fmt.Errorf("SRV target %q: %w", rr.target, err)
 		}
-		out.Addrs = append(out.Addrs, netip.AddrPortFrom(ip, s.Port))
+		out.Addrs = append(out.Addrs, netip.AddrPortFrom(ip, rr.port))
 	}
 	if len(out.Addrs) == 0 {
 		return Answer{}, ErrNotFound
@@ -179,37 +177,30 @@ func labelAddr(label string) (netip.Addr, error) {
 // addrs asks for A and AAAA records.
 func (r *Resolver) addrs(ctx context.Context, host string, port uint16) (Answer, error) {
 	type result struct {
-		msg *dns.Msg
+		msg *message
 		err error
 	}
 	v6 := make(chan result, 1)
 	go func() {
-		msg, err := r.query(ctx, host, dns.TypeAAAA)
+		msg, err := r.query(ctx, host, dnsmessage.TypeAAAA)
 		v6 <- result{msg, err}
 	}()
-	msg4, err4 := r.query(ctx, host, dns.TypeA)
+	msg4, err4 := r.query(ctx, host, dnsmessage.TypeA)
 	six := <-v6
 	out := Answer{TTL: forever}
 	negative := time.Duration(0)
 	for _, m := range []result{{msg4, err4}, six} {
 		if m.err != nil {
-			if ttl, ok := negativeTTL(m.msg); ok {
-				negative = ttl
+			if m.msg != nil && m.msg.authoritative {
+				negative = m.msg.negative
 			}
 			continue
 		}
-		for _, rr := range m.msg.Answer {
-			var ip net.IP
-			switch a := rr.(type) {
-			case *dns.A:
-				ip = a.A
-			case *dns.AAAA:
-				ip = a.AAAA
+		for _, rr := range m.msg.records {
+			if rr.addr.IsValid() {
+				out.Addrs = append(out.Addrs, netip.AddrPortFrom(rr.addr, port))
 			}
-			if a, ok := netip.AddrFromSlice(ip); ok {
-				out.Addrs = append(out.Addrs, netip.AddrPortFrom(a.Unmap(), port))
-			}
-			out.TTL = min(out.TTL, time.Duration(rr.Header().Ttl)*time.Second)
+			out.TTL = min(out.TTL, rr.ttl)
 		}
 	}
 	switch {
@@ -223,26 +214,13 @@ func (r *Resolver) addrs(ctx context.Context, host string, port uint16) (Answer,
 	return Answer{TTL: negative}, ErrNotFound
 }
 
-// negativeTTL is how long "no such name" holds (RFC 2308, section 5).
-func negativeTTL(m *dns.Msg) (time.Duration, bool) {
-	if m == nil {
-		return 0, false
-	}
-	for _, rr := range m.Ns {
-		if soa, ok := rr.(*dns.SOA); ok {
-			return time.Duration(min(soa.Hdr.Ttl, soa.Minttl)) * time.Second, true
-		}
-	}
-	return 0, false
-}
-
 // query asks for host, with the search list if it is relative. ErrNotFound
 // comes with the message that says so.
-func (r *Resolver) query(ctx context.Context, host string, kind uint16) (*dns.Msg, error) {
-	var last *dns.Msg
+func (r *Resolver) query(ctx context.Context, host string, kind dnsmessage.Type) (*message, error) {
+	var last *message
 	err := ErrNotFound
-	for _, name := range r.client.NameList(host) {
-		var msg *dns.Msg
+	for _, name := range r.file.names(host) {
+		var msg *message
 		if msg, err = r.ask(ctx, name, kind); err == nil {
 			return msg, nil
 		}
@@ -255,29 +233,21 @@ func (r *Resolver) query(ctx context.Context, host string, kind uint16) (*dns.Ms
 }
 
 // ask asks the servers in turn, each as often as the configuration says.
-func (r *Resolver) ask(ctx context.Context, name string, kind uint16) (*dns.Msg, error) {
-	q := new(dns.Msg)
-	q.SetQuestion(dns.Fqdn(name), kind)
-	q.SetEdns0(1232, false)
-	timeout := time.Duration(max(r.client.Timeout, 1)) * time.Second
+func (r *Resolver) ask(ctx context.Context, name string, kind dnsmessage.Type) (*message, error) {
 	last := errors.New("no DNS server is configured")
-	for range max(r.client.Attempts, 1) {
-		for _, server := range r.client.Servers {
-			addr := net.JoinHostPort(server, r.client.Port)
-			msg, _, err := (&dns.Client{Timeout: timeout}).ExchangeContext(ctx, q, addr)
-			if err == nil && msg.Truncated {
-				msg, _, err = (&dns.Client{Net: "tcp", Timeout: timeout}).ExchangeContext(ctx, q, addr)
-			}
+	for range r.file.attempts {
+		for _, server := range r.file.servers {
+			msg, err := r.file.query(ctx, server, name, kind)
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
 			switch {
 			case err != nil:
 				last = err
-			case msg.Rcode == dns.RcodeNameError, msg.Rcode == dns.RcodeSuccess && len(msg.Answer) == 0:
+			case msg.code == dnsmessage.RCodeNameError, msg.code == dnsmessage.RCodeSuccess && len(msg.records) == 0:
 				return msg, ErrNotFound
-			case msg.Rcode != dns.RcodeSuccess:
-				last = fmt.Errorf("server %s answers %s", server, dns.RcodeToString[msg.Rcode])
+			case msg.code != dnsmessage.RCodeSuccess:
+				last = fmt.Errorf("server %s answers %s", server, codeName(msg.code))
 			default:
 				return msg, nil
 			}

@@ -78,7 +78,7 @@ func resolver(t *testing.T, cfg Config) *Resolver {
 		t.Fatal(err)
 	}
 	if p := serverPort.Load(); p != nil {
-		r.client.Port = *p
+		r.file.port = *p
 	}
 	return r
 }
