@@ -34,6 +34,16 @@ func TestUninstallThenHelm(t *testing.T) {
 		return nil
 	})
 
+	// An issuer that the user promised and did not bring is named, and nothing is made.
+	out := w.fails("linkerd install --crds | kubectl apply -f - && linkerd install --identity-external-issuer | kubectl apply -f -")
+	if !find(out, `linkerd-identity-issuer`) {
+		t.Errorf("install without the promised issuer printed nothing of linkerd-identity-issuer but\n%s", out)
+	}
+	if out := w.must("kubectl get namespace,deployment -A -o name -l linkerd.io/control-plane-ns"); find(out, `/`) {
+		t.Errorf("install without the promised issuer made\n%s", out)
+	}
+	w.must("linkerd uninstall --force | kubectl delete --wait -f -")
+
 	dir := t.TempDir()
 	w.must("go run ./charts/pack -version 1.0.0 -app dev -out " + dir)
 	anchor, issuer, key := authority(t)
