@@ -49,13 +49,3 @@ c000000000-c000400000 rw-p 00000000 00:00 0
 	// It must be safe on the program that runs.
 	dropPages()
 }
-
-func TestMemoryLimit(t *testing.T) {
-	for in, want := range map[string]int64{
-		"max\n": 0, "": 0, "9223372036854771712\n": 0, "100000000\n": 90000000, "0": 0, "-1": 0,
-	} {
-		if got, ok := memoryLimit(in); got != want || ok != (want != 0) {
-			t.Errorf("%q: got %d, %v", in, got, ok)
-		}
-	}
-}

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/app"
 	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/logs"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 )
 
 // runProxy is linkerd2-proxy.
@@ -45,7 +43,13 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 		return config.ExitCode
 	}
 	runtime.GOMAXPROCS(cfg.Workers.Count)
-	limitMemory(lookup)
+	var memory func() (overload.Usage, error)
+	if m, err := overload.Open("/"); err == nil {
+		defer m.Close()
+		memory = m.Read
+	} else if !errors.Is(err, overload.ErrUnlimited) {
+		l.Warn("Memory limit cannot be watched", "error", err)
+	}
 	if _, ok := lookup("GOGC"); !ok {
 		// Requests allocate next to nothing, so collecting at half the heap
 		// that the runtime would wait for costs little and saves megabytes in
@@ -53,7 +57,7 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 		debug.SetGCPercent(50)
 	}
 	a, err := app.New(app.Options{
-		Config: cfg, Log: log, Profile: profiling(lookup),
+		Config: cfg, Log: log, Profile: profiling(lookup), Memory: memory,
 		// The first connections to the controllers are part of the start.
 		Started: func() { time.AfterFunc(settled, dropPages) },
 	})
@@ -92,34 +96,4 @@ func lookupIn(env []string) func(string) (string, bool) {
 func profiling(lookup func(string) (string, bool)) bool {
 	v, _ := lookup("LINKERD2_PROXY_PPROF")
 	return v == "true"
-}
-
-// limitMemory keeps the heap below the container's limit, so that the garbage
-// collector works harder before the kernel ends the process. What the operator
-// set in GOMEMLIMIT counts more.
-func limitMemory(lookup func(string) (string, bool)) {
-	if _, ok := lookup("GOMEMLIMIT"); ok {
-		return
-	}
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		if limit, ok := memoryLimit(string(b)); ok {
-			debug.SetMemoryLimit(limit)
-			return
-		}
-	}
-}
-
-// memoryLimit is the soft limit for a cgroup's limit: a tenth stays free for
-// what the runtime does not count, such as the kernel's socket buffers. There
-// is none if the cgroup has none.
-func memoryLimit(s string) (int64, bool) {
-	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-	if err != nil || n <= 0 || n > math.MaxInt64/2 {
-		return 0, false
-	}
-	return n / 10 * 9, true
 }

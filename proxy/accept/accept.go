@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 )
 
 // Options are what a loop needs.
@@ -25,6 +26,9 @@ type Options struct {
 	// Handle takes a connection, on a goroutine of its own, and closes it.
 	// The handle is released when it returns.
 	Handle func(conn net.Conn, h *drain.Handle)
+	// Memory, if set, holds the loop back while memory runs out, and may have
+	// its connections reset. It is for traffic; probes have to be answered.
+	Memory *overload.Guard
 }
 
 // pauses between attempts after an error that will pass, such as too many open
@@ -33,6 +37,9 @@ const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
 )
+
+// unknown is the weight of a connection that does not tell it.
+func unknown() int { return 0 }
 
 // Loop accepts until the listener is closed by the drain or by anybody.
 func Loop(ln net.Listener, o Options) {
@@ -47,6 +54,7 @@ func Loop(ln net.Listener, o Options) {
 	var conns sync.WaitGroup
 	pause := firstPause
 	for {
+		o.Memory.Admit(o.Drain.Started())
 		conn, err := ln.Accept()
 		if err != nil {
 			if o.Drain.Draining() || errors.Is(err, net.ErrClosed) {
@@ -67,7 +75,10 @@ func Loop(ln net.Listener, o Options) {
 			break
 		}
 		// A connection that outlives the drain's patience is cut.
-		h.OnForce(func() { conn.Close() })
+		h.Attach(conn)
+		if o.Memory != nil {
+			h.OnWeigh(unknown)
+		}
 		conns.Go(func() {
 			defer h.Release()
 			o.Handle(conn, h)

@@ -38,6 +38,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
@@ -59,6 +60,9 @@ type Options struct {
 	AccessLog interface{ Write([]byte) (int, error) }
 	// Profile enables profiling on the admin port.
 	Profile bool
+	// Memory reads how much memory is in use, and what of; nil if nothing
+	// limits it. See overload.Memory.
+	Memory func() (overload.Usage, error)
 	// Started is called once the proxy accepts connections; it must not block.
 	Started func()
 }
@@ -70,6 +74,8 @@ type App struct {
 	log   *slog.Logger
 	reg   *metric.Registry
 	drain *drain.Drain
+	// memory is nil without a limit.
+	memory *overload.Guard
 	// shutdown is closed when the admin server is asked to shut down.
 	shutdown     chan struct{}
 	shutdownOnce sync.Once
@@ -112,6 +118,12 @@ func New(o Options) (_ *App, err error) {
 	a.reg = metric.NewRegistry(metric.Options{Retain: a.cfg.Admin.RetainMetrics, Now: o.Clock.Now})
 	set := series.New(a.reg)
 	processMetrics(a.reg, o.Clock.Now())
+	if o.Memory != nil {
+		a.memory = overload.New(overload.Options{
+			Read: o.Memory, Conns: a.expendable, Log: logs.For(o.Log.Logger(), "linkerd_app", "memory"), Now: o.Clock.Now,
+		})
+		memoryMetrics(a.reg, a.memory)
+	}
 	// Credentials next: every connection of the proxy's own uses them.
 	if err := a.credentials(); err != nil {
 		return nil, err
@@ -189,14 +201,17 @@ func (a *App) Run(ctx context.Context) error {
 		Shutdown: a.shutdownFunc(), Config: func() ([]byte, error) { return json.MarshalIndent(a.cfg, "", "  ") },
 		Profile: a.o.Profile,
 	})
-	listen := func(ln net.Listener, handle func(net.Conn, *drain.Handle)) {
-		running.Go(func() { accept.Loop(ln, accept.Options{Drain: a.drain, Log: a.log, Handle: handle}) })
+	listen := func(ln net.Listener, memory *overload.Guard, handle func(net.Conn, *drain.Handle)) {
+		running.Go(func() {
+			accept.Loop(ln, accept.Options{Drain: a.drain, Log: a.log, Handle: handle, Memory: memory})
+		})
 	}
 	adminAddr := netx.AddrPort(a.adminLn.Addr())
-	listen(a.adminLn, a.inbound.Local(adminAddr, handler))
+	listen(a.adminLn, nil, a.inbound.Local(adminAddr, handler))
 	// Series that nobody scrapes must not pile up.
 	running.Go(func() { a.expire(ctx) })
 	running.Go(func() { a.trim(ctx) })
+	running.Go(func() { a.memory.Run(ctx) })
 	if a.tracer != nil {
 		running.Go(func() { a.tracer.Run(ctx) })
 	}
@@ -209,12 +224,12 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	})
 	if a.identified(ctx) {
-		listen(a.inboundLn, a.inbound.Accept)
+		listen(a.inboundLn, a.memory, a.inbound.Accept)
 		for _, ln := range a.outboundLns {
-			listen(ln, a.outbound.Accept)
+			listen(ln, a.memory, a.outbound.Accept)
 		}
 		if a.tapLn != nil {
-			listen(a.tapLn, a.tap.Accept)
+			listen(a.tapLn, nil, a.tap.Accept)
 		}
 		if a.o.Started != nil {
 			a.o.Started()
@@ -235,6 +250,16 @@ func (a *App) Run(ctx context.Context) error {
 	cancel()
 	running.Wait()
 	return nil
+}
+
+// expendable are the connections that may be reset if memory runs out.
+func (a *App) expendable() []overload.Conn {
+	conns := a.drain.Conns()
+	out := make([]overload.Conn, len(conns))
+	for i, c := range conns {
+		out[i] = overload.Conn{Conn: c.Conn, Held: int64(c.Weight)}
+	}
+	return out
 }
 
 // shutdownFunc is what POST /shutdown does, nil if it is disabled.
@@ -495,7 +520,7 @@ func (a *App) outboundConfig(set *series.Set) outbound.Config {
 		Ingress: c.IngressMode, Quiet: c.Quiet, HostnameLabels: c.HostnameLabels,
 		Lookup: a.client, Resolver: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
 		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
-		Tap: &a.hub, Tracer: a.tracer,
+		Memory: a.memory, Tap: &a.hub, Tracer: a.tracer,
 	}
 }
 
@@ -525,7 +550,8 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,
 		ProfileSuffixes: a.cfg.Outbound.ProfileSuffixes, ProfileTimeout: c.ProfileTimeout,
 		Policies: a.client, Profiles: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
-		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access, Tap: &a.hub, Tracer: a.tracer,
+		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access,
+		Memory: a.memory, Tap: &a.hub, Tracer: a.tracer,
 	}
 	if c.GatewaySuffixes != nil {
 		id, err := model.ParseIdentity(a.cfg.Identity.ServerID)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/internal/version"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 )
 
 // build is what the linker knows of the build, set with -ldflags
@@ -47,6 +48,23 @@ func processMetrics(reg *metric.Registry, started time.Time) {
 	reg.Open("process_threads", "Number of OS threads in the process.", gauge).Func("", threads)
 	reg.Open("go_gc_heap_allocs_objects", "Total number of objects allocated on the heap").Func("", allocations)
 	reg.Open("go_goroutines", "Number of goroutines", gauge).Func("", func() float64 { return float64(runtime.NumGoroutine()) })
+}
+
+// memoryMetrics adds what is told about the memory limit; the names are ours.
+func memoryMetrics(reg *metric.Registry, g *overload.Guard) {
+	gauge, unit := metric.Option(metric.Gauge), metric.Unit("bytes")
+	reg.Open("proxy_memory_limit_bytes", "Limit of the process's memory", gauge, unit).
+		Func("", func() float64 { return float64(g.Stats().Usage.Limit) })
+	reg.Open("proxy_memory_used_bytes", "Memory in use that counts towards the limit", gauge, unit).
+		Func("", func() float64 { return float64(g.Stats().Usage.Used) })
+	reg.Open("proxy_memory_shedding", "Whether load is being shed because memory is scarce", gauge).Func("", func() float64 {
+		if g.Stats().Scarce {
+			return 1
+		}
+		return 0
+	})
+	reg.Open("proxy_memory_reset_connections", "Connections that were reset because memory was running out").
+		Func("", func() float64 { return float64(g.Stats().Reset) })
 }
 
 func cpuSeconds() float64 { return cpuTime().Seconds() }

@@ -15,6 +15,7 @@ package drain
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 )
 
@@ -52,10 +53,12 @@ func (d *Drain) Draining() bool {
 // Handle keeps a drain from completing. A nil Handle holds nothing.
 type Handle struct {
 	d *Drain
-	// prev, next, begin and released are guarded by d.mu.
-	prev, next   *Handle
-	begin, force func()
-	released     bool
+	// prev, next and all that follows are guarded by d.mu.
+	prev, next *Handle
+	begin      func()
+	conn       net.Conn
+	weigh      func() int
+	released   bool
 }
 
 // Hold registers work that the drain has to wait for. It is false, and there
@@ -94,15 +97,64 @@ func (h *Handle) OnStart(begin func()) {
 	}
 }
 
-// OnForce has force called if the drain gives up waiting. It replaces the
-// function that was set before; force must not block.
-func (h *Handle) OnForce(force func()) {
+// Attach says that the work is what is done on conn, which is closed if the
+// drain gives up waiting.
+func (h *Handle) Attach(conn net.Conn) {
 	if h == nil {
 		return
 	}
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
-	h.force = force
+	h.conn = conn
+}
+
+// OnWeigh says that the work may be given up if memory runs out, and has weigh
+// called to tell how many bytes are held for it; see Conns. It replaces the
+// function that was set before. weigh must not block, and may be called once
+// more after Release.
+func (h *Handle) OnWeigh(weigh func() int) {
+	if h == nil {
+		return
+	}
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	h.weigh = weigh
+}
+
+// Conn is a connection that is being worked on.
+type Conn struct {
+	net.Conn
+	// Weight is how many bytes are held for it, as far as is known.
+	Weight int
+}
+
+// Conns gives the connections that may be given up, the newest first.
+func (d *Drain) Conns() []Conn {
+	d.mu.Lock()
+	all, weigh := make([]Conn, 0, d.held), make([]func() int, 0, d.held)
+	for h := d.first; h != nil; h = h.next {
+		if h.conn != nil && h.weigh != nil {
+			all, weigh = append(all, Conn{Conn: h.conn}), append(weigh, h.weigh)
+		}
+	}
+	d.mu.Unlock()
+	for i, w := range weigh {
+		all[i].Weight = w()
+	}
+	return all
+}
+
+// attached gives the connections of all work that is left.
+func (d *Drain) attached() []net.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []net.Conn
+	for h := d.first; h != nil; h = h.next {
+		if h.conn != nil {
+			all = append(all, h.conn)
+		}
+	}
+	return all
 }
 
 // Release says that the work is done. Further calls do nothing.
@@ -115,7 +167,7 @@ func (h *Handle) Release() {
 	if h.released {
 		return
 	}
-	h.released, h.begin, h.force = true, nil, nil
+	h.released, h.begin, h.conn, h.weigh = true, nil, nil, nil
 	if h.prev != nil {
 		h.prev.next = h.next
 	} else {
@@ -138,8 +190,8 @@ func (d *Drain) Held() int {
 }
 
 // Drain begins the drain, if it has not begun, and returns when every handle
-// was released. If ctx ends first the functions set by OnForce are called, and
-// the error tells how many handles were not released.
+// was released. If ctx ends first the attached connections are closed, and the
+// error tells how many handles were not released.
 func (d *Drain) Drain(ctx context.Context) error {
 	for _, begin := range d.begin() {
 		begin()
@@ -154,24 +206,11 @@ func (d *Drain) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		held := d.Held()
-		for _, force := range d.forces() {
-			force()
+		for _, c := range d.attached() {
+			c.Close()
 		}
 		return fmt.Errorf("%d connections still open: %w", held, context.Cause(ctx))
 	}
-}
-
-// forces gives the functions that end the work which is left.
-func (d *Drain) forces() []func() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var all []func()
-	for h := d.first; h != nil; h = h.next {
-		if h.force != nil {
-			all = append(all, h.force)
-		}
-	}
-	return all
 }
 
 // begin marks the drain as begun, the first time, and gives the functions that

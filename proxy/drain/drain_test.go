@@ -3,6 +3,8 @@ package drain
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,8 +42,9 @@ func TestDrainGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New()
 		h, _ := d.Hold()
-		forced := false
-		h.OnForce(func() { forced = true })
+		conn, peer := net.Pipe()
+		defer peer.Close()
+		h.Attach(conn)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		began := time.Now()
@@ -49,8 +52,8 @@ func TestDrainGivesUp(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 2*time.Minute {
 			t.Errorf("got %v after %v", err, time.Since(began))
 		}
-		if !forced {
-			t.Error("what was left was not ended")
+		if _, err := conn.Write(nil); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("what was left was not ended: %v", err)
 		}
 		h.Release()
 		if err := d.Drain(t.Context()); err != nil {
@@ -88,5 +91,28 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 	}
 	if len(told) != 2 || told[0] != "a" || told[1] != "c" {
 		t.Errorf("told %v", told)
+	}
+}
+
+func TestConnsAreThoseThatMayBeGivenUp(t *testing.T) {
+	d := New()
+	var made []net.Conn
+	for i := range 4 {
+		conn, peer := net.Pipe()
+		defer conn.Close()
+		defer peer.Close()
+		made = append(made, conn)
+		h, _ := d.Hold()
+		h.Attach(conn)
+		if i != 1 {
+			h.OnWeigh(func() int { return 100 + i })
+		}
+		if i == 3 {
+			h.Release()
+		}
+	}
+	got := d.Conns()
+	if len(got) != 2 || got[0].Conn != made[2] || got[0].Weight != 102 || got[1].Conn != made[0] || got[1].Weight != 100 {
+		t.Errorf("got %v", got)
 	}
 }

@@ -47,6 +47,7 @@ var (
 	errTrailers       = bad("malformed trailers")
 	errTooManyFields  = &Error{431, "too many header fields"}
 	errHeadTooLarge   = &Error{431, "head too large"}
+	errHeadNoMemory   = &Error{503, "no memory for a large head"}
 	errMethodTooLong  = bad("method too long")
 	errUpgradeUnasked = bad("upgrade that was not asked for")
 )

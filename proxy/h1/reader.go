@@ -13,6 +13,9 @@ import (
 const (
 	// headBuffer is what a connection reads a head into at first.
 	headBuffer = 4 << 10
+	// largeHead is the buffer beyond which a head has to ask whether there is
+	// memory for it.
+	largeHead = 16 << 10
 	// bodyBuffer is taken for bodies that do not fit beside their head.
 	bodyBuffer = 32 << 10
 )
@@ -30,6 +33,8 @@ type reader struct {
 	r, w int         // cur.B[r:w] was read and not consumed
 	base int         // cur.B[:base] must not be written over
 	full bool        // the last read filled its space: more will come
+	// scarce, if set, tells that memory is.
+	scarce func() bool
 }
 
 // readHead reads until p has a whole head. It returns io.EOF if the connection
@@ -72,6 +77,9 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 					copy(rd.cur.B, rd.cur.B[rd.r:rd.w])
 					rd.r, rd.w = 0, have
 				} else {
+					if len(rd.cur.B) >= largeHead && rd.scarce != nil && rd.scarce() {
+						return errHeadNoMemory
+					}
 					rd.head = rd.cur.Grow(have, min(2*len(rd.cur.B), buf.Max))
 					rd.cur = rd.head
 				}

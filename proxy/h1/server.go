@@ -27,6 +27,8 @@ type ServerOptions struct {
 	IdleTimeout time.Duration
 	// Watcher, if set, cancels exchanges whose client went away.
 	Watcher *Watcher
+	// Scarce, if set, tells that memory is: large heads are refused with 503.
+	Scarce func() bool
 }
 
 // The states of a server connection, for Drain.
@@ -71,6 +73,7 @@ var _ exchange.Responder = (*Server)(nil)
 func NewServer(conn net.Conn, h exchange.Handler, o ServerOptions) *Server {
 	s := &Server{conn: conn, handler: h, o: o}
 	s.rd.conn, s.w.conn = conn, conn
+	s.rd.scarce = o.Scarce
 	s.beganFn = s.began
 	s.body.s = s
 	s.x.Conn = o.Info

@@ -31,6 +31,21 @@ func NewServer(nc net.Conn, h exchange.Handler, info any, o Options) *Server {
 // then closes the connection. It does not wait.
 func (s *Server) Drain() { s.c.drain() }
 
+// Held is how many bytes the connection holds: received and waiting for their
+// consumers, or waiting to be sent, and something for each stream. It may be
+// called from any goroutine, at any time.
+func (s *Server) Held() int {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	received := int64(c.connWin) - c.recvWin - c.unacked
+	return int(max(received, 0)) + len(c.out) + len(c.streams)*streamCost
+}
+
+// streamCost is about what a stream takes: a goroutine's stack, its head, the
+// state of its exchange.
+const streamCost = 12 << 10
+
 // Close ends the connection at once.
 func (s *Server) Close() error {
 	s.c.fail(net.ErrClosed)

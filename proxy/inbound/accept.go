@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/authz"
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -46,12 +47,17 @@ type Proxy struct {
 	ending sync.WaitGroup
 	// hungUp notices HTTP/1 clients that leave while they wait.
 	hungUp *h1.Watcher
+	// scarce tells HTTP/1 connections that memory is; nil without a limit.
+	scarce func() bool
 }
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, src: series.NewTransports[srcKey](cfg.Series), dst: cfg.Series.Transport(dstLabels), hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_inbound", "inbound")
+	if cfg.Memory != nil {
+		p.scarce = cfg.Memory.Full
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.ports = lookup.NewCache(portIdle, p.watchPort)
 	p.profiles = newProfiles(p)
@@ -171,6 +177,8 @@ type Conn struct {
 	// next, if set, takes permitted requests instead of the application: the
 	// admin server, the gateway.
 	next exchange.Handler
+	// own says that next is a server of the proxy's own.
+	own bool
 
 	// permits are those that requests of this connection used, by policy,
 	// route and authorization; it is replaced, never changed.
@@ -336,12 +344,18 @@ type httpServer interface {
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
 	c.srcTransport()
 	c.authority = c.target.String()
-	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp}))
+	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{
+		Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp, Scarce: c.p.scarce,
+	}))
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	c.srcTransport()
-	return c.serve(h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server))
+	s := h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server)
+	if !c.own {
+		c.drain.OnWeigh(s.Held)
+	}
+	return c.serve(s)
 }
 
 // serve runs the codec until the connection ends.
@@ -365,6 +379,10 @@ func (c *Conn) log() *slog.Logger {
 // failed counts and logs a connection that ended before it was served.
 func (p *Proxy) failed(c *Conn, err error) {
 	p.cfg.Series.InboundTCPErrors.Count(metric.Join(metric.Labels("error", tcpLabel(err)), series.Target(c.target)))
+	if errors.Is(err, balance.ErrLoadShed) {
+		// There are many of them, and one line for all.
+		return
+	}
 	c.log().Info("Connection closed", "error", err)
 }
 
@@ -373,6 +391,8 @@ func tcpLabel(err error) string {
 	switch {
 	case errors.Is(err, sniff.ErrTLSTimeout):
 		return "tls detection timeout"
+	case errors.Is(err, balance.ErrLoadShed):
+		return "loadshed"
 	case netx.Errno(err) != "" || netx.IsClosed(err):
 		return "i/o"
 	}

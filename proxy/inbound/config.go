@@ -15,6 +15,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/lookup"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
@@ -86,6 +87,8 @@ type Config struct {
 	AccessLog *accesslog.Log
 	// Gateway is nil if the proxy is no gateway.
 	Gateway Gateway
+	// Memory tells when load has to be shed; nil never does.
+	Memory *overload.Guard
 	// Tap and Tracer may be nil.
 	Tap    *tap.Hub
 	Tracer *tracing.Tracer

@@ -78,8 +78,10 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 // handle is Serve; the error says why there is no response yet.
 func (r *request) handle() error {
 	p, x := r.p, r.x
-	// Shed load that would only wait.
-	if n := p.inFlight.Add(1); p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) {
+	// Shed load that would only wait, or that there is no memory for; probes
+	// have to be answered all the same.
+	n := p.inFlight.Add(1)
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || !r.c.own && p.cfg.Memory.Scarce(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}
@@ -349,6 +351,8 @@ func (r *request) fail(err error) {
 	}
 	if refused.Label != "" {
 		r.p.cfg.Series.InboundHTTPErrors.Count(metric.Join(metric.Labels("error", refused.Label), series.Target(r.c.target), r.pol.srv))
+	}
+	if refused.Label != "" && !errors.Is(err, balance.ErrLoadShed) {
 		r.c.log().Info("Request failed", "error", err, "cause", refused.Reason())
 	} else {
 		r.c.log().Debug("Request refused", "error", err)

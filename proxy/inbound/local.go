@@ -29,7 +29,7 @@ func (p *Proxy) Local(addr netip.AddrPort, next exchange.Handler) func(net.Conn,
 	return func(raw net.Conn, h *drain.Handle) {
 		defer raw.Close()
 		c := &Conn{
-			p: p, drain: h, conn: raw, target: addr, next: next,
+			p: p, drain: h, conn: raw, target: addr, next: next, own: true,
 			client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
 		}
 		if err := c.serveLocal(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	duplex "github.com/linkerd-go/linkerd-go/proxy/copy"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -40,6 +41,13 @@ func (c *Conn) forward() error {
 		return nil
 	}
 	c.allow(pol, by)
+	// There is no way to say that memory is scarce but to close.
+	if c.p.cfg.Memory.Full() {
+		if c.server != nil {
+			c.server.Close()
+		}
+		return balance.ErrLoadShed
+	}
 	c.srcTransport()
 	defer c.conn.Close()
 	// Bytes may be on their way from now on: a drain waits for the end.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -42,12 +43,17 @@ type Proxy struct {
 	ending sync.WaitGroup
 	// hungUp notices HTTP/1 clients that leave while they wait.
 	hungUp *h1.Watcher
+	// scarce tells HTTP/1 connections that memory is; nil without a limit.
+	scarce func() bool
 }
 
 // New makes the proxy. Close has to be called in the end.
 func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, src: series.NewTransports[netip.AddrPort](cfg.Series), hungUp: h1.NewWatcher(cfg.Clock, 0)}
 	p.cfg.Log = logs.For(cfg.Log, "linkerd_app_outbound", "outbound")
+	if cfg.Memory != nil {
+		p.scarce = cfg.Memory.Full
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.targets = lookup.NewCache(cfg.Idle, p.watchTarget)
 	return p
@@ -138,6 +144,14 @@ func (c *Conn) serve(plan plan) error {
 	case planTLS:
 		return c.serveTLS()
 	}
+	// There is no way to say that memory is scarce but to close.
+	if c.p.cfg.Memory.Full() {
+		if c.way != nil {
+			c.way.server.Close()
+			c.way.pick.Release()
+		}
+		return balance.ErrLoadShed
+	}
 	// Bytes may be on their way from now on: a drain waits for the end.
 	c.drain.OnStart(nil)
 	return c.p.opaque(c.conn, c.target, c.dst, c.way, c.log())
@@ -212,11 +226,13 @@ type httpServer interface {
 }
 
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
-	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp}))
+	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp, Scarce: c.p.scarce}))
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
-	return c.run(h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server))
+	s := h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server)
+	c.drain.OnWeigh(s.Held)
+	return c.run(s)
 }
 
 // run runs the codec until the connection ends.
@@ -239,5 +255,9 @@ func (p *Proxy) failed(c *Conn, err error) {
 		return
 	}
 	p.cfg.Series.OutboundTCPErrors.Count(metric.Join(series.Target(c.dst), metric.Labels("error", tcpLabel(err))))
+	if errors.Is(err, balance.ErrLoadShed) {
+		// There are many of them, and one line for all.
+		return
+	}
 	c.log().Info("Connection closed", "error", err)
 }

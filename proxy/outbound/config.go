@@ -12,6 +12,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/lookup"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
@@ -72,6 +73,8 @@ type Config struct {
 	Drain       *drain.Drain
 	Clock       clock.Clock
 	Log         *slog.Logger
+	// Memory tells when load has to be shed; nil never does.
+	Memory *overload.Guard
 	// Tap and Tracer may be nil.
 	Tap    *tap.Hub
 	Tracer *tracing.Tracer

@@ -123,8 +123,9 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 // handle is Serve; the error says why there is no response yet.
 func (r *request) handle() error {
 	p, x := r.p, r.x
-	// Shed load that would only wait.
-	if n := p.inFlight.Add(1); p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) {
+	// Shed load that would only wait, or that there is no memory for.
+	n := p.inFlight.Add(1)
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || p.cfg.Memory.Scarce(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}
@@ -553,6 +554,8 @@ func (r *request) fail(err error) {
 	}
 	if refused.Label != "" {
 		r.p.cfg.Series.OutboundHTTPErrors.Count(errorLabels(refused.Label))
+	}
+	if refused.Label != "" && !errors.Is(err, balance.ErrLoadShed) {
 		r.log().Info("Request failed", "error", err, "cause", refused.Reason())
 	} else {
 		r.log().Debug("Request refused", "error", err)

@@ -1,0 +1,124 @@
+package overload
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Usage is the memory of the process at one moment, in bytes.
+type Usage struct {
+	// Limit is where the kernel kills.
+	Limit int64
+	// Used is what counts towards it and cannot be taken back, by the kernel
+	// that is; Heap the part of it that the runtime holds.
+	Used, Heap int64
+	// HeapMax is the soft limit that the operator has set; 0 for none.
+	HeapMax int64
+}
+
+// level is how bad it is.
+type level int32
+
+const (
+	normal level = iota
+	scarce
+	critical
+)
+
+// Shares of the limit, in percent. Between where a level begins and where it
+// ends there is room, so that shedding a little does not end and begin again
+// all the time.
+const (
+	// heapShare is what the heap may have of what the rest leaves. The
+	// collector defends it, so that more than that in use is no garbage.
+	heapShare = 75
+	// heapLeast is what the heap gets whatever the rest takes: below, the
+	// collector would do nothing but run.
+	heapLeast = 30
+
+	scarceFrom    = 85
+	scarceUntil   = 80
+	criticalFrom  = 92
+	criticalUntil = 88
+	lastMoment    = 96
+)
+
+func share(limit, percent int64) int64 { return limit / 100 * percent }
+
+// judge decides the level by the one before and the reading.
+func judge(before level, u Usage) level {
+	above := func(percent int64) bool { return u.Limit > 0 && u.Used >= share(u.Limit, percent) }
+	switch {
+	case above(criticalFrom), before == critical && above(criticalUntil):
+		return critical
+	case above(scarceFrom), before != normal && above(scarceUntil):
+		return scarce
+	}
+	return normal
+}
+
+// heapLimit is the runtime's soft limit.
+func heapLimit(u Usage) int64 {
+	rest := max(u.Used-u.Heap, 0)
+	limit := max(share(u.Limit, heapShare)-rest, share(u.Limit, heapLeast))
+	if u.HeapMax > 0 {
+		limit = min(limit, u.HeapMax)
+	}
+	return limit
+}
+
+// heapPause is the least time between changes of the heap's limit.
+const heapPause = 100 * time.Millisecond
+
+// freshness is how long a reading is good for those who ask: memory can only
+// grow so fast.
+func freshness(u Usage) time.Duration {
+	switch {
+	case u.Limit <= 0:
+		return time.Second
+	case u.Used < share(u.Limit, 40):
+		return 20 * time.Millisecond
+	case u.Used < share(u.Limit, 65):
+		return 5 * time.Millisecond
+	}
+	return time.Millisecond
+}
+
+// pause is how long Run waits after a reading: connections that nobody asks
+// about may grow as well, but an idle proxy has better things to do.
+func pause(u Usage) time.Duration {
+	switch {
+	case u.Limit <= 0, u.Used < share(u.Limit, 50):
+		return time.Second
+	case u.Used < share(u.Limit, 70):
+		return 100 * time.Millisecond
+	case u.Used < share(u.Limit, scarceUntil):
+		return 20 * time.Millisecond
+	}
+	return 5 * time.Millisecond
+}
+
+// leastHeld is what any connection holds: a goroutine or two and their stacks, a
+// buffer, the kernel's structures.
+const leastHeld = 24 << 10
+
+// victims are the connections to be reset, by index, so that about excess bytes
+// are freed: those that hold most first, and of those that hold the same the
+// newest, since the others have waited longer. conns has the newest first.
+func victims(conns []Conn, excess int64) []int {
+	order := make([]int, len(conns))
+	for i := range order {
+		order[i] = i
+	}
+	// What hardly differs is the same.
+	class := func(i int) int64 { return conns[i].Held / leastHeld }
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(class(j), class(i)) })
+	for n, i := range order {
+		if excess <= 0 {
+			return order[:n]
+		}
+		excess -= conns[i].Held + leastHeld
+	}
+	return order
+}

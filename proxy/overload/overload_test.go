@@ -1,0 +1,305 @@
+package overload
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before level
+		used   int64
+		want   level
+	}{
+		{"plenty", normal, 500, normal},
+		{"just below", normal, 849, normal},
+		{"begins", normal, 850, scarce},
+		{"goes on a little below", scarce, 810, scarce},
+		{"ends", scarce, 799, normal},
+		{"gets worse", scarce, 920, critical},
+		{"all at once", normal, 990, critical},
+		{"stays the worst a little below", critical, 900, critical},
+		{"gets better", critical, 870, scarce},
+		{"is over", critical, 100, normal},
+	} {
+		if got := judge(c.before, Usage{Limit: 1000, Used: c.used}); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+	if judge(critical, Usage{Used: 5}) != normal {
+		t.Error("without a limit nothing is scarce")
+	}
+}
+
+func TestHeapLimit(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		u    Usage
+		want int64
+	}{
+		{"nothing but the heap", Usage{Limit: 1000, Used: 100, Heap: 100}, 750},
+		{"the kernel has some", Usage{Limit: 1000, Used: 400, Heap: 200}, 550},
+		{"the kernel has nearly all", Usage{Limit: 1000, Used: 900, Heap: 100}, 300},
+		{"the operator wants less", Usage{Limit: 1000, Used: 100, Heap: 100, HeapMax: 400}, 400},
+		{"the operator wants more", Usage{Limit: 1000, Used: 100, Heap: 100, HeapMax: 4000}, 750},
+	} {
+		if got := heapLimit(c.u); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestVictims(t *testing.T) {
+	const k = 1 << 10
+	for _, c := range []struct {
+		name   string
+		held   []int64
+		excess int64
+		want   []int
+	}{
+		{"nothing to free", []int64{5 * k, 5 * k}, 0, []int{}},
+		{"the newest of equals", []int64{1 * k, 2 * k, 3 * k}, 1, []int{0}},
+		{"the one that holds most", []int64{1 * k, 2000 * k, 3 * k}, 100 * k, []int{1}},
+		{"as many as it takes", []int64{100 * k, 2000 * k, 300 * k, 0}, 2200 * k, []int{1, 2}},
+		{"all, if that is not enough", []int64{0, 0}, 1 << 30, []int{0, 1}},
+		{"nobody there", nil, 1 << 30, []int{}},
+	} {
+		conns := make([]Conn, len(c.held))
+		for i, h := range c.held {
+			conns[i].Held = h
+		}
+		if got := victims(conns, c.excess); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// world is a process whose memory the test sets.
+type world struct {
+	mu     sync.Mutex
+	used   int64
+	err    error
+	conns  []Conn
+	reset  []net.Conn
+	freed  int
+	limits []int64
+}
+
+func (w *world) guard() *Guard {
+	return New(Options{
+		Read: func() (Usage, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return Usage{Limit: 1 << 20, Used: w.used, Heap: w.used}, w.err
+		},
+		Conns: func() []Conn {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return append([]Conn(nil), w.conns...)
+		},
+		Reset: func(c net.Conn) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reset = append(w.reset, c)
+		},
+		Free:      func() { w.mu.Lock(); w.freed++; w.mu.Unlock() },
+		LimitHeap: func(n int64) { w.limits = append(w.limits, n) },
+		Log:       slog.New(slog.DiscardHandler),
+	})
+}
+
+func (w *world) set(percent int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.used = share(1<<20, percent)
+}
+
+func TestGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		w.conns = []Conn{{Conn: a}, {Conn: b, Held: 1 << 30}}
+		g := w.guard()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.Run(ctx)
+		}()
+		if g.Full() {
+			t.Fatal("scarce from the beginning")
+		}
+		// Whoever asks finds out, before Run does.
+		w.set(86)
+		time.Sleep(20 * time.Millisecond)
+		if !g.Scarce(time.Now()) {
+			t.Error("not scarce at 86 %")
+		}
+		g.Admit(nil)
+		if len(w.reset) != 0 {
+			t.Error("connections were reset while memory was only scarce")
+		}
+		// Nothing is accepted while it is critical, and who holds most goes.
+		w.set(93)
+		time.Sleep(20 * time.Millisecond)
+		admitted := make(chan struct{})
+		go func() {
+			g.Admit(nil)
+			close(admitted)
+		}()
+		synctest.Wait()
+		select {
+		case <-admitted:
+			t.Error("admitted at 93 %")
+		default:
+		}
+		w.mu.Lock()
+		if len(w.reset) == 0 || w.reset[0] != b || w.freed == 0 {
+			t.Errorf("reset %v, freed %d times", w.reset, w.freed)
+		}
+		w.mu.Unlock()
+		stop := make(chan struct{})
+		close(stop)
+		g.Admit(stop)
+		w.set(50)
+		<-admitted
+		if g.Full() || g.Stats().Reset == 0 || g.Stats().Scarce {
+			t.Errorf("after it: %+v", g.Stats())
+		}
+		// A reading that fails refuses nothing.
+		w.set(99)
+		w.mu.Lock()
+		w.err = errors.New("no reading")
+		w.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if g.Full() {
+			t.Error("scarce without a reading")
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestNilGuardShedsNothing(t *testing.T) {
+	var g *Guard
+	g.Admit(nil)
+	g.Run(t.Context())
+	if g.Full() || g.Stats().Scarce {
+		t.Error("scarce")
+	}
+}
+
+func TestMemory(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		limit int64
+		want  Usage
+	}{
+		{"cgroup v2, in a container", map[string]string{
+			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "400\n",
+			"sys/fs/cgroup/memory.stat": "anon 1\n",
+		}, 1000, Usage{Limit: 1000, Used: 400, Heap: 400}},
+		{"cgroup v2, cached files do not count", map[string]string{
+			"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1000\n", "sys/fs/cgroup/a/b/memory.current": "900\n",
+			"sys/fs/cgroup/a/b/memory.stat": "anon 1\ninactive_file 100\nactive_file 50\nfile 200\n",
+		}, 1000, Usage{Limit: 1000, Used: 750}},
+		{"cgroup v2, no limit", map[string]string{
+			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "400\n",
+		}, 0, Usage{}},
+		{"cgroup v1", map[string]string{
+			"proc/self/cgroup": "4:cpu,memory:/pod/c\n0::/\n",
+			"sys/fs/cgroup/memory/pod/c/memory.limit_in_bytes":     "1000\n",
+			"sys/fs/cgroup/memory/pod/c/memory.usage_in_bytes":     "900\n",
+			"sys/fs/cgroup/memory/pod/c/memory.stat":               "inactive_file 7\ntotal_inactive_file 100\ntotal_active_file 50\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":           "9223372036854771712\n",
+			"sys/fs/cgroup/memory/pod/other/memory.limit_in_bytes": "5\n",
+		}, 1000, Usage{Limit: 1000, Used: 750}},
+		{"cgroup v1, mounted as the root", map[string]string{
+			"proc/self/cgroup": "4:memory:/pod/c\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000\n",
+			"sys/fs/cgroup/memory/memory.usage_in_bytes": "10\n", "sys/fs/cgroup/memory/memory.stat": "\n",
+		}, 1000, Usage{Limit: 1000, Used: 10, Heap: 10}},
+		{"cgroup v1, no limit", map[string]string{
+			"proc/self/cgroup": "4:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+		}, 0, Usage{}},
+		{"no control groups", nil, 0, Usage{}},
+	} {
+		dir := t.TempDir()
+		for name, text := range c.files {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := Open(dir)
+		if c.limit == 0 {
+			if !errors.Is(err, ErrUnlimited) {
+				t.Errorf("%s: got %v", c.name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		got, err := m.Read()
+		if c.want.Heap == 0 {
+			// It is this test's own.
+			got.Heap = 0
+		}
+		if err != nil || got != c.want || m.Limit() != c.limit {
+			t.Errorf("%s: got %+v, %v", c.name, got, err)
+		}
+		m.Close()
+	}
+}
+
+// TestThisMachine reads what the kernel says here, whatever that is.
+func TestThisMachine(t *testing.T) {
+	m, err := Open("/")
+	if errors.Is(err, ErrUnlimited) {
+		t.Log("memory is not limited here")
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	u, err := m.Read()
+	if err != nil || u.Used <= 0 || u.Limit <= 0 {
+		t.Errorf("got %+v, %v", u, err)
+	}
+}
+
+func TestReadingsAreSeldomWhenThereIsPlenty(t *testing.T) {
+	var text strings.Builder
+	for _, percent := range []int64{10, 45, 55, 75, 90} {
+		u := Usage{Limit: 1 << 20, Used: share(1<<20, percent)}
+		text.WriteString(freshness(u).String() + " " + pause(u).String() + "\n")
+	}
+	want := "20ms 1s\n5ms 1s\n5ms 100ms\n1ms 20ms\n1ms 5ms\n"
+	if text.String() != want {
+		t.Errorf("got:\n%s", text.String())
+	}
+}
