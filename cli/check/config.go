@@ -9,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // ownObjects selects what the control plane installed, not its CNI plugin.
@@ -45,7 +45,7 @@ func (s *state) config() health.Category {
 			Description: "proxy-init container runs as root user if docker container runtime is used",
 			Anchor:      "l5d-proxy-init-run-as-root",
 			Run: func(ctx context.Context) error {
-				if chartvalues.Bool(s.values, "proxyInit.runAsRoot") {
+				if valuetree.Bool(s.values, "proxyInit.runAsRoot") {
 					return nil
 				}
 				err := controlplane.RefuseDocker(ctx, s.cluster)
@@ -140,5 +140,5 @@ func absent(kind, name string, err error) error {
 }
 
 func (s *state) cniEnabled() bool {
-	return s.options.cniEnabled || chartvalues.Bool(s.values, "cniEnabled")
+	return s.options.cniEnabled || valuetree.Bool(s.values, "cniEnabled")
 }

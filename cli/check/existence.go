@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // components of the control plane that have pods to wait for.
@@ -41,7 +41,7 @@ func (s *state) existence() health.Category {
 			Anchor:      "l5d-existence-sa",
 			Fatal:       true,
 			Run: func(ctx context.Context) error {
-				if chartvalues.Bool(s.values, "disableHeartBeat") {
+				if valuetree.Bool(s.values, "disableHeartBeat") {
 					return nil
 				}
 				return s.serviceAccounts(ctx, "linkerd-heartbeat")

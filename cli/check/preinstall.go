@@ -17,9 +17,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // clusterResources are the kinds without namespace the manifests have.
@@ -46,15 +46,15 @@ func preManifest(w *command.World, o *options) ([]controlplane.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := credentials.Generate(credentials.IssuerName(o.Namespace, chartvalues.String(values, "clusterDomain")), w.Now())
+	issuer, err := credentials.Generate(credentials.IssuerName(o.Namespace, valuetree.String(values, "clusterDomain")), w.Now())
 	if err != nil {
 		return nil, err
 	}
-	chartvalues.Set(values, "identityTrustAnchorsPEM", issuer.TrustAnchors)
-	chartvalues.Set(values, "identity.issuer.tls.crtPEM", issuer.Certificate)
-	chartvalues.Set(values, "identity.issuer.tls.keyPEM", issuer.Key)
+	valuetree.Set(values, "identityTrustAnchorsPEM", issuer.TrustAnchors)
+	valuetree.Set(values, "identity.issuer.tls.crtPEM", issuer.Certificate)
+	valuetree.Set(values, "identity.issuer.tls.keyPEM", issuer.Key)
 	if o.cniEnabled {
-		chartvalues.Set(values, "cniEnabled", true)
+		valuetree.Set(values, "cniEnabled", true)
 	}
 	manifest, err := controlplane.Render(o.charts, o.Namespace, values)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/cli/channel"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // state is what the checks of one run know. Only Run's goroutine uses it.
@@ -217,7 +217,7 @@ func (s *state) installation(ctx context.Context) error {
 	return nil
 }
 
-func (s *state) value(path string) string { return chartvalues.String(s.values, path) }
+func (s *state) value(path string) string { return valuetree.String(s.values, path) }
 
 // namespaceExists fails when a namespace does not exist.
 func (s *state) namespaceExists(ctx context.Context, name string) error {

@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/channel"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 var errLatestUnknown = errors.New("the latest version could not be determined")
@@ -116,7 +116,7 @@ func (s *state) highAvailability() health.Category {
 	return health.Category{ID: "linkerd-ha-checks", Checks: []health.Check{{
 		Description: "multiple replicas of control plane pods", Anchor: "l5d-control-plane-replicas", Warning: true, Retry: true,
 		Run: func(ctx context.Context) error {
-			if !chartvalues.Bool(s.values, "highAvailability") {
+			if !valuetree.Bool(s.values, "highAvailability") {
 				return health.Skip
 			}
 			var short []string

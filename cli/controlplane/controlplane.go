@@ -19,7 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -74,7 +74,7 @@ func Render(charts Charts, namespace string, values map[string]any) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	rendered, err := chartvalues.Copy(values)
+	rendered, err := valuetree.Copy(values)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func Render(charts Charts, namespace string, values map[string]any) ([]byte, err
 // the values in effect (CLI chapter, section 2.5). linkerdVersion stays out:
 // an upgrade brings its own.
 func overrides(namespace string, defaults, values map[string]any) ([]byte, error) {
-	difference := chartvalues.Difference(defaults, values)
+	difference := valuetree.Difference(defaults, values)
 	delete(difference, "linkerdVersion")
 	delete(difference, "cliVersion")
 	text, err := yaml.Marshal(difference)
@@ -136,7 +136,7 @@ func StoredOverrides(secret *corev1.Secret) (map[string]any, error) {
 	}
 	if global, ok := values["global"].(map[string]any); ok {
 		delete(values, "global")
-		values = chartvalues.Merge(global, values)
+		values = valuetree.Merge(global, values)
 	}
 	return values, nil
 }
@@ -147,7 +147,7 @@ func RenderCRDs(charts Charts, namespace string, values map[string]any) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	rendered, err := chartvalues.Copy(values)
+	rendered, err := valuetree.Copy(values)
 	if err != nil {
 		return nil, err
 	}
@@ -207,5 +207,5 @@ func StoredFrom(charts Charts, secret *corev1.Secret) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return chartvalues.Merge(values, difference), nil
+	return valuetree.Merge(values, difference), nil
 }

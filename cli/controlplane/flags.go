@@ -12,6 +12,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Flags are the flags of install and upgrade that change values (CLI chapter,
@@ -47,9 +48,9 @@ func (f *Flags) Register(fs *pflag.FlagSet, namespace *string, charts Charts) {
 			if err != nil {
 				return err
 			}
-			chartvalues.Merge(values, layer)
+			valuetree.Merge(values, layer)
 		}
-		chartvalues.Set(values, "highAvailability", ha)
+		valuetree.Set(values, "highAvailability", ha)
 		return nil
 	}
 	fs.BoolVar(&ha, "ha", false, "Enable HA deployment config for the control plane")
@@ -63,7 +64,7 @@ func (f *Flags) Register(fs *pflag.FlagSet, namespace *string, charts Charts) {
 	f.int64(fs, "controller-gid", -1, "Run the control plane components under this group ID", "controllerGID")
 	noUpgrade := fs.Bool("disable-h2-upgrade", false, "Prevents the controller from instructing proxies to perform transparent HTTP/2 upgrading")
 	f.add(fs, "disable-h2-upgrade", func(_ *command.World, values map[string]any) error {
-		chartvalues.Set(values, "enableH2Upgrade", !*noUpgrade)
+		valuetree.Set(values, "enableH2Upgrade", !*noUpgrade)
 		return nil
 	})
 	f.bool(fs, "disable-heartbeat", false, "Disables the heartbeat cronjob", "disableHeartBeat")
@@ -89,7 +90,7 @@ func (f *Flags) RegisterInstall(fs *pflag.FlagSet) {
 		if *external {
 			scheme = SchemeKubernetes
 		}
-		chartvalues.Set(values, "identity.issuer.scheme", scheme)
+		valuetree.Set(values, "identity.issuer.scheme", scheme)
 		return nil
 	})
 	f.bool(fs, "identity-external-ca", false, "Whether to use an external CA provider", "identity.externalCA")
@@ -135,9 +136,9 @@ func (f *Flags) accepted(fs *pflag.FlagSet, namespace *string) {
 	tracing := fs.Bool("control-plane-tracing", false, "Enables Control Plane Tracing with the defaults")
 	tracingNS := fs.String("control-plane-tracing-namespace", "linkerd-jaeger", "Namespace of the collector")
 	f.add(fs, "control-plane-tracing", func(_ *command.World, values map[string]any) error {
-		chartvalues.Set(values, "controller.tracing.enabled", *tracing)
-		if *tracing && chartvalues.String(values, "controller.tracing.collector.endpoint") == "" {
-			chartvalues.Set(values, "controller.tracing.collector.endpoint", "collector."+*tracingNS+":55678")
+		valuetree.Set(values, "controller.tracing.enabled", *tracing)
+		if *tracing && valuetree.String(values, "controller.tracing.collector.endpoint") == "" {
+			valuetree.Set(values, "controller.tracing.collector.endpoint", "collector."+*tracingNS+":55678")
 		}
 		return nil
 	})
@@ -188,8 +189,8 @@ func (f *Flags) Changed(name string) bool {
 func setRegistry(values map[string]any, registry string) {
 	registry = strings.TrimSuffix(registry, "/")
 	for _, p := range []string{"controllerImage", "debugContainer.image.name", "proxy.image.name"} {
-		if image := chartvalues.String(values, p); image != "" {
-			chartvalues.Set(values, p, registry+"/"+path.Base(image))
+		if image := valuetree.String(values, p); image != "" {
+			valuetree.Set(values, p, registry+"/"+path.Base(image))
 		}
 	}
 }
@@ -201,7 +202,7 @@ func (f *Flags) add(fs *pflag.FlagSet, name string, apply func(*command.World, m
 func (f *Flags) set(fs *pflag.FlagSet, name string, value func() any, paths []string) {
 	f.add(fs, name, func(_ *command.World, values map[string]any) error {
 		for _, p := range paths {
-			chartvalues.Set(values, p, value())
+			valuetree.Set(values, p, value())
 		}
 		return nil
 	})
@@ -255,7 +256,7 @@ func (f *Flags) file(fs *pflag.FlagSet, name, usage, p string, normalize func(st
 		if err != nil {
 			return fmt.Errorf("--%s: %s: %w", name, *v, err)
 		}
-		chartvalues.Set(values, p, text)
+		valuetree.Set(values, p, text)
 		return nil
 	})
 }
@@ -265,7 +266,7 @@ func (f *Flags) file(fs *pflag.FlagSet, name, usage, p string, normalize func(st
 func (f *Flags) cpu(fs *pflag.FlagSet, name, usage, quantity, workers string) {
 	v := fs.String(name, "", usage)
 	f.add(fs, name, func(_ *command.World, values map[string]any) error {
-		chartvalues.Set(values, quantity, *v)
+		valuetree.Set(values, quantity, *v)
 		q, err := resource.ParseQuantity(*v)
 		if err != nil {
 			kind := strings.TrimPrefix(strings.TrimPrefix(name, "proxy-"), "cpu-")
@@ -274,7 +275,7 @@ func (f *Flags) cpu(fs *pflag.FlagSet, name, usage, quantity, workers string) {
 			}
 			return fmt.Errorf("Invalid cpu %s '%s' for --%s flag", kind, *v, name) //nolint:staticcheck // The text is what scripts know.
 		}
-		chartvalues.Set(values, workers, (q.MilliValue()+999)/1000)
+		valuetree.Set(values, workers, (q.MilliValue()+999)/1000)
 		return nil
 	})
 }

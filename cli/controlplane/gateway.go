@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // CRDResource is where CustomResourceDefinitions are found.
@@ -86,15 +86,15 @@ func CRDValues(ctx context.Context, charts Charts, c *cluster.Cluster, overrides
 		return nil, err
 	}
 	if c == nil {
-		return chartvalues.Merge(values, overrides), nil
+		return valuetree.Merge(values, overrides), nil
 	}
 	state, err := Gateway(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	values["installGatewayAPI"] = state != GatewayExternal
-	values = chartvalues.Merge(values, overrides)
-	installing := chartvalues.Bool(values, "installGatewayAPI")
+	values = valuetree.Merge(values, overrides)
+	installing := valuetree.Bool(values, "installGatewayAPI")
 	if v, ok := values["enableHttpRoutes"]; ok && v != nil {
 		installing = v == true
 	}

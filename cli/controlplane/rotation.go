@@ -10,15 +10,15 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/api/rotation"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Rotates reports whether issuer and trust anchor of an installation are the
 // control plane's own, which it replaces (docs/decisions/identity-rotation.md).
 func Rotates(values map[string]any) bool {
-	return chartvalues.Bool(values, rotation.ValueEnabled) && !chartvalues.Bool(values, "identity.externalCA") &&
-		chartvalues.String(values, "identity.issuer.scheme") == SchemeLinkerd
+	return valuetree.Bool(values, rotation.ValueEnabled) && !valuetree.Bool(values, "identity.externalCA") &&
+		valuetree.String(values, "identity.issuer.scheme") == SchemeLinkerd
 }
 
 // AnchorSecret is the Secret with the trust anchor and its key, from which the
@@ -54,7 +54,7 @@ func present(ctx context.Context, c *cluster.Cluster, namespace string, values m
 		"identity.issuer.tls.keyPEM": string(issuer.Data[names.IssuerLinkerdKey]),
 	} {
 		if text = strings.TrimSpace(text); text != "" {
-			chartvalues.Set(values, path, text+"\n")
+			valuetree.Set(values, path, text+"\n")
 		}
 	}
 	return nil
@@ -67,7 +67,7 @@ var credentialValues = []string{"identityTrustAnchorsPEM", "identity.issuer.tls.
 // trust anchors.
 func SameCredentials(a, b map[string]any) bool {
 	for _, path := range credentialValues {
-		if strings.TrimSpace(chartvalues.String(a, path)) != strings.TrimSpace(chartvalues.String(b, path)) {
+		if strings.TrimSpace(valuetree.String(a, path)) != strings.TrimSpace(valuetree.String(b, path)) {
 			return false
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 var (
@@ -36,7 +36,7 @@ var (
 // the texts are those of the CLI chapter, section 2.6. kube may be nil when
 // the cluster is to be ignored.
 func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, values map[string]any, now time.Time) error {
-	get := func(p string) string { return chartvalues.String(values, p) }
+	get := func(p string) string { return valuetree.String(values, p) }
 	if v := get("linkerdVersion"); !versionPattern.MatchString(v) {
 		return fmt.Errorf("%s is not a valid version", v)
 	}
@@ -49,7 +49,7 @@ func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, 
 	if err := validateProxyLogLevel(get("proxy.logLevel")); err != nil {
 		return err
 	}
-	if kube != nil && chartvalues.Bool(values, "enableEndpointSlices") {
+	if kube != nil && valuetree.Bool(values, "enableEndpointSlices") {
 		if err := endpointSliceAccess(ctx, kube); err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func validateResources(values map[string]any) error {
 	for _, kind := range []string{"cpu", "memory"} {
 		parsed := map[string]resource.Quantity{}
 		for _, bound := range []string{"request", "limit"} {
-			v := chartvalues.String(values, "proxy.resources."+kind+"."+bound)
+			v := valuetree.String(values, "proxy.resources."+kind+"."+bound)
 			if v == "" {
 				continue
 			}
@@ -153,9 +153,9 @@ func ValidateRanges(ranges []string) error {
 func port(s string) (uint64, error) { return strconv.ParseUint(strings.TrimSpace(s), 10, 16) }
 
 func validateIssuer(namespace, trustDomain string, values map[string]any, now time.Time) error {
-	certificate := chartvalues.String(values, "identity.issuer.tls.crtPEM")
-	key := chartvalues.String(values, "identity.issuer.tls.keyPEM")
-	if chartvalues.String(values, "identity.issuer.scheme") == SchemeKubernetes {
+	certificate := valuetree.String(values, "identity.issuer.tls.crtPEM")
+	key := valuetree.String(values, "identity.issuer.tls.keyPEM")
+	if valuetree.String(values, "identity.issuer.scheme") == SchemeKubernetes {
 		if certificate != "" {
 			return errors.New("--identity-issuer-certificate-file must not be specified if --identity-external-issuer=true")
 		}
@@ -164,8 +164,8 @@ func validateIssuer(namespace, trustDomain string, values map[string]any, now ti
 		}
 		return nil
 	}
-	anchors := chartvalues.String(values, "identityTrustAnchorsPEM")
-	if anchors == "" && chartvalues.Bool(values, "identity.externalCA") {
+	anchors := valuetree.String(values, "identityTrustAnchorsPEM")
+	if anchors == "" && valuetree.Bool(values, "identity.externalCA") {
 		// The anchors are in the cluster, kept by somebody else.
 		if _, err := credentials.Pair(certificate, key); err != nil {
 			return fmt.Errorf("failed to validate issuer credentials: %w", err)

@@ -25,9 +25,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/inject"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -142,7 +142,7 @@ func (o *options) run(ctx context.Context, w *command.World, parts Parts, arg st
 		reporter:     reporter{verbose: o.Verbose, terminal: w.Terminal},
 	}
 	if o.manual {
-		if strings.TrimSpace(chartvalues.String(base, "identityTrustAnchorsPEM")) == "" {
+		if strings.TrimSpace(valuetree.String(base, "identityTrustAnchorsPEM")) == "" {
 			return command.Failf("%s", inject.ErrNoTrustAnchors)
 		}
 		if t.render, err = parts.Renderer(o.Namespace); err != nil {
@@ -178,22 +178,22 @@ func (o *options) base(ctx context.Context, w *command.World, defaults func() (c
 	if err != nil {
 		return nil, command.Failf("Cannot find Linkerd: %s\n%s", err, hint)
 	}
-	values := inject.WithDefaults(stored, own)
-	if o.manual && (chartvalues.String(values, "identityTrustAnchorsPEM") == "" || controlplane.Rotates(values)) {
+	values := valuetree.WithDefaults(stored, own)
+	if o.manual && (valuetree.String(values, "identityTrustAnchorsPEM") == "" || controlplane.Rotates(values)) {
 		// With an external CA the anchors are not among the values; where they
 		// rotate, the values have those of the installation.
 		roots, err := c.Kube.CoreV1().ConfigMaps(o.Namespace).Get(ctx, controlplane.TrustRootsName, metav1.GetOptions{})
 		if err != nil {
 			return nil, command.Failf("Cannot find the identity trust anchors: %s\n%s", err, hint)
 		}
-		chartvalues.Set(values, "identityTrustAnchorsPEM", roots.Data[controlplane.TrustRootsKey])
+		valuetree.Set(values, "identityTrustAnchorsPEM", roots.Data[controlplane.TrustRootsKey])
 	}
 	return values, nil
 }
 
 // annotations returns what the flags write on pods (CLI chapter, sections 3.2 and 3.3).
 func (o *options) annotations(w *command.World, base map[string]any) (map[string]string, error) {
-	values, err := chartvalues.Copy(base)
+	values, err := valuetree.Copy(base)
 	if err != nil {
 		return nil, err
 	}
@@ -201,16 +201,16 @@ func (o *options) annotations(w *command.World, base map[string]any) (map[string
 		return nil, err
 	}
 	if o.flags.Changed("opaque-ports") {
-		chartvalues.Set(values, "proxy.opaquePorts", strings.Join(o.opaque, ","))
+		valuetree.Set(values, "proxy.opaquePorts", strings.Join(o.opaque, ","))
 	}
 	if o.flags.Changed("require-identity-on-inbound-ports") {
-		chartvalues.Set(values, "proxy.requireIdentityOnInboundPorts", strings.Join(o.requireID, ","))
+		valuetree.Set(values, "proxy.requireIdentityOnInboundPorts", strings.Join(o.requireID, ","))
 	}
 	if o.flags.Changed("native-sidecar") {
-		chartvalues.Set(values, "proxy.nativeSidecar", o.native)
+		valuetree.Set(values, "proxy.nativeSidecar", o.native)
 	}
 	if o.flags.Changed("wait-before-exit-seconds") {
-		chartvalues.Set(values, "proxy.waitBeforeExitSeconds", o.waitSeconds)
+		valuetree.Set(values, "proxy.waitBeforeExitSeconds", o.waitSeconds)
 	}
 	annotations := inject.AnnotationsFor(base, values)
 	if o.debug {
@@ -233,7 +233,7 @@ func (o *options) annotations(w *command.World, base map[string]any) (map[string
 		annotations[names.AnnotationCloseWaitTimeout] = o.closeWait.String()
 		if o.ignoreCluster {
 			// It needs an installation that runs the init container as root; nobody knows whether there is one.
-			chartvalues.Set(base, "proxyInit.runAsRoot", true)
+			valuetree.Set(base, "proxyInit.runAsRoot", true)
 		}
 	}
 	// A mistake in a flag is better told here than by an injector that ignores it.

@@ -24,6 +24,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 type options struct {
@@ -181,23 +182,23 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 		return nil, err
 	}
 	if c != nil {
-		if !chartvalues.Bool(overrides, "proxyInit.runAsRoot") {
+		if !valuetree.Bool(overrides, "proxyInit.runAsRoot") {
 			if err := controlplane.RefuseDocker(ctx, c); err != nil {
 				return nil, err
 			}
 		}
 		if ports := apiServerPorts(ctx, c); ports != "" {
-			chartvalues.Set(values, "proxyInit.kubeAPIServerPorts", ports)
+			valuetree.Set(values, "proxyInit.kubeAPIServerPorts", ports)
 		}
 	}
-	values = chartvalues.Merge(values, overrides)
+	values = valuetree.Merge(values, overrides)
 	anchorKey, err := provideIssuer(ctx, w, o.Namespace, c, values)
 	if err != nil {
 		return nil, err
 	}
-	if anchorKey != "" && chartvalues.Get(overrides, rotation.ValueEnabled) == nil {
+	if anchorKey != "" && valuetree.Get(overrides, rotation.ValueEnabled) == nil {
 		// What nobody brought nobody else will replace.
-		chartvalues.Set(values, rotation.ValueEnabled, true)
+		valuetree.Set(values, rotation.ValueEnabled, true)
 	}
 	access := controlplane.Access(c)
 	if err := controlplane.Validate(ctx, access, o.Namespace, values, w.Now()); err != nil {
@@ -207,7 +208,7 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil || anchorKey == "" || !controlplane.Rotates(values) {
 		return manifest, err
 	}
-	secret, err := controlplane.AnchorSecret(o.Namespace, chartvalues.String(values, "identityTrustAnchorsPEM"), anchorKey)
+	secret, err := controlplane.AnchorSecret(o.Namespace, valuetree.String(values, "identityTrustAnchorsPEM"), anchorKey)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +242,9 @@ func apiServerPorts(ctx context.Context, c *cluster.Cluster) string {
 // an external issuer, or freshly made when the user gave none; if it
 // made a trust anchor it returns its key.
 func provideIssuer(ctx context.Context, w *command.World, namespace string, c *cluster.Cluster, values map[string]any) (anchorKey string, err error) {
-	get := func(p string) string { return chartvalues.String(values, p) }
+	get := func(p string) string { return valuetree.String(values, p) }
 	if get("identity.issuer.scheme") == controlplane.SchemeKubernetes {
-		if chartvalues.Bool(values, "identity.externalCA") || get("identityTrustAnchorsPEM") != "" {
+		if valuetree.Bool(values, "identity.externalCA") || get("identityTrustAnchorsPEM") != "" {
 			return "", nil
 		}
 		if c == nil {
@@ -253,7 +254,7 @@ func provideIssuer(ctx context.Context, w *command.World, namespace string, c *c
 		if err != nil {
 			return "", err
 		}
-		chartvalues.Set(values, "identityTrustAnchorsPEM", anchors)
+		valuetree.Set(values, "identityTrustAnchorsPEM", anchors)
 		return "", nil
 	}
 	anchors, certificate, key := get("identityTrustAnchorsPEM"), get("identity.issuer.tls.crtPEM"), get("identity.issuer.tls.keyPEM")
@@ -266,13 +267,13 @@ func provideIssuer(ctx context.Context, w *command.World, namespace string, c *c
 		if err != nil {
 			return "", err
 		}
-		chartvalues.Set(values, "identityTrustAnchorsPEM", issuer.TrustAnchors)
-		chartvalues.Set(values, "identity.issuer.tls.crtPEM", issuer.Certificate)
-		chartvalues.Set(values, "identity.issuer.tls.keyPEM", issuer.Key)
+		valuetree.Set(values, "identityTrustAnchorsPEM", issuer.TrustAnchors)
+		valuetree.Set(values, "identity.issuer.tls.crtPEM", issuer.Certificate)
+		valuetree.Set(values, "identity.issuer.tls.keyPEM", issuer.Key)
 		return key, nil
 	}
 	switch {
-	case anchors == "" && !chartvalues.Bool(values, "identity.externalCA"):
+	case anchors == "" && !valuetree.Bool(values, "identity.externalCA"):
 		return "", errors.New("a trust anchors file must be specified if other credentials are provided")
 	case certificate == "":
 		return "", errors.New("a certificate file must be specified if other credentials are provided")

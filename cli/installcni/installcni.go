@@ -13,6 +13,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -112,10 +113,10 @@ assumes that the 'linkerd install' command will be executed with the
 				if err != nil {
 					return err
 				}
-				chartvalues.Set(v, at, value)
+				valuetree.Set(v, at, value)
 			}
 		}
-		if level := chartvalues.String(v, "logLevel"); !command.OneOf(level, logLevels...) {
+		if level := valuetree.String(v, "logLevel"); !command.OneOf(level, logLevels...) {
 			return fmt.Errorf("--cni-log-level must be one of: %s", strings.Join(logLevels, ", "))
 		}
 		if env := w.Getenv(command.RegistryEnv); env != "" {
@@ -127,7 +128,7 @@ assumes that the 'linkerd install' command will be executed with the
 			if !registryPattern.MatchString(registry) {
 				return fmt.Errorf("%s is not a valid Docker registry. The url can contain only letters, numbers, dash, dot, slash and colon", registry)
 			}
-			chartvalues.Set(v, "image.name", strings.TrimSuffix(registry, "/")+"/"+path.Base(chartvalues.String(v, "image.name")))
+			valuetree.Set(v, "image.name", strings.TrimSuffix(registry, "/")+"/"+path.Base(valuetree.String(v, "image.name")))
 		}
 		if len(skipIn) > 0 {
 			v["ignoreInboundPorts"] = strings.Join(skipIn, ",")
@@ -142,7 +143,7 @@ assumes that the 'linkerd install' command will be executed with the
 		if err != nil {
 			return err
 		}
-		v = chartvalues.Merge(v, overrides)
+		v = valuetree.Merge(v, overrides)
 		v["cliVersion"] = controlplane.ClientVersion()
 		manifest, err := c.Render(command.DefaultCNINamespace, v)
 		if err != nil {

@@ -22,8 +22,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
@@ -129,14 +129,14 @@ func repair(ctx context.Context, w *command.World, g *command.Globals, charts co
 	if err != nil {
 		return err
 	}
-	if chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
+	if valuetree.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
 		// The configuration holds everything but private keys.
 		secret, err := c.Kube.CoreV1().Secrets(g.Namespace).Get(ctx, controlplane.IssuerSecret, metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("failed to load the issuer credentials: %w", err)
 		}
-		chartvalues.Set(values, "identity.issuer.tls.crtPEM", strings.TrimSpace(string(secret.Data["crt.pem"]))+"\n")
-		chartvalues.Set(values, "identity.issuer.tls.keyPEM", strings.TrimSpace(string(secret.Data["key.pem"]))+"\n")
+		valuetree.Set(values, "identity.issuer.tls.crtPEM", strings.TrimSpace(string(secret.Data["crt.pem"]))+"\n")
+		valuetree.Set(values, "identity.issuer.tls.keyPEM", strings.TrimSpace(string(secret.Data["key.pem"]))+"\n")
 	}
 	chart, err := charts.ControlPlane()
 	if err != nil {
@@ -146,7 +146,7 @@ func repair(ctx context.Context, w *command.World, g *command.Globals, charts co
 	if err != nil {
 		return err
 	}
-	difference := chartvalues.Difference(defaults, values)
+	difference := valuetree.Difference(defaults, values)
 	for key, value := range difference {
 		// What the configuration never has is not thereby switched off.
 		if value == nil || key == "linkerdVersion" || key == "cliVersion" {

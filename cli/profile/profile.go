@@ -22,6 +22,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 type options struct {
@@ -209,7 +210,7 @@ func clusterDomain(ctx context.Context, c *cluster.Cluster, namespace string) (s
 	if err != nil {
 		return "", err
 	}
-	if domain := chartvalues.String(values, "clusterDomain"); domain != "" {
+	if domain := valuetree.String(values, "clusterDomain"); domain != "" {
 		return domain, nil
 	}
 	return "cluster.local", nil

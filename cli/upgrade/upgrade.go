@@ -24,6 +24,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 type options struct {
@@ -133,11 +134,11 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil {
 		return nil, err
 	}
-	before, err := chartvalues.Copy(values)
+	before, err := valuetree.Copy(values)
 	if err != nil {
 		return nil, err
 	}
-	if chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeKubernetes &&
+	if valuetree.String(values, "identity.issuer.scheme") == controlplane.SchemeKubernetes &&
 		(o.flags.Changed("identity-issuer-certificate-file") || o.flags.Changed("identity-issuer-key-file")) {
 		return nil, errors.New("cannot update issuer certificates if you are using external cert management solution")
 	}
@@ -148,23 +149,23 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil {
 		return nil, err
 	}
-	values = chartvalues.Merge(values, overrides)
+	values = valuetree.Merge(values, overrides)
 	same := controlplane.SameCredentials(before, values)
-	if !same && chartvalues.Get(overrides, rotation.ValueEnabled) == nil {
+	if !same && valuetree.Get(overrides, rotation.ValueEnabled) == nil {
 		// From now on they are the user's, who alone replaces them.
-		chartvalues.Set(values, rotation.ValueEnabled, false)
+		valuetree.Set(values, rotation.ValueEnabled, false)
 	}
 	if err := controlplane.Validate(ctx, controlplane.Access(c), o.Namespace, values, w.Now()); err != nil {
 		return nil, err
 	}
 	if c != nil {
 		// What rotates reaches proxies by itself.
-		if !o.force && !(same && controlplane.Rotates(values)) && chartvalues.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
+		if !o.force && !(same && controlplane.Rotates(values)) && valuetree.String(values, "identity.issuer.scheme") == controlplane.SchemeLinkerd {
 			if err := issuerFitsProxies(ctx, w, o, c, values); err != nil {
 				return nil, err
 			}
 		}
-		if !chartvalues.Bool(values, "proxyInit.runAsRoot") {
+		if !valuetree.Bool(values, "proxyInit.runAsRoot") {
 			if err := controlplane.RefuseDocker(ctx, c); err != nil {
 				return nil, err
 			}
@@ -236,7 +237,7 @@ func issuerFitsProxies(ctx context.Context, w *command.World, o *options, c *clu
 	if err != nil {
 		return fmt.Errorf("failed to list pods: %w", err)
 	}
-	chain, err := credentials.ParseCertificates(chartvalues.String(values, "identity.issuer.tls.crtPEM"))
+	chain, err := credentials.ParseCertificates(valuetree.String(values, "identity.issuer.tls.crtPEM"))
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
-	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -119,7 +119,7 @@ func serverVersion(ctx context.Context, w *command.World, o *options) string {
 	if err != nil {
 		return unavailable
 	}
-	if v := chartvalues.String(values, "linkerdVersion"); v != "" {
+	if v := valuetree.String(values, "linkerdVersion"); v != "" {
 		return v
 	}
 	return unavailable

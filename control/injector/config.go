@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
-	"github.com/linkerd-go/linkerd-go/internal/inject"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Files are where the configuration is. Both are read for each review, so that a change counts from the next pod on.
@@ -69,7 +69,7 @@ func (c *config) parse(text []byte) (map[string]any, error) {
 	if err := yaml.Unmarshal(text, &values); err != nil {
 		return nil, fmt.Errorf("parsing the configuration %s: %w", c.files.Values, err)
 	}
-	values = inject.WithDefaults(values, c.defaults)
+	values = valuetree.WithDefaults(values, c.defaults)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.text, c.values = text, values

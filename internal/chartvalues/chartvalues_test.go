@@ -9,15 +9,6 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func values(t *testing.T, text string) map[string]any {
-	t.Helper()
-	out := map[string]any{}
-	if err := yaml.Unmarshal([]byte(text), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 func text(t *testing.T, v map[string]any) string {
 	t.Helper()
 	out, err := yaml.Marshal(v)
@@ -55,42 +46,6 @@ func TestReadNamesWhatIsWrong(t *testing.T) {
 		if _, err := o.Read(read); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error is %v, want %q...", err, want)
 		}
-	}
-}
-
-// TestDifference: what is stored and laid over the defaults again gives the
-// same values, whatever kinds they have.
-func TestDifference(t *testing.T) {
-	base := "a: 1\nb: {c: x, d: [1, 2]}\ne: []\nf: {g: true}\nk: 5\n"
-	for given, want := range map[string]string{
-		base: "{}\n",
-		"a: 2\nb: {c: x, d: [1, 2]}\ne: []\nf: {g: true}\nk: 5\n":                  "a: 2\n",
-		"a: 1\nb: {c: x, d: [1]}\ne: [{k: v}]\nf: {g: true}\nk: 5\n":               "b:\n  d:\n  - 1\ne:\n- k: v\n",
-		"a: 1\nb: {c: \"\", d: [1, 2]}\ne: []\nf: {g: false, new: {x: 1}}\nk: 5\n": "b:\n  c: \"\"\nf:\n  g: false\n  new:\n    x: 1\n",
-		"a: 1\nb: {c: x, d: [1, 2]}\ne: []\nf: {}\nk: null\n":                      "f:\n  g: null\nk: null\n",
-	} {
-		d := Difference(values(t, base), values(t, given))
-		if text(t, d) != want {
-			t.Errorf("difference to\n%s is\n%s\nwant\n%s", given, text(t, d), want)
-		}
-	}
-	// A number from a flag is the number from a file.
-	v := values(t, base)
-	Set(v, "a", int64(1))
-	if d := Difference(values(t, base), v); len(d) != 0 {
-		t.Errorf("an equal number differs: %v", d)
-	}
-}
-
-func TestPaths(t *testing.T) {
-	v := values(t, "a: {b: {c: 1.5}}\nt: true\ns: x\n")
-	Set(v, "a.b.d", "new")
-	Set(v, "q.r", false)
-	if String(v, "a.b.c") != "1.5" || String(v, "a.b.d") != "new" || String(v, "s.t") != "" || String(v, "none") != "" {
-		t.Errorf("texts in %v", v)
-	}
-	if !Bool(v, "t") || Bool(v, "q.r") || Bool(v, "s") || Get(v, "a.b.x") != nil {
-		t.Errorf("values in %v", v)
 	}
 }
 

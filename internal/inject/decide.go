@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Origin says who asks for an injection.
@@ -177,9 +178,9 @@ func (o *Object) Facts(origin Origin, values map[string]any, namespace map[strin
 	}
 	f.HasPod = true
 	f.HostNetwork = o.Pod.Spec.HostNetwork
-	f.Sidecar = o.Pod.hasSidecar(getString(values, "proxy.image.name"))
+	f.Sidecar = o.Pod.hasSidecar(valuetree.String(values, "proxy.image.name"))
 	f.UDP = o.Pod.hasUDP()
-	if projection, ok := get(values, "identity.serviceAccountTokenProjection").(bool); ok && !projection {
+	if projection, ok := valuetree.Get(values, "identity.serviceAccountTokenProjection").(bool); ok && !projection {
 		f.NoToken = !o.Pod.mountsToken(origin)
 	}
 	return f

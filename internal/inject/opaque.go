@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // OpaquePorts returns the value of names.AnnotationOpaquePorts that an object without one gets: that of its namespace, or
@@ -21,7 +22,7 @@ func (o *Object) OpaquePorts(values map[string]any, namespace map[string]string)
 		return list, true
 	}
 	// The values were checked when they were made; an element that is wrong all the same is left out.
-	defaults, _ := parsePorts(getString(values, "proxy.opaquePorts"), nil)
+	defaults, _ := parsePorts(valuetree.String(values, "proxy.opaquePorts"), nil)
 	isDefault := func(port int32) bool {
 		for _, r := range defaults {
 			if port > 0 && port <= 65535 && r.contains(uint16(port)) {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Warning is an annotation whose value was not, or not wholly, understood. What was not understood has no effect.
@@ -59,7 +60,7 @@ type setting struct {
 // merged over levels, and the trace attributes, whose keys are open. Where several change the same value, the last wins.
 var settings = []setting{
 	{names.AnnotationInject, func(o *overriding, value string) error {
-		set(o.values, "proxy.isIngress", value == names.InjectIngress)
+		valuetree.Set(o.values, "proxy.isIngress", value == names.InjectIngress)
 		return nil
 	}},
 	{names.AnnotationProxyImage, word("proxy.image.name")},
@@ -118,7 +119,7 @@ var onOff = map[string]any{names.ValueEnabled: true, names.ValueDisabled: false}
 // override returns a copy of values as annotations, those of the pod with what it inherits, change them. namespace are
 // those of the namespace alone. The error, a *RefusedError, says that the pod cannot be injected.
 func override(values map[string]any, pod *Pod, annotations, namespace map[string]string) (map[string]any, []Warning, error) {
-	o := &overriding{values: clone(values).(map[string]any), pod: pod}
+	o := &overriding{values: valuetree.Clone(values).(map[string]any), pod: pod}
 	var warnings []Warning
 	// Before the annotations, one of which changes the list of inbound ports.
 	pod.describe(o.values)
@@ -142,7 +143,7 @@ func override(values map[string]any, pod *Pod, annotations, namespace map[string
 
 func text(path string) func(*overriding, string) error {
 	return func(o *overriding, value string) error {
-		set(o.values, path, value)
+		valuetree.Set(o.values, path, value)
 		return nil
 	}
 }
@@ -153,7 +154,7 @@ func word(path string) func(*overriding, string) error {
 		if value == "" || strings.ContainsAny(value, " \t\r\n\"'{}#&*!|>%`") {
 			return errors.New("must be a name, without blanks or quotes")
 		}
-		set(o.values, path, value)
+		valuetree.Set(o.values, path, value)
 		return nil
 	}
 }
@@ -164,7 +165,7 @@ func boolean(path string) func(*overriding, string) error {
 		if err != nil {
 			return errors.New("must be true or false")
 		}
-		set(o.values, path, b)
+		valuetree.Set(o.values, path, b)
 		return nil
 	}
 }
@@ -175,7 +176,7 @@ func oneOf(path string, allowed map[string]any) func(*overriding, string) error 
 		if !ok {
 			return fmt.Errorf("must be one of: %s", strings.Join(slices.Sorted(maps.Keys(allowed)), ", "))
 		}
-		set(o.values, path, v)
+		valuetree.Set(o.values, path, v)
 		return nil
 	}
 }
@@ -186,7 +187,7 @@ func integer(path string, bits int) func(*overriding, string) error {
 		if err != nil {
 			return errors.New("must be an integer")
 		}
-		set(o.values, path, n)
+		valuetree.Set(o.values, path, n)
 		return nil
 	}
 }
@@ -197,7 +198,7 @@ func unsigned(path string) func(*overriding, string) error {
 		if err != nil {
 			return errors.New("must be a number that is not negative")
 		}
-		set(o.values, path, int64(n))
+		valuetree.Set(o.values, path, int64(n))
 		return nil
 	}
 }
@@ -208,7 +209,7 @@ func port(path string) func(*overriding, string) error {
 		if err != nil || n == 0 {
 			return errors.New("must be a port, 1 to 65535")
 		}
-		set(o.values, path, int64(n))
+		valuetree.Set(o.values, path, int64(n))
 		return nil
 	}
 }
@@ -223,7 +224,7 @@ func ports(path string, named bool) func(*overriding, string) error {
 		}
 		list, err := parsePorts(value, byName)
 		if err == nil || len(list) > 0 {
-			set(o.values, path, joinPorts(list))
+			valuetree.Set(o.values, path, joinPorts(list))
 		}
 		return err
 	}
@@ -241,7 +242,7 @@ func subnets(path string) func(*overriding, string) error {
 			good = append(good, element)
 		}
 		if len(errs) == 0 || len(good) > 0 {
-			set(o.values, path, strings.Join(good, ","))
+			valuetree.Set(o.values, path, strings.Join(good, ","))
 		}
 		return errors.Join(errs...)
 	}
@@ -253,7 +254,7 @@ func quantity(path string) func(*overriding, string) error {
 		if err != nil || q.Sign() < 0 {
 			return errors.New("must be a quantity such as 100m or 64Mi")
 		}
-		set(o.values, path, value)
+		valuetree.Set(o.values, path, value)
 		return nil
 	}
 }
@@ -265,7 +266,7 @@ func cpu(path, workers string) func(*overriding, string) error {
 			return err
 		}
 		q := resource.MustParse(value)
-		set(o.values, workers, (q.MilliValue()+999)/1000)
+		valuetree.Set(o.values, workers, (q.MilliValue()+999)/1000)
 		return nil
 	}
 }
@@ -276,7 +277,7 @@ func ratio(path string) func(*overriding, string) error {
 		if err != nil || !(r > 0 && r < 1) {
 			return errors.New("must be a number between 0 and 1")
 		}
-		set(o.values, path, r)
+		valuetree.Set(o.values, path, r)
 		return nil
 	}
 }
@@ -289,7 +290,7 @@ func duration(path string, unit time.Duration) func(*overriding, string) error {
 		if err != nil || d < 0 {
 			return errors.New("must be a duration such as 500ms or 1m30s")
 		}
-		set(o.values, path, strconv.FormatInt(int64(d/unit), 10)+suffix)
+		valuetree.Set(o.values, path, strconv.FormatInt(int64(d/unit), 10)+suffix)
 		return nil
 	}
 }
@@ -299,7 +300,7 @@ func policy(path string) func(*overriding, string) error {
 		if !names.IsDefaultPolicy(value) {
 			return fmt.Errorf("must be one of: %s", strings.Join(names.DefaultPolicies(), ", "))
 		}
-		set(o.values, path, value)
+		valuetree.Set(o.values, path, value)
 		return nil
 	}
 }
@@ -309,7 +310,7 @@ func policy(path string) func(*overriding, string) error {
 func logHeaders(o *overriding, value string) error {
 	switch value {
 	case "", "off", "insecure":
-		set(o.values, "proxy.logHTTPHeaders", value)
+		valuetree.Set(o.values, "proxy.logHTTPHeaders", value)
 		return nil
 	}
 	o.refused = true
@@ -323,18 +324,18 @@ func closeWait(o *overriding, value string) error {
 		return errors.New("must be a duration such as 500ms or 1m30s")
 	}
 	seconds := int64(d / time.Second)
-	if seconds > 0 && !getBool(o.values, "proxyInit.runAsRoot") {
+	if seconds > 0 && !valuetree.Bool(o.values, "proxyInit.runAsRoot") {
 		o.refused = true
 		return errors.New("needs the control plane to be installed with proxyInit.runAsRoot=true")
 	}
-	set(o.values, "proxyInit.closeWaitTimeoutSecs", seconds)
+	valuetree.Set(o.values, "proxyInit.closeWaitTimeoutSecs", seconds)
 	return nil
 }
 
 // additionalEnv merges variables by name: values, then the namespace's, then the pod's.
 func (o *overriding) additionalEnv(namespace, annotations map[string]string) []Warning {
 	const path = "proxy.additionalEnv"
-	merged, _ := get(o.values, path).([]any)
+	merged, _ := valuetree.Get(o.values, path).([]any)
 	var warnings []Warning
 	levels := []map[string]string{namespace, annotations}
 	for i, level := range levels {
@@ -360,7 +361,7 @@ func (o *overriding) additionalEnv(namespace, annotations map[string]string) []W
 		}
 	}
 	if len(merged) > 0 {
-		set(o.values, path, merged)
+		valuetree.Set(o.values, path, merged)
 	}
 	return warnings
 }
@@ -385,10 +386,10 @@ func parseEnv(value string) ([]map[string]any, error) {
 
 // traceAttributes adds what the pod says about itself to its traces. Annotations of the namespace do not count.
 func (o *overriding) traceAttributes() []Warning {
-	if !getBool(o.values, "proxy.tracing.enabled") {
+	if !valuetree.Bool(o.values, "proxy.tracing.enabled") {
 		return nil
 	}
-	attributes, _ := get(o.values, "proxy.tracing.labels").(map[string]any)
+	attributes, _ := valuetree.Get(o.values, "proxy.tracing.labels").(map[string]any)
 	if attributes == nil {
 		attributes = map[string]any{}
 	}
@@ -411,7 +412,7 @@ func (o *overriding) traceAttributes() []Warning {
 		attributes[attribute] = value
 	}
 	slices.SortFunc(warnings, func(a, b Warning) int { return strings.Compare(a.Annotation, b.Annotation) })
-	set(o.values, "proxy.tracing.labels", attributes)
+	valuetree.Set(o.values, "proxy.tracing.labels", attributes)
 	return warnings
 }
 
@@ -475,8 +476,8 @@ var fromValues = []struct {
 func AnnotationsFor(base, values map[string]any) map[string]string {
 	out := map[string]string{}
 	for _, f := range fromValues {
-		value := get(values, f.path)
-		if value == nil || scalar(value) == scalar(get(base, f.path)) {
+		value := valuetree.Get(values, f.path)
+		if value == nil || scalar(value) == scalar(valuetree.Get(base, f.path)) {
 			continue
 		}
 		if f.write == nil {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 func testPod() *Pod {
@@ -90,7 +91,7 @@ func checkOverride(t *testing.T, annotation, value, want, warning string) {
 	}
 	path, is, _ := strings.Cut(want, "=")
 	path, is = strings.TrimSpace(path), strings.TrimSpace(is)
-	if got := get(values, path); got == nil || fmt.Sprint(got) != is {
+	if got := valuetree.Get(values, path); got == nil || fmt.Sprint(got) != is {
 		t.Errorf("%s is %v, want %v", path, got, is)
 	}
 }
@@ -101,8 +102,8 @@ func TestNewestSpellingOfNativeSidecarWins(t *testing.T) {
 		names.AnnotationProxyEnableNativeSidecarBeta:  "false",
 		names.AnnotationProxyEnableNativeSidecarAlpha: "false",
 	}, nil)
-	if err != nil || !getBool(values, "proxy.nativeSidecar") {
-		t.Errorf("nativeSidecar is %v, error %v", get(values, "proxy.nativeSidecar"), err)
+	if err != nil || !valuetree.Bool(values, "proxy.nativeSidecar") {
+		t.Errorf("nativeSidecar is %v, error %v", valuetree.Get(values, "proxy.nativeSidecar"), err)
 	}
 }
 
@@ -161,14 +162,14 @@ func TestAnnotationsForIsUndoneByOverride(t *testing.T) {
 		"proxy.waitBeforeExitSeconds":         int64(5),
 	} {
 		base, values := map[string]any{}, map[string]any{}
-		set(values, path, value)
+		valuetree.Set(values, path, value)
 		annotations := AnnotationsFor(base, values)
 		if len(annotations) != 1 {
 			t.Errorf("%s: annotations are %v, want one", path, annotations)
 		}
 		made, warnings, err := override(base, testPod(), annotations, nil)
-		if err != nil || len(warnings) > 0 || fmt.Sprint(get(made, path)) != fmt.Sprint(value) {
-			t.Errorf("%s: %v became %v by way of %v (warnings %v, error %v)", path, value, get(made, path), annotations, warnings, err)
+		if err != nil || len(warnings) > 0 || fmt.Sprint(valuetree.Get(made, path)) != fmt.Sprint(value) {
+			t.Errorf("%s: %v became %v by way of %v (warnings %v, error %v)", path, value, valuetree.Get(made, path), annotations, warnings, err)
 		}
 	}
 	if got := AnnotationsFor(map[string]any{"proxy": map[string]any{"uid": float64(2102)}}, map[string]any{"proxy": map[string]any{"uid": int64(2102), "gid": int64(-1)}}); len(got) > 0 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // Op is one operation of a JSON patch (RFC 6902).
@@ -119,21 +120,21 @@ func (i Injection) Patch(render Renderer) (Result, error) {
 	if err := check(values); err != nil {
 		return Result{}, err
 	}
-	anchors := getString(values, "identityTrustAnchorsPEM")
+	anchors := valuetree.String(values, "identityTrustAnchorsPEM")
 	if strings.TrimSpace(anchors) == "" {
 		return Result{}, ErrNoTrustAnchors
 	}
-	annotations[names.AnnotationProxyVersion] = firstNonEmpty(getString(values, "proxy.image.version"), getString(values, "linkerdVersion"))
+	annotations[names.AnnotationProxyVersion] = firstNonEmpty(valuetree.String(values, "proxy.image.version"), valuetree.String(values, "linkerdVersion"))
 	annotations[names.AnnotationTrustRootSHA256] = trustRootSHA256(anchors)
 	annotations[AnnotationEvictableVolumes] = pod.evictable(addedVolumes(values))
 	if i.Object.IsControlPlane() {
 		// Components of the control plane reach themselves over loopback. Elsewhere a workload that happens to have the
 		// name of a component must not.
-		set(values, "proxy.component", i.Owner.Name)
+		valuetree.Set(values, "proxy.component", i.Owner.Name)
 	}
-	set(values, "patch.prefix", pod.Prefix)
-	set(values, "patch.addVolumes", len(pod.Spec.Volumes) == 0)
-	set(values, "patch.addInitContainers", len(pod.Spec.InitContainers) == 0)
+	valuetree.Set(values, "patch.prefix", pod.Prefix)
+	valuetree.Set(values, "patch.addVolumes", len(pod.Spec.Volumes) == 0)
+	valuetree.Set(values, "patch.addInitContainers", len(pod.Spec.InitContainers) == 0)
 
 	var p Patch
 	p.metadata(pod.Prefix, pod.meta, annotations, podLabels(i.ControlPlaneNamespace, i.Namespace, i.Owner))
@@ -161,18 +162,18 @@ func (i Injection) Patch(render Renderer) (Result, error) {
 
 // check refuses values that no proxy could run with, whatever its annotations.
 func check(values map[string]any) error {
-	for _, network := range elements(getString(values, "clusterNetworks")) {
+	for _, network := range elements(valuetree.String(values, "clusterNetworks")) {
 		if _, err := netip.ParsePrefix(network); err != nil {
 			return fmt.Errorf("value clusterNetworks: cannot parse %q as a network in CIDR notation", network)
 		}
 	}
-	if getBool(values, "proxy.tracing.enabled") {
+	if valuetree.Bool(values, "proxy.tracing.enabled") {
 		for _, path := range []string{
 			"proxy.tracing.collector.endpoint",
 			"proxy.tracing.collector.meshIdentity.serviceAccountName",
 			"proxy.tracing.collector.meshIdentity.namespace",
 		} {
-			if getString(values, path) == "" {
+			if valuetree.String(values, path) == "" {
 				return fmt.Errorf("value %s must be set if proxy tracing is enabled", path)
 			}
 		}
@@ -183,8 +184,8 @@ func check(values map[string]any) error {
 // addedVolumes names the volumes on the node that the patch will add.
 func addedVolumes(values map[string]any) []string {
 	volumes := []string{names.VolumeIdentityEndEntity}
-	if !getBool(values, "cniEnabled") {
-		volumes = append(volumes, firstNonEmpty(getString(values, "proxyInit.xtMountPath.name"), names.VolumeXtablesLock))
+	if !valuetree.Bool(values, "cniEnabled") {
+		volumes = append(volumes, firstNonEmpty(valuetree.String(values, "proxyInit.xtMountPath.name"), names.VolumeXtablesLock))
 	}
 	return volumes
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 func TestAnnotateMakesWhatIsMissing(t *testing.T) {
@@ -60,7 +61,7 @@ func TestInjectionAsksTheChartForTheRightPlace(t *testing.T) {
 		var got string
 		_, err := injection(mustParse(t, object)).Patch(func(values map[string]any) ([]byte, error) {
 			got = fmt.Sprintf("prefix=%v addVolumes=%v addInitContainers=%v component=%v",
-				get(values, "patch.prefix"), get(values, "patch.addVolumes"), get(values, "patch.addInitContainers"), get(values, "proxy.component"))
+				valuetree.Get(values, "patch.prefix"), valuetree.Get(values, "patch.addVolumes"), valuetree.Get(values, "patch.addInitContainers"), valuetree.Get(values, "proxy.component"))
 			return []byte(`[]`), nil
 		})
 		if err != nil || got != want {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 // tokenMount returns the mount of the ServiceAccount token in the first container, nil when there is none.
@@ -56,11 +57,11 @@ func (p *Pod) inboundPorts() string {
 
 // describe puts into values what the partial templates want to know about this pod: see charts/partials/README.md.
 func (p *Pod) describe(values map[string]any) {
-	set(values, "proxy.podInboundPorts", p.inboundPorts())
+	valuetree.Set(values, "proxy.podInboundPorts", p.inboundPorts())
 	if m := p.tokenMount(); m != nil {
 		mount := map[string]any{"mountPath": m.MountPath, "name": m.Name, "readOnly": m.ReadOnly}
-		set(values, "proxy.saMountPath", mount)
-		set(values, "proxyInit.saMountPath", mount)
+		valuetree.Set(values, "proxy.saMountPath", mount)
+		valuetree.Set(values, "proxyInit.saMountPath", mount)
 	}
 	if len(p.Spec.Containers) == 0 {
 		return
@@ -68,8 +69,8 @@ func (p *Pod) describe(values map[string]any) {
 	// A pod's policy may demand that every container gives up what the application's does.
 	if c := p.Spec.Containers[0].SecurityContext; c != nil && c.Capabilities != nil {
 		capabilities := map[string]any{"add": capabilityNames(c.Capabilities.Add), "drop": capabilityNames(c.Capabilities.Drop)}
-		set(values, "proxy.capabilities", capabilities)
-		set(values, "proxyInit.capabilities", capabilities)
+		valuetree.Set(values, "proxy.capabilities", capabilities)
+		valuetree.Set(values, "proxyInit.capabilities", capabilities)
 	}
 }
 
