@@ -178,7 +178,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		lis.Close()
 		return err
 	}
-	if err := o.check(p.ctx, clients); err != nil {
+	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error { return o.check(ctx, clients) }); err != nil {
 		lis.Close()
 		return p.fail(err)
 	}

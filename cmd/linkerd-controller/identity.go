@@ -140,8 +140,10 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 		lis.Close()
 		return err
 	}
-	if err := kube.CheckAccess(p.ctx, clients.Kube, authorizationv1.ResourceAttributes{
-		Verb: "create", Group: "authentication.k8s.io", Version: "v1", Resource: "tokenreviews",
+	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error {
+		return kube.CheckAccess(ctx, clients.Kube, authorizationv1.ResourceAttributes{
+			Verb: "create", Group: "authentication.k8s.io", Version: "v1", Resource: "tokenreviews",
+		})
 	}); err != nil {
 		lis.Close()
 		return p.fail(err)

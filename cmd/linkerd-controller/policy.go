@@ -223,12 +223,15 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	})
 
 	x := index.New(index.Options{Config: o.config, Metrics: index.NewMetrics(o.registry), Logger: logger})
-	if err := o.check(p.ctx, x, clients); err != nil {
-		lis.Close()
-		return p.fail(err)
-	}
-	watches, missing, err := x.Watches(clients)
-	if err != nil {
+	var watches []*kube.Watch
+	var missing []*index.Missing
+	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error {
+		err := o.check(ctx, x, clients)
+		if err == nil {
+			watches, missing, err = x.Watches(clients)
+		}
+		return err
+	}); err != nil {
 		lis.Close()
 		return p.fail(err)
 	}

@@ -70,8 +70,12 @@ func start(ctx context.Context, options admin.Options) (*process, func(), error)
 	return p, release, nil
 }
 
-// fail stops the process because of an error at startup and waits until its parts have ended.
+// fail stops the process because of an error at startup and waits until its parts have ended. One that is told to stop while
+// it starts has not failed.
 func (p *process) fail(err error) error {
+	if errors.Is(err, context.Canceled) && p.ctx.Err() != nil {
+		return p.Wait()
+	}
 	p.Go(func() error { return err })
 	return p.Wait()
 }

@@ -3,8 +3,11 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +15,11 @@ import (
 	"go.uber.org/goleak"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -143,4 +149,118 @@ func TestHasResource(t *testing.T) {
 	if got, err := kube.HasResource(client.Discovery(), "linkerd.io/v9", "serviceprofiles"); err != nil || got {
 		t.Errorf("unknown group version: got %v, %v", got, err)
 	}
+}
+
+// TestExpiredWatchNoticesWhatItMissed: the API server ends a watch with 410 Gone, as it does once it has forgotten the version
+// that the watch is at. What was deleted in between is in no event; only the new list tells.
+func TestExpiredWatchNoticesWhatItMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(pod("kept", "n1"), pod("missed", "n1"))
+		watches := make(chan *watch.RaceFreeFakeWatcher, 10)
+		client.PrependWatchReactor("pods", func(clienttesting.Action) (bool, watch.Interface, error) {
+			w := watch.NewRaceFreeFake()
+			watches <- w
+			return true, w, nil
+		})
+		var table kube.Table[string]
+		var seen counts
+		w := kube.NewWatch("pods", kube.Resource(client, client.CoreV1().Pods("")), node, &table)
+		w.Observer = &seen
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), w)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); group.Run(ctx) }()
+		if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
+			t.Fatal(err)
+		}
+		first := <-watches
+		if err := client.CoreV1().Pods("ns").Delete(ctx, "missed", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		expired := apierrors.NewResourceExpired("too old resource version: 1 (2)")
+		first.Error(&expired.ErrStatus)
+		// Well within the pause that follows an error.
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if keys := table.Keys(); len(keys) != 1 || keys[0].Name != "kept" {
+			t.Errorf("the table has %v, want only kept", keys)
+		}
+		if seen.restarted != 2 {
+			t.Errorf("%d lists, want one at the start and one after the expiry", seen.restarted)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestWatchIsBackSoonAfterALongOutage: pauses do not grow with the length of an outage.
+func TestWatchIsBackSoonAfterALongOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(pod("a", "n1"))
+		var back atomic.Bool
+		var tries atomic.Int64
+		client.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+			tries.Add(1)
+			return !back.Load(), nil, errors.New("connection refused")
+		})
+		var table kube.Table[string]
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), kube.NewWatch("pods", kube.Resource(client, client.CoreV1().Pods("")), node, &table))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); group.Run(ctx) }()
+		const outage = 10 * time.Minute
+		time.Sleep(outage)
+		synctest.Wait()
+		if limit := int64(outage / time.Second); tries.Load() > limit {
+			t.Errorf("%d tries in %s", tries.Load(), outage)
+		}
+		back.Store(true)
+		time.Sleep(8 * time.Second)
+		synctest.Wait()
+		if len(table.Keys()) != 1 {
+			t.Error("nothing listed 8 seconds after the API server was back")
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestPersist(t *testing.T) {
+	unavailable := apierrors.NewServiceUnavailable("starting")
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("no"))
+	refused := fmt.Errorf("listing: %w", &url.Error{Op: "Get", URL: "https://10.0.0.1", Err: errors.New("connection refused")})
+	final := errors.New("not authorized to list pods")
+	for _, c := range []struct {
+		name    string
+		answers []error
+		want    error
+	}{
+		{"at once", []error{nil}, nil},
+		{"once it is there", []error{refused, unavailable, refused, nil}, nil},
+		{"refusals are final", []error{refused, forbidden}, forbidden},
+		{"so is what the controller finds wrong itself", []error{final}, final},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				err := kube.Persist(t.Context(), slog.New(slog.DiscardHandler), func(context.Context) error {
+					calls++
+					return c.answers[calls-1]
+				})
+				if !errors.Is(err, c.want) || calls != len(c.answers) {
+					t.Errorf("got %v after %d calls, want %v after %d", err, calls, c.want, len(c.answers))
+				}
+			})
+		})
+	}
+	t.Run("ends with its context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			err := kube.Persist(ctx, slog.New(slog.DiscardHandler), func(context.Context) error { return refused })
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
 }

@@ -10,12 +10,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 )
 
 // SyncTimeout is how long the first lists of a controller's watches may take.
 const SyncTimeout = 60 * time.Second
+
+// retry is how a watch that failed begins anew. Client-go's own pauses grow to between 30 and 60 seconds: for so long after an
+// outage proxies would be told what was true before it. Five seconds are as good for the API server, with as few watches as
+// a controller has, and the jitter keeps those of many apart.
+func retry() *wait.Backoff {
+	return &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 5 * time.Second}
+}
 
 // Key names an object of a kind.
 type Key = types.NamespacedName
@@ -116,7 +124,9 @@ func (w *Watch) Synced() <-chan struct{} { return w.synced }
 func (w *Watch) run(ctx context.Context, logger *slog.Logger) {
 	logger = logger.With("resource", w.name)
 	// No expected type: source and trim agree by construction of the callers, and store checks.
-	reflector := cache.NewReflectorWithOptions(w.source.listWatch, nil, w.store(w, logger), cache.ReflectorOptions{Name: w.name, TypeDescription: w.name})
+	reflector := cache.NewReflectorWithOptions(w.source.listWatch, nil, w.store(w, logger), cache.ReflectorOptions{
+		Name: w.name, TypeDescription: w.name, Backoff: retry(),
+	})
 	reflector.RunWithContext(ctx)
 }
 
