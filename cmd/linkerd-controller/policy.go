@@ -18,6 +18,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/control/policy/explain"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
 	"github.com/linkerd-go/linkerd-go/control/policy/serve"
@@ -273,6 +274,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	service := serve.New(serve.Options{Index: x, ClusterDomain: o.config.ClusterDomain, Logger: logger})
 	server := grpcserve.New()
 	service.Register(server.Registrar())
+	explain.New(x, &o.config).Register(server.Registrar())
 	p.Go(func() error {
 		// The server lets calls end by themselves, which streams do not.
 		defer context.AfterFunc(p.ctx, service.Stop)()

@@ -77,18 +77,25 @@ func networks(prefixes []netip.Prefix) []Network {
 	return list
 }
 
-// Inbound decides what the proxy of a workload lets in at a port. Source: proxy API chapter, section 5.
-func (c *Config) Inbound(lookup Lookup, w *Workload, port uint16) *InboundServer {
+// Selecting returns the Servers for a port of a workload. The first is in force, the others have no effect. Source: proxy API
+// chapter, section 5.4.
+func Selecting(lookup Lookup, w *Workload, port uint16) []*Server {
 	var selecting []*Server
 	for _, s := range lookup.Servers(w.Namespace) {
-		if s.selects(w, port) {
+		if s.For(w) && s.ForPort(w, port) {
 			selecting = append(selecting, s)
 		}
 	}
+	slices.SortFunc(selecting, func(a, b *Server) int { return compareAge(a.Object, b.Object) })
+	return selecting
+}
+
+// Inbound decides what the proxy of a workload lets in at a port. Source: proxy API chapter, section 5.
+func (c *Config) Inbound(lookup Lookup, w *Workload, port uint16) *InboundServer {
+	selecting := Selecting(lookup, w, port)
 	if len(selecting) == 0 {
 		return c.defaultServer(w, port)
 	}
-	slices.SortFunc(selecting, func(a, b *Server) int { return compareAge(a.Object, b.Object) })
 	compiled := c.server(lookup, selecting[0], w, port)
 	for _, s := range selecting[1:] {
 		compiled.Notes = append(compiled.Notes, fmt.Sprintf("Server %s has no effect on port %d of %s: Server %s is older", s.ID, port, w.ID, selecting[0].ID))
@@ -220,7 +227,7 @@ func newPermits(c *Config, lookup Lookup, namespace string, compiled *InboundSer
 func (p *permits) server(s *Server) []Authorization {
 	var list []Authorization
 	for _, a := range p.authorizations {
-		if a.ServerName != "" && a.ServerName != s.Name || a.ServerName == "" && (a.ServerLabels == nil || !a.ServerLabels.Matches(s.Labels)) {
+		if !a.For(s) {
 			continue
 		}
 		allowed := a.Networks
@@ -234,8 +241,7 @@ func (p *permits) server(s *Server) []Authorization {
 		})
 	}
 	for _, policy := range p.policies {
-		// A policy can only be about its own namespace, so that the name says nothing.
-		if policy.Target == TargetNamespace || policy.Target == TargetServer && policy.TargetName == s.Name {
+		if policy.For(s) {
 			list = p.add(list, policy)
 		}
 	}
@@ -276,8 +282,8 @@ func (p *permits) add(list []Authorization, policy *AuthorizationPolicy) []Autho
 // routes returns the routes of a kind that are in force at a Server. Source: proxy API chapter, section 5.5.
 func (p *permits) routes(s *Server, all []*Route, kind RouteKind) []InboundRoute {
 	var list []InboundRoute
-	for _, route := range sortRoutes(all) {
-		if route.Kind != kind || route.Namespace != s.Namespace || !route.attached(Parent{ParentServer, s.ID}, 0) {
+	for _, route := range SortRoutes(all) {
+		if route.Kind != kind || route.Namespace != s.Namespace || !route.Attached(Parent{ParentServer, s.ID}, 0) {
 			continue
 		}
 		if route.NotInbound != "" {
@@ -289,9 +295,8 @@ func (p *permits) routes(s *Server, all []*Route, kind RouteKind) []InboundRoute
 			Hosts: route.Hosts,
 			Rules: route.Rules,
 		}
-		target := targetOf(route)
 		for _, policy := range p.policies {
-			if policy.Target == target && policy.TargetName == route.Name {
+			if policy.ForRoute(route) {
 				compiled.Authorizations = p.add(compiled.Authorizations, policy)
 			}
 		}
@@ -300,18 +305,8 @@ func (p *permits) routes(s *Server, all []*Route, kind RouteKind) []InboundRoute
 	return list
 }
 
-func targetOf(route *Route) TargetKind {
-	switch {
-	case route.Kind == GRPCRoute:
-		return TargetGRPCRoute
-	case route.Group == GroupPolicy:
-		return TargetPolicyHTTPRoute
-	}
-	return TargetGatewayHTTPRoute
-}
-
-// sortRoutes returns the routes in the order in which proxies try them.
-func sortRoutes(routes []*Route) []*Route {
+// SortRoutes returns the routes in the order in which proxies try them.
+func SortRoutes(routes []*Route) []*Route {
 	return slices.SortedFunc(slices.Values(routes), func(a, b *Route) int {
 		switch {
 		case a.Created.IsZero() != b.Created.IsZero(), !a.Created.Equal(b.Created):

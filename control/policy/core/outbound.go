@@ -288,7 +288,7 @@ func (p *outboundParent) routes(all []*Route, kind RouteKind, namespace string) 
 	var list []*Route
 	for _, route := range all {
 		// A route beside its parent is the producer's, and for everybody; others are a consumer's own.
-		if route.Kind == kind && (route.Namespace == p.parent.Namespace || route.Namespace == namespace) && route.attached(p.parent, p.target.Port) {
+		if route.Kind == kind && (route.Namespace == p.parent.Namespace || route.Namespace == namespace) && route.Attached(p.parent, p.target.Port) {
 			list = append(list, route)
 		}
 	}
@@ -297,7 +297,7 @@ func (p *outboundParent) routes(all []*Route, kind RouteKind, namespace string) 
 
 // policy chooses the protocol of the port and compiles its routes. Source: proxy API chapter, section 6.4.
 func (p *outboundParent) policy(namespace string) *OutboundPolicy {
-	all := sortRoutes(p.lookup.RoutesOf(p.parent))
+	all := SortRoutes(p.lookup.RoutesOf(p.parent))
 	grpc, http := p.routes(all, GRPCRoute, namespace), p.routes(all, HTTPRoute, namespace)
 	tls, tcp := p.routes(all, TLSRoute, namespace), p.routes(all, TCPRoute, namespace)
 

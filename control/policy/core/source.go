@@ -79,15 +79,17 @@ type Server struct {
 	AccessPolicy DefaultPolicy
 }
 
-// selects reports whether the Server is for a port of a workload of its namespace.
-func (s *Server) selects(w *Workload, port uint16) bool {
+// For reports whether the Server is for a workload of its namespace.
+func (s *Server) For(w *Workload) bool {
 	selector := s.Pods
 	if w.External {
 		selector = s.Externals
 	}
-	if selector == nil || !selector.Matches(w.Labels) {
-		return false
-	}
+	return selector != nil && selector.Matches(w.Labels)
+}
+
+// ForPort reports whether the Server is for a port of the workloads that it is for.
+func (s *Server) ForPort(w *Workload, port uint16) bool {
 	if s.PortName != "" {
 		return slices.Contains(w.Named[s.PortName], port)
 	}
@@ -115,6 +117,14 @@ type ServerAuthorization struct {
 	Clients  Clients
 }
 
+// For reports whether the authorization is for a Server of its namespace.
+func (a *ServerAuthorization) For(s *Server) bool {
+	if a.ServerName != "" {
+		return a.ServerName == s.Name
+	}
+	return a.ServerLabels != nil && a.ServerLabels.Matches(s.Labels)
+}
+
 // TargetKind is the kind of object that a policy is attached to.
 type TargetKind string
 
@@ -134,6 +144,17 @@ type AuthorizationPolicy struct {
 	TargetName string
 	// MeshTLS, ServiceAccount and Network are what clients have to satisfy; at most one of the first two is set.
 	MeshTLS, ServiceAccount, Network *ID
+}
+
+// For reports whether the policy is for all that comes in at a Server of its namespace. A policy can only be about its own
+// namespace, so that the name of a target Namespace says nothing.
+func (p *AuthorizationPolicy) For(s *Server) bool {
+	return p.Target == TargetNamespace || p.Target == TargetServer && p.TargetName == s.Name
+}
+
+// ForRoute reports whether the policy is for a route of its namespace.
+func (p *AuthorizationPolicy) ForRoute(r *Route) bool {
+	return p.Target == r.target() && p.TargetName == r.Name
 }
 
 // MeshTLSAuthentication is a set of identities, as users write them.
@@ -223,8 +244,19 @@ type Route struct {
 	Retry    *Retry
 }
 
-// attached reports whether the route is in force at a port of a parent. Port 0 asks for references to the whole parent.
-func (r *Route) attached(parent Parent, port uint16) bool {
+// target is the kind of the route as the target of a policy.
+func (r *Route) target() TargetKind {
+	switch {
+	case r.Kind == GRPCRoute:
+		return TargetGRPCRoute
+	case r.Group == GroupPolicy:
+		return TargetPolicyHTTPRoute
+	}
+	return TargetGatewayHTTPRoute
+}
+
+// Attached reports whether the route is in force at a port of a parent. Port 0 asks for references to the whole parent.
+func (r *Route) Attached(parent Parent, port uint16) bool {
 	return slices.ContainsFunc(r.Parents, func(p ParentRef) bool {
 		return p.Accepted && p.Parent == parent && (p.Port == 0 || p.Port == port)
 	})

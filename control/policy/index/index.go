@@ -375,6 +375,7 @@ func (s *sink[T]) apply(id core.ID, r result[T]) {
 	if r.status != nil {
 		s.index.setStatus(r.status.Key(), r.status)
 	}
+	s.index.tables.setUnusable(s.kind, id, r.err)
 	if r.err == nil {
 		s.set(id, r.object)
 		return
@@ -386,6 +387,7 @@ func (s *sink[T]) apply(id core.ID, r result[T]) {
 func (s *sink[T]) remove(id core.ID) {
 	var none T
 	s.set(id, none)
+	s.index.tables.setUnusable(s.kind, id, nil)
 	s.index.setStatus(status.Key{Resource: s.kind.resource, ID: id}, nil)
 }
 

@@ -57,6 +57,26 @@ func (t table[T]) set(id core.ID, object *T) bool {
 	return true
 }
 
+// unusableKey names an object that cannot be used.
+type unusableKey struct{ group, kind, name string }
+
+// setUnusable notes why an object cannot be used, or that it can if err is nil. No answer is made from it but explanations,
+// which nobody subscribes to.
+func (t *tables) setUnusable(k *kind, id core.ID, err error) {
+	key := unusableKey{k.resource.Group, k.name, id.Name}
+	if err == nil {
+		delete(t.unusable[id.Namespace], key)
+		if len(t.unusable[id.Namespace]) == 0 {
+			delete(t.unusable, id.Namespace)
+		}
+		return
+	}
+	if t.unusable[id.Namespace] == nil {
+		t.unusable[id.Namespace] = make(map[unusableKey]error)
+	}
+	t.unusable[id.Namespace][key] = err
+}
+
 // routeKey names a route among those of all kinds.
 type routeKey struct {
 	group string
@@ -79,6 +99,8 @@ type tables struct {
 	egressNetworks        table[core.EgressNetwork]
 	routes                map[routeKey]*core.Route
 	statuses              map[status.Key]status.Object
+	// unusable has the errors of the objects whose newest version cannot be used, by namespace.
+	unusable map[string]map[unusableKey]error
 
 	// What follows is derived.
 	// shapes are what makes workloads different, but for their names.
@@ -102,6 +124,7 @@ func newTables(touch func(fact)) *tables {
 		egressNetworks:        make(table[core.EgressNetwork]),
 		routes:                make(map[routeKey]*core.Route),
 		statuses:              make(map[status.Key]status.Object),
+		unusable:              make(map[string]map[unusableKey]error),
 		shapes:                make(map[WorkloadKey]string),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
