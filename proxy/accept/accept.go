@@ -81,7 +81,7 @@ func Loop(ln net.Listener, o Options) {
 		}
 		conns.Go(func() {
 			defer h.Release()
-			o.Handle(conn, h)
+			o.Handle(o.Memory.Pace(conn), h)
 		})
 	}
 	self.Release()

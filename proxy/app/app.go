@@ -37,6 +37,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/pool"
@@ -123,6 +124,8 @@ func New(o Options) (_ *App, err error) {
 			Read: o.Memory, Conns: a.expendable, Log: logs.For(o.Log.Logger(), "linkerd_app", "memory"), Now: o.Clock.Now,
 		})
 		memoryMetrics(a.reg, a.memory)
+		buf.Watch(a.memory.Grown)
+		a.closers = append(a.closers, func() { buf.Watch(nil) })
 	}
 	// Credentials next: every connection of the proxy's own uses them.
 	if err := a.credentials(); err != nil {

@@ -26,42 +26,59 @@ const (
 	critical
 )
 
-// Shares of the limit, in percent. Between where a level begins and where it
-// ends there is room, so that shedding a little does not end and begin again
-// all the time.
-const (
-	// heapShare is what the heap may have of what the rest leaves. The
-	// collector defends it, so that more than that in use is no garbage.
-	heapShare = 75
-	// heapLeast is what the heap gets whatever the rest takes: below, the
-	// collector would do nothing but run.
-	heapLeast = 30
+// margins are the distances from the limit at which levels begin and end, in
+// bytes, the largest first. Between where one begins and where it ends there is
+// room, so that shedding a little does not end and begin again all the time.
+type margins struct {
+	// heap is what the runtime's soft limit leaves. The collector defends it,
+	// so what is in use beyond is no garbage.
+	heap int64
+	// calm ends scarceness, which scarce begins.
+	calm, scarce int64
+	// relieved ends what critical begins.
+	relieved, critical int64
+	// last is the very last moment.
+	last int64
+}
 
-	scarceFrom    = 85
-	scarceUntil   = 80
-	criticalFrom  = 92
-	criticalUntil = 88
-	lastMoment    = 96
-)
+// headroom gives the margins for a limit. They are shares of it, but for small
+// limits: a burst of connections takes some megabytes before anything can be
+// done about it, whatever the limit is.
+func headroom(limit int64) margins {
+	at := func(percent, least, most int64) int64 {
+		return min(max(share(limit, percent), least<<20), share(limit, most))
+	}
+	return margins{
+		heap: at(25, 16, 45), calm: at(20, 14, 40), scarce: at(15, 11, 33),
+		relieved: at(12, 9, 28), critical: at(8, 7, 22), last: at(4, 3, 10),
+	}
+}
 
 func share(limit, percent int64) int64 { return limit / 100 * percent }
 
 // judge decides the level by the one before and the reading.
 func judge(before level, u Usage) level {
-	above := func(percent int64) bool { return u.Limit > 0 && u.Used >= share(u.Limit, percent) }
+	m := headroom(u.Limit)
+	left := u.Limit - u.Used
 	switch {
-	case above(criticalFrom), before == critical && above(criticalUntil):
+	case u.Limit <= 0:
+		return normal
+	case left <= m.critical, before == critical && left <= m.relieved:
 		return critical
-	case above(scarceFrom), before != normal && above(scarceUntil):
+	case left <= m.scarce, before != normal && left <= m.calm:
 		return scarce
 	}
 	return normal
 }
 
+// heapLeast is what the heap gets whatever the rest takes, in percent of the
+// limit: below, the collector would do nothing but run.
+const heapLeast = 30
+
 // heapLimit is the runtime's soft limit.
 func heapLimit(u Usage) int64 {
 	rest := max(u.Used-u.Heap, 0)
-	limit := max(share(u.Limit, heapShare)-rest, share(u.Limit, heapLeast))
+	limit := max(u.Limit-headroom(u.Limit).heap-rest, share(u.Limit, heapLeast))
 	if u.HeapMax > 0 {
 		limit = min(limit, u.HeapMax)
 	}
@@ -93,7 +110,7 @@ func pause(u Usage) time.Duration {
 		return time.Second
 	case u.Used < share(u.Limit, 70):
 		return 100 * time.Millisecond
-	case u.Used < share(u.Limit, scarceUntil):
+	case u.Limit-u.Used > headroom(u.Limit).calm:
 		return 20 * time.Millisecond
 	}
 	return 5 * time.Millisecond

@@ -5,8 +5,9 @@
 //	go guard.Run(ctx)
 //	// for each request and each opaque connection:
 //	if guard.Scarce(now) { ... 503, service unavailable ... }
-//	// before each accept:
+//	// around each accept:
 //	guard.Admit(draining)
+//	conn = guard.Pace(conn)
 //
 // What is watched is the memory that the kernel cannot take back: what the
 // runtime holds, and what the kernel holds for the process, such as the data
@@ -16,16 +17,16 @@
 //	scarce    requests are refused with 503, as for any other load that is shed,
 //	          and their connections closed; opaque connections are closed; heads
 //	          that need large buffers are refused
-//	critical  besides, nothing is accepted, and the connections that hold most are
-//	          reset until it is over: slow readers before all others
+//	critical  besides, nothing is accepted, clients are read from slowly, and the
+//	          connections that hold most are reset until it is over
 //
 // The heap's own limit follows: the collector is told to keep the heap below
 // what the rest leaves over, so that memory is scarce only when collecting does
 // not help.
 //
 // A nil *Guard is that of a process without a limit: it never sheds. Methods may
-// be called from any goroutine; Scarce is for hot paths, and reads the state at
-// most every few milliseconds.
+// be called from any goroutine. Whoever asks may take a reading, of which there is
+// one every few milliseconds at most; what follows from it is done by Run.
 package overload
 
 import (
@@ -42,8 +43,8 @@ import (
 
 // Options are what a guard watches and does.
 type Options struct {
-	// Read gives the memory at this moment; it is called every few
-	// milliseconds at most.
+	// Read gives the memory at this moment. It is called from one goroutine
+	// at a time, possibly with locks of others held: it must not wait.
 	Read func() (Usage, error)
 	// Conns gives the connections that may be reset.
 	Conns func() []Conn
@@ -86,14 +87,17 @@ type Guard struct {
 	next  atomic.Int64
 	reset atomic.Uint64
 	born  time.Time
+	// kick wakes Run when the level has changed.
+	kick chan struct{}
 
-	// mu is held by whoever takes a reading; it guards the rest.
+	// reading is held by whoever takes a reading, and by nobody who waits for
+	// anything else.
+	reading sync.Mutex
+
+	// mu guards the following.
 	mu sync.Mutex
-	// last is the last reading, heap the limit that was set last, and when.
-	last    Usage
-	heap    int64
-	heapSet time.Time
-	shedAt  time.Time
+	// last is the last reading.
+	last Usage
 	// calm is closed when nothing is critical any more; nil if nothing is.
 	calm chan struct{}
 
@@ -101,9 +105,17 @@ type Guard struct {
 	// counts.
 	freeing atomic.Bool
 	working sync.WaitGroup
+
+	// The rest is Run's, and New's before. heap is the limit that was set
+	// last, heapSet when; told is the level that was logged last, shedAt when
+	// load began to be shed.
+	heap    int64
+	heapSet time.Time
+	told    level
+	shedAt  time.Time
 }
 
-// New makes a guard. It watches while Run runs, and whenever it is asked.
+// New makes a guard. It acts while Run runs.
 func New(o Options) *Guard {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -117,14 +129,13 @@ func New(o Options) *Guard {
 	if o.Free == nil {
 		o.Free = debug.FreeOSMemory
 	}
-	g := &Guard{o: o, born: o.Now()}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lookLocked(g.born)
+	g := &Guard{o: o, born: o.Now(), kick: make(chan struct{}, 1)}
+	g.look(g.born)
+	g.act(g.born)
 	return g
 }
 
-// Run watches until ctx is done.
+// Run watches and acts until ctx is done.
 func (g *Guard) Run(ctx context.Context) {
 	if g == nil {
 		return
@@ -135,13 +146,13 @@ func (g *Guard) Run(ctx context.Context) {
 	for {
 		select {
 		case <-t.C:
-			g.mu.Lock()
-			next := pause(g.lookLocked(g.o.Now()))
-			g.mu.Unlock()
-			t.Reset(next)
+		case <-g.kick:
 		case <-ctx.Done():
 			return
 		}
+		now := g.o.Now()
+		g.look(now)
+		t.Reset(pause(g.act(now)))
 	}
 }
 
@@ -151,16 +162,22 @@ func (g *Guard) Scarce(now time.Time) bool {
 	if g == nil {
 		return false
 	}
-	if int64(now.Sub(g.born)) >= g.next.Load() && g.mu.TryLock() {
-		// Else somebody else is at it, and the state before has to do.
-		g.lookLocked(now)
-		g.mu.Unlock()
+	if int64(now.Sub(g.born)) >= g.next.Load() {
+		g.look(now)
 	}
 	return level(g.level.Load()) != normal
 }
 
 // Full is Scarce for who has no time at hand.
 func (g *Guard) Full() bool { return g != nil && g.Scarce(g.o.Now()) }
+
+// Grown is to be called when the process has taken more memory than a reading's
+// age allows for. It never waits.
+func (g *Guard) Grown() {
+	if g != nil {
+		g.look(g.o.Now())
+	}
+}
 
 // Admit returns when another connection may be accepted, or when stop is
 // closed.
@@ -169,9 +186,7 @@ func (g *Guard) Admit(stop <-chan struct{}) {
 		return
 	}
 	for g.Full() {
-		g.mu.Lock()
-		calm := g.calm
-		g.mu.Unlock()
+		calm := g.critical()
 		if calm == nil {
 			return
 		}
@@ -181,6 +196,13 @@ func (g *Guard) Admit(stop <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// critical gives what is closed when it is over, nil if nothing is critical.
+func (g *Guard) critical() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.calm
 }
 
 // Stats tells what there is to tell.
@@ -193,44 +215,70 @@ func (g *Guard) Stats() Stats {
 	return Stats{Usage: g.last, Scarce: level(g.level.Load()) != normal, Reset: g.reset.Load()}
 }
 
-// lookLocked takes a reading and does what follows from it. Reading, and
-// resetting connections, under the lock is what the lock is for: of all who come
-// upon a reading that is due, one takes it.
-func (g *Guard) lookLocked(now time.Time) Usage {
+// look takes a reading, unless somebody else does.
+func (g *Guard) look(now time.Time) {
+	if !g.reading.TryLock() {
+		return
+	}
+	defer g.reading.Unlock()
 	u, err := g.o.Read()
 	if err != nil || u.Limit <= 0 {
 		// Without a reading nothing is refused: the state before would be
 		// as wrong as any.
 		u = Usage{}
 	}
-	g.last = u
-	g.next.Store(int64(now.Sub(g.born) + freshness(u)))
 	before := level(g.level.Load())
 	l := judge(before, u)
 	g.level.Store(int32(l))
-	g.limitHeapLocked(now, u)
-	g.tellLocked(now, before, l, u)
-	if l == critical {
-		g.resetLocked(u)
-	}
-	if l == critical && g.calm == nil {
+	g.next.Store(int64(now.Sub(g.born) + freshness(u)))
+	g.mu.Lock()
+	g.last = u
+	switch {
+	case l == critical && g.calm == nil:
 		g.calm = make(chan struct{})
-	}
-	if l != critical && g.calm != nil {
+	case l != critical && g.calm != nil:
 		close(g.calm)
 		g.calm = nil
+	}
+	g.mu.Unlock()
+	if l != before {
+		select {
+		case g.kick <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+}
+
+// act does what follows from the last reading, which it returns.
+func (g *Guard) act(now time.Time) Usage {
+	g.mu.Lock()
+	u := g.last
+	g.mu.Unlock()
+	l := level(g.level.Load())
+	g.limitHeap(now, u)
+	switch {
+	case g.told == normal && l != normal:
+		g.shedAt = now
+		g.o.Log.Warn("Memory is scarce; shedding load", "used", u.Used, "limit", u.Limit)
+	case g.told != normal && l == normal:
+		g.o.Log.Warn("Memory is no longer scarce", "used", u.Used, "limit", u.Limit,
+			"after", now.Sub(g.shedAt), "connections.reset", g.reset.Load())
+	}
+	g.told = l
+	if l == critical {
+		g.relieve(u)
 	}
 	return u
 }
 
-// limitHeapLocked tells the runtime what is left for it.
-func (g *Guard) limitHeapLocked(now time.Time, u Usage) {
+// limitHeap tells the runtime what is left for it.
+func (g *Guard) limitHeap(now time.Time, u Usage) {
 	if u.Limit <= 0 {
 		return
 	}
 	want := heapLimit(u)
 	off := want - g.heap
-	if g.heap != 0 && max(off, -off) < u.Limit/32 || now.Sub(g.heapSet) < heapPause && g.heap != 0 {
+	if g.heap != 0 && (max(off, -off) < u.Limit/32 || now.Sub(g.heapSet) < heapPause) {
 		// Setting it stops the world for a moment.
 		return
 	}
@@ -238,30 +286,18 @@ func (g *Guard) limitHeapLocked(now time.Time, u Usage) {
 	g.o.LimitHeap(want)
 }
 
-// tellLocked logs the beginning and the end.
-func (g *Guard) tellLocked(now time.Time, before, l level, u Usage) {
-	switch {
-	case before == normal && l != normal:
-		g.shedAt = now
-		g.o.Log.Warn("Memory is scarce; shedding load", "used", u.Used, "limit", u.Limit)
-	case before != normal && l == normal:
-		g.o.Log.Warn("Memory is no longer scarce", "used", u.Used, "limit", u.Limit,
-			"after", now.Sub(g.shedAt), "connections.reset", g.reset.Load())
-	}
-}
-
-// resetLocked resets connections until enough will have been freed. What they
-// held in the heap shows only after a collection: until then more are reset only
-// in the very last moment.
-func (g *Guard) resetLocked(u Usage) {
-	if g.freeing.Load() && u.Used < share(u.Limit, lastMoment) {
+// relieve resets connections until enough will have been freed. What they held
+// in the heap shows only after a collection: until then more are reset only in
+// the very last moment.
+func (g *Guard) relieve(u Usage) {
+	if g.freeing.Load() && u.Used < u.Limit-headroom(u.Limit).last {
 		return
 	}
 	conns := g.o.Conns()
 	for i := range conns {
 		conns[i].Held += netx.SocketMemory(conns[i].Conn)
 	}
-	for _, i := range victims(conns, u.Used-share(u.Limit, scarceUntil)) {
+	for _, i := range victims(conns, u.Used-(u.Limit-headroom(u.Limit).calm)) {
 		g.reset.Add(1)
 		g.o.Reset(conns[i].Conn)
 	}
@@ -269,6 +305,7 @@ func (g *Guard) resetLocked(u Usage) {
 		g.working.Go(func() {
 			g.o.Free()
 			g.freeing.Store(false)
+			g.Grown()
 		})
 	}
 }

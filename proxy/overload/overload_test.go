@@ -35,9 +35,10 @@ func TestJudge(t *testing.T) {
 		{"all at once", normal, 990, critical},
 		{"stays the worst a little below", critical, 900, critical},
 		{"gets better", critical, 870, scarce},
+		{"nearly over", critical, 801, scarce},
 		{"is over", critical, 100, normal},
 	} {
-		if got := judge(c.before, Usage{Limit: 1000, Used: c.used}); got != c.want {
+		if got := judge(c.before, Usage{Limit: 1000 << 20, Used: c.used << 20}); got != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
 		}
 	}
@@ -47,19 +48,31 @@ func TestJudge(t *testing.T) {
 }
 
 func TestHeapLimit(t *testing.T) {
+	const m = 1 << 20
 	for _, c := range []struct {
 		name string
 		u    Usage
 		want int64
 	}{
-		{"nothing but the heap", Usage{Limit: 1000, Used: 100, Heap: 100}, 750},
-		{"the kernel has some", Usage{Limit: 1000, Used: 400, Heap: 200}, 550},
-		{"the kernel has nearly all", Usage{Limit: 1000, Used: 900, Heap: 100}, 300},
-		{"the operator wants less", Usage{Limit: 1000, Used: 100, Heap: 100, HeapMax: 400}, 400},
-		{"the operator wants more", Usage{Limit: 1000, Used: 100, Heap: 100, HeapMax: 4000}, 750},
+		{"nothing but the heap", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m}, 750 * m},
+		{"a small container", Usage{Limit: 48 * m, Used: 10 * m, Heap: 10 * m}, 32 * m},
+		{"the kernel has some", Usage{Limit: 1000 * m, Used: 400 * m, Heap: 200 * m}, 550 * m},
+		{"the kernel has nearly all", Usage{Limit: 1000 * m, Used: 900 * m, Heap: 100 * m}, 300 * m},
+		{"the operator wants less", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m, HeapMax: 400 * m}, 400 * m},
+		{"the operator wants more", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m, HeapMax: 4000 * m}, 750 * m},
 	} {
 		if got := heapLimit(c.u); got != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestHeadroom(t *testing.T) {
+	for _, mb := range []int64{1, 10, 16, 32, 64, 250, 2048} {
+		m := headroom(mb << 20)
+		if m.last <= 0 || m.critical <= m.last || m.relieved <= m.critical || m.scarce <= m.relieved || m.calm <= m.scarce ||
+			m.heap <= m.calm || m.heap >= mb<<20/2 {
+			t.Errorf("%d MB: %+v", mb, m)
 		}
 	}
 }
@@ -89,15 +102,17 @@ func TestVictims(t *testing.T) {
 	}
 }
 
+// whole is large enough for all margins to be shares of it.
+const whole = 1 << 30
+
 // world is a process whose memory the test sets.
 type world struct {
-	mu     sync.Mutex
-	used   int64
-	err    error
-	conns  []Conn
-	reset  []net.Conn
-	freed  int
-	limits []int64
+	mu    sync.Mutex
+	used  int64
+	err   error
+	conns []Conn
+	reset []net.Conn
+	freed int
 }
 
 func (w *world) guard() *Guard {
@@ -105,7 +120,7 @@ func (w *world) guard() *Guard {
 		Read: func() (Usage, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return Usage{Limit: 1 << 20, Used: w.used, Heap: w.used}, w.err
+			return Usage{Limit: whole, Used: w.used, Heap: w.used}, w.err
 		},
 		Conns: func() []Conn {
 			w.mu.Lock()
@@ -118,7 +133,7 @@ func (w *world) guard() *Guard {
 			w.reset = append(w.reset, c)
 		},
 		Free:      func() { w.mu.Lock(); w.freed++; w.mu.Unlock() },
-		LimitHeap: func(n int64) { w.limits = append(w.limits, n) },
+		LimitHeap: func(int64) {},
 		Log:       slog.New(slog.DiscardHandler),
 	})
 }
@@ -126,7 +141,7 @@ func (w *world) guard() *Guard {
 func (w *world) set(percent int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.used = share(1<<20, percent)
+	w.used = share(whole, percent)
 }
 
 func TestGuard(t *testing.T) {
@@ -135,7 +150,7 @@ func TestGuard(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		w.conns = []Conn{{Conn: a}, {Conn: b, Held: 1 << 30}}
+		w.conns = []Conn{{Conn: a}, {Conn: b, Held: 2 << 30}}
 		g := w.guard()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -176,6 +191,12 @@ func TestGuard(t *testing.T) {
 			t.Errorf("reset %v, freed %d times", w.reset, w.freed)
 		}
 		w.mu.Unlock()
+		// What clients send waits, for a while.
+		began := time.Now()
+		go b.Write([]byte("x"))
+		if _, err := g.Pace(a).Read(make([]byte, 1)); err != nil || time.Since(began) != longestPause {
+			t.Errorf("read after %v: %v", time.Since(began), err)
+		}
 		stop := make(chan struct{})
 		close(stop)
 		g.Admit(stop)
@@ -295,7 +316,7 @@ func TestThisMachine(t *testing.T) {
 func TestReadingsAreSeldomWhenThereIsPlenty(t *testing.T) {
 	var text strings.Builder
 	for _, percent := range []int64{10, 45, 55, 75, 90} {
-		u := Usage{Limit: 1 << 20, Used: share(1<<20, percent)}
+		u := Usage{Limit: whole, Used: share(whole, percent)}
 		text.WriteString(freshness(u).String() + " " + pause(u).String() + "\n")
 	}
 	want := "20ms 1s\n5ms 1s\n5ms 100ms\n1ms 20ms\n1ms 5ms\n"

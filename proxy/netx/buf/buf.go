@@ -54,12 +54,45 @@ func Get(n int) *Buffer {
 	}
 	c := class(n)
 	if c >= classes {
+		grow(n)
 		return &Buffer{B: make([]byte, n), class: -1}
 	}
 	if b, ok := pools[c].Get().(*Buffer); ok {
 		return b
 	}
+	grow(1 << (c + minShift))
 	return &Buffer{B: make([]byte, 1<<(c+minShift)), class: int8(c)}
+}
+
+// watcher is called when step more bytes were taken from the runtime; grown are
+// those since the last call.
+var (
+	watcher atomic.Pointer[func()]
+	grown   atomic.Int64
+)
+
+const step = 256 << 10
+
+// Watch has f called whenever some hundred kilobytes of buffers were newly
+// allocated, on the goroutine that needed them and with whatever locks it holds:
+// f must not wait. There is one such function in a process, for there is one
+// memory; nil takes it away.
+func Watch(f func()) {
+	if f == nil {
+		watcher.Store(nil)
+		return
+	}
+	watcher.Store(&f)
+}
+
+// grow notes that n bytes are taken from the runtime.
+func grow(n int) {
+	f := watcher.Load()
+	if f == nil || grown.Add(int64(n)) < step {
+		return
+	}
+	grown.Store(0)
+	(*f)()
 }
 
 // Free gives the buffer back. Freeing nil does nothing.
