@@ -133,6 +133,8 @@ func kubeletConfig(c plan.Cluster, host Host) []byte {
 		"eventBurst":                200,
 		"nodeStatusUpdateFrequency": "10s",
 		"nodeStatusReportFrequency": "1m",
+		// How soon files of ConfigMaps and Secrets follow them: tests wait for that.
+		"syncFrequency": "10s",
 		// A process that wants to be throttled by the kernel's own limits can be: the mesh's init container
 		// sets net.* values.
 		"allowedUnsafeSysctls":  []string{"net.*"},
