@@ -33,6 +33,10 @@ unit: ## the tests that need no cluster
 e2e: ## the tests on the embedded cluster; RUN=regexp chooses some
 	@go run ./build/runtests -only e2e $(if $(RUN),-run '$(RUN)')
 
+.PHONY: controlplane
+controlplane: ## the controllers against an API server that fails them; RUN=regexp chooses some
+	@go run ./build/runtests -only controlplane $(if $(RUN),-run '$(RUN)')
+
 .PHONY: bench
 bench: ## measure the proxy next to nginx and HAProxy; SCENARIO=name for one (needs root)
 	@go run ./bench $(if $(SCENARIO),-scenario $(SCENARIO)) $(BENCHFLAGS)

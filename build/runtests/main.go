@@ -1,10 +1,11 @@
 // Command runtests runs every test of the project and says in one line how it
 // ended. It is what `make test` runs.
 //
-//	go run ./build/runtests                 everything
-//	go run ./build/runtests -only unit      repository rules and units
-//	go run ./build/runtests -only e2e       end to end on the embedded cluster
-//	go run ./build/runtests -run REGEXP     only the tests that match
+//	go run ./build/runtests                      everything
+//	go run ./build/runtests -only unit           repository rules and units
+//	go run ./build/runtests -only controlplane   the controllers against an API server that fails them
+//	go run ./build/runtests -only e2e            that, and end to end on the embedded cluster
+//	go run ./build/runtests -run REGEXP          only the tests that match
 //
 // Passing packages take a line each, failing tests show all that they printed.
 // The last line has the form "N passed, N failed, N skipped".
@@ -17,13 +18,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
-	only := flag.String("only", "", "unit or e2e; both if empty")
+	only := flag.String("only", "", "unit, controlplane (a part of e2e) or e2e; unit and e2e if empty")
 	run := flag.String("run", "", "regular expression that test names have to match")
 	keep := flag.Bool("keep", false, "leave the end-to-end cluster running")
 	flag.Parse()
@@ -36,10 +38,14 @@ func main() {
 		err = r.all(ctx, *keep)
 	case "unit":
 		err = r.unit(ctx)
+	case "controlplane":
+		if err = r.cluster(ctx); err == nil {
+			err = r.controlplane(ctx)
+		}
 	case "e2e":
 		err = r.e2e(ctx, *keep)
 	default:
-		fmt.Fprintf(os.Stderr, "runtests: -only takes unit or e2e, not %q\n", *only)
+		fmt.Fprintf(os.Stderr, "runtests: -only takes unit, controlplane or e2e, not %q\n", *only)
 		os.Exit(2)
 	}
 	if err != nil {
@@ -99,16 +105,28 @@ func (r *runner) unit(ctx context.Context) error {
 // compiled a second time.
 const clusterModule = "devcluster"
 
-// e2e starts a cluster of its own, runs the tests on it and removes it.
-func (r *runner) e2e(ctx context.Context, keep bool) error {
-	const cluster = "e2e"
+// cluster builds the embedded cluster's program.
+func (r *runner) cluster(ctx context.Context) error {
 	r.say("Building the embedded Kubernetes")
 	if err := command(ctx, ".", "make", "--no-print-directory", "devcluster").Run(); err != nil {
 		return fmt.Errorf("building the embedded Kubernetes: %w", err)
 	}
+	return nil
+}
+
+// e2e starts a cluster of its own, runs the tests on it and removes it.
+func (r *runner) e2e(ctx context.Context, keep bool) error {
+	const cluster = "e2e"
+	if err := r.cluster(ctx); err != nil {
+		return err
+	}
 	r.say("Installing the OS packages that are missing")
 	if err := command(ctx, ".", "bin/devcluster", "deps").Run(); err != nil {
 		return fmt.Errorf("OS packages: %w", err)
+	}
+	r.say("Controllers against an API server that fails them")
+	if err := r.controlplane(ctx); err != nil {
+		return err
 	}
 	r.say("End-to-end tests of the embedded cluster itself")
 	if err := r.goTest(ctx, clusterModule, "-trimpath", "-tags=e2e", "-count=1", "./e2e"); err != nil {
@@ -144,6 +162,19 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	}
 	r.say("End-to-end tests")
 	return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e/...")
+}
+
+// controlplane runs the tests of the controllers on API servers of their own, of which the built devcluster is the program.
+// Most of their time is waiting, which they do side by side.
+func (r *runner) controlplane(ctx context.Context) error {
+	program, err := filepath.Abs("bin/devcluster")
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv("LINKERD_DEVCLUSTER", program); err != nil {
+		return err
+	}
+	return r.goTest(ctx, ".", "-timeout=20m", "-count=1", "-parallel=4", "./test/controlplane")
 }
 
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
