@@ -53,7 +53,9 @@ type inbound struct {
 	// server is nil if no Server selects the port.
 	server   *core.Server
 	compiled *core.InboundServer
-	steps    []Step
+	// considered are the authorizations that could have let the client in.
+	considered []core.Authorization
+	steps      []Step
 }
 
 // Inbound explains what a client gets at a port of a workload. A nil request asks about connections and requests of any
@@ -195,7 +197,7 @@ type outcome struct {
 	answer answer
 	// by is the first that permits the client; zero if none surely does.
 	by core.Authorization
-	// open has those that perhaps permit the client.
+	// open has those before it that perhaps permit the client.
 	open []opening
 }
 
@@ -224,7 +226,7 @@ func (q *inbound) judge(authorizations []core.Authorization) (outcome, []Step) {
 	for _, a := range authorizations {
 		s, result := q.authorization(a)
 		steps = append(steps, s)
-		if result == maybe {
+		if result == maybe && o.answer != yes {
 			o.open = append(o.open, opening{q.by(a), openText(s.Steps)})
 		}
 		if result == yes && o.answer != yes {
@@ -359,6 +361,7 @@ func (q *inbound) loopback() (outcome, []Step) {
 func (q *inbound) decide() *Explanation {
 	routes, limited, isHTTP := q.routes()
 	all, steps := q.judge(q.compiled.Authorizations)
+	q.considered = append(q.considered, q.compiled.Authorizations...)
 	if q.server != nil {
 		steps = append(steps, q.broken(func(p *core.AuthorizationPolicy) bool { return p.For(q.server) })...)
 		if q.server.AccessPolicy == core.Deny {
@@ -593,6 +596,9 @@ func rulesText(r core.InboundRoute) string {
 // route judges what is permitted at one route, without what is permitted at the Server.
 func (q *inbound) route(r inboundRoute) (outcome, []Step) {
 	o, steps := q.judge(r.Authorizations)
+	if r.Ref.Default != core.NameProbe {
+		q.considered = append(q.considered, r.Authorizations...)
+	}
 	if r.Ref.Default == "" {
 		steps = append(steps, q.broken(func(p *core.AuthorizationPolicy) bool {
 			return p.ForRoute(&core.Route{Object: core.Object{ID: core.ID{Name: r.Ref.Name}}, Group: r.Ref.Group, Kind: core.RouteKind(r.Ref.Kind)})
@@ -769,11 +775,18 @@ func (q *inbound) depends(verdicts []verdictOf, each []Verdict) string {
 		return strings.Join(texts, " or ")
 	}
 	anybody := q.client == Client{}
+	audited := ""
+	if slices.ContainsFunc(verdicts, func(v verdictOf) bool { return v.outcome.answer == yes && len(v.outcome.open) > 0 }) {
+		audited = ", and is audited else"
+	}
 	switch {
 	case same && anybody:
-		return fmt.Sprintf("depends: %s is open to whom %s lets in", q.what(), by(open, false))
+		if audited != "" {
+			audited = "; who else comes is audited"
+		}
+		return fmt.Sprintf("depends: %s is open to whom %s lets in%s", q.what(), by(open, false), audited)
 	case same:
-		return fmt.Sprintf("depends: %s reaches %s if %s lets it in", q.client, q.what(), by(open, true))
+		return fmt.Sprintf("depends: %s reaches %s if %s lets it in%s", q.client, q.what(), by(open, true), audited)
 	}
 	var parts []string
 	for i, v := range verdicts {
@@ -783,6 +796,9 @@ func (q *inbound) depends(verdicts []verdictOf, each []Verdict) string {
 			text += " by " + q.by(v.outcome.by).String()
 		case Depends:
 			text = v.text + " are allowed if " + by(v.outcome.open, !anybody) + " lets it in"
+			if v.outcome.answer == yes {
+				text += ", and are audited else"
+			}
 		}
 		if !slices.Contains(parts, text) {
 			parts = append(parts, text)
@@ -798,6 +814,9 @@ func (q *inbound) verdict(o outcome) Verdict {
 	case o.answer == maybe:
 		return Depends
 	case o.by.Ref.Default == string(core.Audit):
+		if len(o.open) > 0 {
+			return Depends // on who lets the client in: one of these, or audit
+		}
 		return Audited
 	}
 	return Allowed
@@ -814,12 +833,6 @@ func (q *inbound) refusing() Resource {
 // refusal says in a few words why nobody lets the client in: what stands between it and those authorizations that come
 // closest.
 func (q *inbound) refusal() string {
-	lists := [][]core.Authorization{q.compiled.Authorizations}
-	for _, r := range slices.Concat(q.compiled.HTTPRoutes, q.compiled.GRPCRoutes) {
-		if r.Ref.Default != core.NameProbe {
-			lists = append(lists, r.Authorizations)
-		}
-	}
 	const (
 		nobody = iota
 		elsewhere
@@ -828,7 +841,7 @@ func (q *inbound) refusal() string {
 	)
 	reason := nobody
 	var closest []string
-	for _, a := range slices.Concat(lists...) {
+	for _, a := range q.considered {
 		where, _ := q.client.in(a.Networks)
 		who, _ := q.client.is(a.Clients)
 		this := elsewhere
