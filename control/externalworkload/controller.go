@@ -29,19 +29,15 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/lease"
 )
 
 const (
-	leaseDuration = 30 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
 	// maxRetries is how often a Service is tried again.
 	maxRetries = 15
 	// callTimeout is how long one request to the API server may take.
@@ -97,55 +93,13 @@ func (c *Controller) Watches() []*kube.Watch {
 	}
 }
 
-// Run takes the lease and writes slices, again and again, until ctx is done. The watches must have delivered their first
-// lists. Its last act is to give the lease back.
+// Run writes slices while this process has the lease, until ctx is done. The watches must have delivered their first lists. Its
+// last act is to give the lease back.
 func (c *Controller) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := c.term(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// term is one time as a candidate and leader; leading ends with the lease, so each has its own elector. Work ends before
-// the lease is given back.
-func (c *Controller) term(ctx context.Context) error {
-	started := make(chan struct{})
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: c.options.Namespace, Name: names.LeaseDestinationEndpointWrite},
-			Client:     c.options.Clients.Kube.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: c.options.Identity},
-		},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(context.Context) { close(started) },
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("making the leader elector: %w", err)
-	}
-	electing, resign := context.WithCancel(context.WithoutCancel(ctx))
-	working, stop := context.WithCancel(ctx)
-	lost := make(chan struct{})
-	go func() {
-		defer close(lost)
-		defer stop()
-		elector.Run(electing)
-	}()
-	defer func() { resign(); <-lost }()
-	select {
-	case <-working.Done():
-		return nil
-	case <-started:
-	}
-	c.options.Logger.Info("writing endpoint slices of external workloads", "lease", names.LeaseDestinationEndpointWrite)
-	c.work(working)
-	c.options.Logger.Info("not writing endpoint slices any more", "lease", names.LeaseDestinationEndpointWrite)
-	return nil
+	return lease.Run(ctx, lease.Options{
+		Client: c.options.Clients.Kube, Namespace: c.options.Namespace, Name: names.LeaseDestinationEndpointWrite,
+		Identity: c.options.Identity, Logger: c.options.Logger,
+	}, c.work)
 }
 
 // work carries out plans until ctx is done.

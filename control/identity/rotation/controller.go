@@ -21,10 +21,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	api "github.com/linkerd-go/linkerd-go/api/rotation"
+	"github.com/linkerd-go/linkerd-go/internal/lease"
 )
 
 // Options are the parts of a Controller. All must be set.
@@ -53,60 +52,11 @@ func New(o Options) (*Controller, error) {
 	return &Controller{o}, nil
 }
 
-// Timing of the lease, as that of the other controllers: control plane chapter, section 13.
-const (
-	leaseDuration = 30 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-)
-
-// Run takes the lease and rotates, again and again, until ctx is done. Its last act is to give the lease back.
+// Run rotates while this process has the lease, until ctx is done. Its last act is to give the lease back.
 func (c *Controller) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := c.term(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// term is one time as a candidate and leader. Work ends before the lease is given back.
-func (c *Controller) term(ctx context.Context) error {
-	started := make(chan struct{})
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: c.o.Namespace, Name: api.Lease},
-			Client:     c.o.Client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: c.o.Identity},
-		},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(context.Context) { close(started) },
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("making the leader elector: %w", err)
-	}
-	electing, resign := context.WithCancel(context.WithoutCancel(ctx))
-	working, stop := context.WithCancel(ctx)
-	lost := make(chan struct{})
-	go func() {
-		defer close(lost)
-		defer stop()
-		elector.Run(electing)
-	}()
-	defer func() { resign(); <-lost }()
-	select {
-	case <-working.Done():
-		return nil
-	case <-started:
-	}
-	c.o.Logger.Info("rotating issuer and trust anchor", "lease", api.Lease)
-	c.work(working)
-	c.o.Logger.Info("not rotating any more", "lease", api.Lease)
-	return nil
+	return lease.Run(ctx, lease.Options{
+		Client: c.o.Client, Namespace: c.o.Namespace, Name: api.Lease, Identity: c.o.Identity, Logger: c.o.Logger,
+	}, c.work)
 }
 
 // work looks at the objects once an interval until ctx is done.

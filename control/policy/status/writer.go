@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -17,22 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/lease"
 )
 
-// Names and times of the lease and of writing. Source: control plane chapter, sections 8 and 13.
-const (
-	leaseDuration = 30 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-	// writeInterval is how often what is still outdated is written again: a patch may have been lost.
-	writeInterval = 10 * time.Second
-	// electionPause keeps a writer that cannot take part in the election from asking all the time.
-	electionPause = 5 * time.Second
-)
+// writeInterval is how often what is still outdated is written again: a patch may have been lost. Source: control plane
+// chapter, section 8.
+const writeInterval = 10 * time.Second
 
 // Source knows which statuses are outdated.
 type Source interface {
@@ -80,68 +71,12 @@ type attempt struct {
 func NewWriter(options Options) *Writer { return &Writer{options: options} }
 
 // Run takes part in the election, and writes while elected, until ctx is done. Losing the lease, or having trouble with it,
-// ends nothing but the writing: the process has other things to do, and takes part again.
+// ends nothing but the writing.
 func (w *Writer) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := w.elect(ctx); err != nil && ctx.Err() == nil {
-			w.options.Logger.Warn("no part in the election of who writes statuses", "lease", names.LeasePolicyController, "error", err)
-		}
-		pause := time.NewTimer(electionPause)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-		case <-pause.C:
-		}
-	}
-	return nil
-}
-
-// elect takes part in the election until the lease is lost or ctx is done.
-func (w *Writer) elect(ctx context.Context) error {
-	if err := w.createLease(ctx); err != nil {
-		return err
-	}
-	lock := &resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: w.options.Namespace, Name: names.LeasePolicyController},
-		Client:     w.options.Kube.CoordinationV1(),
-		LockConfig: resourcelock.ResourceLockConfig{Identity: w.options.Identity},
-	}
-	// The elector starts the callback on a goroutine that nobody waits for. So that is done here: over keeps it from
-	// beginning once the election has ended.
-	var mu sync.Mutex // guards over
-	over := false
-	var leading sync.WaitGroup
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:            lock,
-		LeaseDuration:   leaseDuration,
-		RenewDeadline:   renewDeadline,
-		RetryPeriod:     retryPeriod,
-		ReleaseOnCancel: true,
-		Name:            names.LeasePolicyController,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
-				mu.Lock()
-				if over {
-					mu.Unlock()
-					return
-				}
-				leading.Add(1)
-				mu.Unlock()
-				defer leading.Done()
-				w.lead(ctx)
-			},
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("preparing the election for lease %s/%s: %w", w.options.Namespace, names.LeasePolicyController, err)
-	}
-	elector.Run(ctx)
-	mu.Lock()
-	over = true
-	mu.Unlock()
-	leading.Wait()
-	return nil
+	return lease.Run(ctx, lease.Options{
+		Client: w.options.Kube, Namespace: w.options.Namespace, Name: names.LeasePolicyController, Identity: w.options.Identity,
+		Prepare: w.createLease, Logger: w.options.Logger,
+	}, w.lead)
 }
 
 // createLease creates the lease if it is not there, so that it belongs to the Deployment.
@@ -154,7 +89,7 @@ func (w *Writer) createLease(ctx context.Context) error {
 	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("reading lease %s/%s: %w", w.options.Namespace, names.LeasePolicyController, err)
 	}
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+	made := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
 		Namespace: w.options.Namespace,
 		Name:      names.LeasePolicyController,
 		Labels: map[string]string{
@@ -166,13 +101,13 @@ func (w *Writer) createLease(ctx context.Context) error {
 	switch {
 	case err == nil:
 		controller := true
-		lease.OwnerReferences = []metav1.OwnerReference{{
+		made.OwnerReferences = []metav1.OwnerReference{{
 			APIVersion: "apps/v1", Kind: "Deployment", Name: deployment.Name, UID: deployment.UID, Controller: &controller,
 		}}
 	case !apierrors.IsNotFound(err):
 		return fmt.Errorf("reading Deployment %s/%s, the owner of the lease: %w", w.options.Namespace, w.options.Deployment, err)
 	}
-	_, err = leases.Create(ctx, lease, metav1.CreateOptions{FieldManager: names.FieldManagerPolicy})
+	_, err = leases.Create(ctx, made, metav1.CreateOptions{FieldManager: names.FieldManagerPolicy})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating lease %s/%s: %w", w.options.Namespace, names.LeasePolicyController, err)
 	}
@@ -181,7 +116,6 @@ func (w *Writer) createLease(ctx context.Context) error {
 
 // lead writes what is outdated until ctx is done.
 func (w *Writer) lead(ctx context.Context) {
-	w.options.Logger.Info("writing statuses from now on", "lease", names.LeasePolicyController)
 	w.written = make(map[Key]attempt)
 	ticker := time.NewTicker(writeInterval)
 	defer ticker.Stop()
@@ -189,7 +123,6 @@ func (w *Writer) lead(ctx context.Context) {
 		w.write(ctx)
 		select {
 		case <-ctx.Done():
-			w.options.Logger.Info("writing no statuses any more", "lease", names.LeasePolicyController)
 			return
 		case <-w.options.Source.Changed():
 		case <-ticker.C:
