@@ -6,7 +6,8 @@
 // Each test has a namespace of its own, named after it and removed at its end;
 // LINKERD_E2E_KEEP=1 leaves it for a look. The mesh is installed once, by
 // TestMain, with the commands of the README. Tests run one after the other:
-// several of them disturb the control plane.
+// several of them disturb the control plane. Within TestPolicies, which performs
+// the scenes of testdata/policy, two scenes at a time have a stage each.
 //
 // The package has no code outside of tests.
 package e2e

@@ -1,0 +1,152 @@
+package actor
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestEveryProtocol has one actor call another, with no mesh between, each way
+// it can.
+func TestEveryProtocol(t *testing.T) {
+	_, server := start(t, "web")
+	stage, _ := start(t, "alice")
+	for _, tt := range []struct {
+		name string
+		call Call
+		want string
+	}{
+		{"HTTP/1", Call{Protocol: HTTP, Target: server.HTTP, Path: "/"}, "200"},
+		{"HTTP/2", Call{Protocol: HTTP2, Target: server.HTTP, Path: "/"}, "200"},
+		{"a status as asked for", Call{Protocol: HTTP, Target: server.HTTP, Path: "/", Fail: "503"}, "503"},
+		{"gRPC", Call{Protocol: GRPC, Target: server.GRPC}, "OK"},
+		{"a gRPC code as asked for", Call{Protocol: GRPC, Target: server.GRPC, Fail: "Unavailable"}, "Unavailable"},
+		{"gRPC, the other service", Call{Protocol: GRPC, Target: server.GRPC, Path: "/shop.v1.Checkout/Place"}, "OK"},
+		{"gRPC stream", Call{Protocol: Stream, Target: server.GRPC}, "OK"},
+		{"TCP", Call{Protocol: TCP, Target: server.TCP}, Open},
+		{"TLS", Call{Protocol: TLS, Target: server.TLS, ServerName: "example.org"}, Open},
+		{"WebSocket", Call{Protocol: WebSocket, Target: server.HTTP, Path: "/websocket"}, Open},
+		{"nobody there", Call{Protocol: TCP, Target: "127.0.0.1:1"}, Closed},
+		{"too late", Call{Protocol: HTTP, Target: server.HTTP, Path: "/", Delay: time.Minute, Limit: 20 * time.Millisecond}, Timeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.call.Times = 2
+			got, err := stage.Call(t.Context(), "alice", tt.call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 2 {
+				t.Fatalf("%d results, want 2", len(got))
+			}
+			for _, r := range got {
+				if r.Outcome != tt.want {
+					t.Errorf("got %+v, want %s", r, tt.want)
+				}
+				if ok := tt.want == "200" || tt.want == "OK" || tt.want == Open; ok && r.By != "web" {
+					t.Errorf("answered by %q, want web", r.By)
+				}
+			}
+		})
+	}
+}
+
+// TestHeld goes on with conversations, until the server is gone.
+func TestHeld(t *testing.T) {
+	_, server := start(t, "web")
+	stage, _ := start(t, "alice")
+	calls := map[string]Call{
+		"http": {Protocol: HTTP, Target: server.HTTP, Path: "/"}, "h2": {Protocol: HTTP2, Target: server.HTTP, Path: "/"},
+		"stream": {Protocol: Stream, Target: server.GRPC}, "tcp": {Protocol: TCP, Target: server.TCP},
+		"tls": {Protocol: TLS, Target: server.TLS}, "websocket": {Protocol: WebSocket, Target: server.HTTP, Path: "/websocket"},
+	}
+	first := map[string]Result{}
+	for name, c := range calls {
+		r, err := stage.Hold(t.Context(), "alice", name, c)
+		if err != nil || r.By != "web" {
+			t.Fatalf("%s: %+v, %v", name, r, err)
+		}
+		first[name] = r
+	}
+	for name := range calls {
+		r, err := stage.Say(t.Context(), "alice", name)
+		if err != nil || r.Outcome != first[name].Outcome {
+			t.Errorf("%s: %+v, %v after %+v", name, r, err, first[name])
+		}
+	}
+	if err := stage.Release(t.Context(), "alice", "t"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := stage.Say(t.Context(), "alice", "tcp"); err != nil || r.Outcome != Closed {
+		t.Errorf("after its release tcp says %+v, %v", r, err)
+	}
+}
+
+// TestMoodAndFate: a server misbehaves as told, for all or for the first
+// attempts of one call.
+func TestMoodAndFate(t *testing.T) {
+	s, server := start(t, "web")
+	if err := s.Be(t.Context(), "web", Mood{HTTP: 503, GRPC: "Unavailable", RetryAfter: "7"}); err != nil {
+		t.Fatal(err)
+	}
+	call := func(c Call) Result {
+		t.Helper()
+		got, err := s.Call(t.Context(), "web", c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[0]
+	}
+	if r := call(Call{Protocol: HTTP, Target: server.HTTP, Path: "/"}); r.Outcome != "503" || r.Header["retry-after"] != "7" {
+		t.Errorf("in a bad mood: %+v", r)
+	}
+	if r := call(Call{Protocol: GRPC, Target: server.GRPC}); r.Outcome != "Unavailable" {
+		t.Errorf("in a bad mood: %+v", r)
+	}
+	if err := s.Be(t.Context(), "web", Mood{}); err != nil {
+		t.Fatal(err)
+	}
+	again := Call{Protocol: HTTP, Target: server.HTTP, Path: "/", Header: map[string]string{headerKey: "k", headerFail: "500", headerFailTimes: "1"}}
+	if a, b := call(again), call(again); a.Outcome != "500" || b.Outcome != "200" {
+		t.Errorf("attempts of one call: %s, %s; want 500, 200", a.Outcome, b.Outcome)
+	}
+}
+
+// start runs an actor on loopback until the test ends.
+func start(t *testing.T, name string) (*Stage, Addresses) {
+	t.Helper()
+	const any = "127.0.0.1:0"
+	a, err := Listen(name, Addresses{HTTP: any, GRPC: any, TCP: any, TLS: any, Control: any})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Serve(ctx) }()
+	transport := &http.Transport{}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	})
+	return &Stage{Post: func(ctx context.Context, _, path string, query url.Values, body io.Reader) ([]byte, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+a.Bound.Control+path+"?"+query.Encode(), body)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		return io.ReadAll(resp.Body)
+	}}, a.Bound
+}

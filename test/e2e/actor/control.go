@@ -1,0 +1,119 @@
+package actor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// orders are what a Stage sends, one path each.
+func (a *Actor) orders() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ready\n") })
+	mux.HandleFunc("POST /call", func(w http.ResponseWriter, r *http.Request) {
+		var c Call
+		if take(w, r, &c) {
+			give(w, a.client.call(r.Context(), c))
+		}
+	})
+	mux.HandleFunc("POST /hold", func(w http.ResponseWriter, r *http.Request) {
+		var c Call
+		if take(w, r, &c) {
+			give(w, a.client.hold(r.Context(), r.URL.Query().Get("name"), c))
+		}
+	})
+	mux.HandleFunc("POST /say", func(w http.ResponseWriter, r *http.Request) {
+		give(w, a.client.say(r.Context(), r.URL.Query().Get("name")))
+	})
+	mux.HandleFunc("POST /release", func(w http.ResponseWriter, r *http.Request) {
+		a.client.release(r.URL.Query().Get("name"))
+		give(w, struct{}{})
+	})
+	mux.HandleFunc("POST /mood", func(w http.ResponseWriter, r *http.Request) {
+		var m Mood
+		if take(w, r, &m) {
+			a.mu.Lock()
+			a.mood = m
+			a.mu.Unlock()
+			give(w, struct{}{})
+		}
+	})
+	return mux
+}
+
+func take(w http.ResponseWriter, r *http.Request, v any) bool {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+		http.Error(w, "the order is no JSON: "+err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+func give(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+// Stage sends orders to actors.
+type Stage struct {
+	// Post sends a body to the path of an actor's control port, and returns
+	// the answer's. It must be safe for concurrent use.
+	Post func(ctx context.Context, actor, path string, query url.Values, body io.Reader) ([]byte, error)
+}
+
+// Call has a client make calls.
+func (s *Stage) Call(ctx context.Context, client string, c Call) ([]Result, error) {
+	var out Answers
+	err := s.order(ctx, client, "/call", "", c, &out)
+	return out.Results, err
+}
+
+// Hold has a client begin a conversation and keep it under a name.
+func (s *Stage) Hold(ctx context.Context, client, name string, c Call) (Result, error) {
+	var out Result
+	err := s.order(ctx, client, "/hold", name, c, &out)
+	return out, err
+}
+
+// Say has a client go on with a conversation.
+func (s *Stage) Say(ctx context.Context, client, name string) (Result, error) {
+	var out Result
+	err := s.order(ctx, client, "/say", name, nil, &out)
+	return out, err
+}
+
+// Release has a client end all its conversations whose names begin so.
+func (s *Stage) Release(ctx context.Context, client, prefix string) error {
+	return s.order(ctx, client, "/release", prefix, nil, nil)
+}
+
+// Be puts a server into a mood; the zero value is the good one.
+func (s *Stage) Be(ctx context.Context, server string, m Mood) error {
+	return s.order(ctx, server, "/mood", "", m, nil)
+}
+
+func (s *Stage) order(ctx context.Context, actor, path, name string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	query := url.Values{}
+	if name != "" {
+		query.Set("name", name)
+	}
+	raw, err := s.Post(ctx, actor, path, query, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%s of %s: %w", path, actor, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("%s of %s answered %.200q: %w", path, actor, raw, err)
+	}
+	return nil
+}
