@@ -1,9 +1,10 @@
-// Command genproto generates the Go code of the wire APIs under api/proto and of
-// the sample shop's own under sample/shoppb.
+// Command genproto generates the Go code of the wire APIs under api/proto, a lean
+// rendering of those that the proxy speaks under api/lean, and the Go code of the
+// sample shop's own under sample/shoppb.
 //
 // Run it from anywhere inside the module:
 //
-//	go run ./build/genproto          rewrite the *.pb.go beside each source
+//	go run ./build/genproto          rewrite the *.pb.go beside each source, and *.lean.go
 //	go run ./build/genproto -check   fail if that would change anything
 //
 // It needs neither protoc nor anything installed: the sources are compiled in this
@@ -34,10 +35,10 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// sourceDirs are searched for sources, relative to the module root. Import statements
+// sourceDirs are searched for sources and for what was generated, relative to the module root. Import statements
 // and registered file names use paths from the module root, so that they cannot collide
 // with another project's `net.proto` in the same program.
-var sourceDirs = []string{"api/proto", "sample/shoppb"}
+var sourceDirs = []string{"api/proto", "api/lean", "sample/shoppb"}
 
 // A plugin is a code generator that speaks protoc's plugin protocol.
 type plugin struct {
@@ -90,6 +91,9 @@ func run(ctx context.Context, check bool) error {
 			}
 			continue
 		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(file, content, 0o644); err != nil {
 			return err
 		}
@@ -126,6 +130,9 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 		if err := p.run(ctx, root, input, files); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.tool, err)
 		}
+	}
+	if err := generateLean(request, files); err != nil {
+		return nil, fmt.Errorf("lean rendering: %w", err)
 	}
 	return files, nil
 }
@@ -216,7 +223,9 @@ func attachPackageComment(content []byte) []byte {
 
 // readGenerated returns the generated files that are on disk.
 func readGenerated(root string) (map[string][]byte, error) {
-	names, err := listFiles(root, func(name string) bool { return strings.HasSuffix(name, ".pb.go") })
+	names, err := listFiles(root, func(name string) bool {
+		return strings.HasSuffix(name, ".pb.go") || strings.HasSuffix(name, leanSuffix)
+	})
 	if err != nil {
 		return nil, err
 	}

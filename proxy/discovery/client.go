@@ -10,20 +10,19 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
-	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
-	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
-	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/lean/destination"
+	inboundpb "github.com/linkerd-go/linkerd-go/api/lean/inbound"
+	outboundpb "github.com/linkerd-go/linkerd-go/api/lean/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/decode"
 	"github.com/linkerd-go/linkerd-go/proxy/lookup"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 	"github.com/linkerd-go/linkerd-go/proxy/watch"
 )
 
 // Controller is a connection to a controller and how its streams behave.
 type Controller struct {
-	Conn grpc.ClientConnInterface
+	Conn *rpc.Conn
 	// Loopback controllers have no stream limits and a shorter backoff.
 	Loopback bool
 }
@@ -62,10 +61,7 @@ type Config struct {
 // Client is the proxy's discovery. It implements the interfaces of package
 // lookup. All methods may be called from any goroutine.
 type Client struct {
-	cfg         Config
-	destination destinationpb.DestinationClient
-	policy      outboundpb.OutboundPoliciesClient
-	inbound     inboundpb.InboundServerPoliciesClient
+	cfg Config
 
 	targets   *lookup.Cache[targetKey, lookup.Targets]
 	endpoints *lookup.Cache[string, lookup.Endpoints]
@@ -101,12 +97,7 @@ func New(cfg Config) *Client {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	c := &Client{
-		cfg:         cfg,
-		destination: destinationpb.NewDestinationClient(cfg.Destination.Conn),
-		policy:      outboundpb.NewOutboundPoliciesClient(cfg.Policy.Conn),
-		inbound:     inboundpb.NewInboundServerPoliciesClient(cfg.Policy.Conn),
-	}
+	c := &Client{cfg: cfg}
 	c.targets = lookup.NewCache(cfg.OutboundIdle, c.runTarget)
 	c.endpoints = lookup.NewCache(cfg.OutboundIdle, c.runEndpoints)
 	c.servers = lookup.NewCache(cfg.InboundIdle, c.runServer)
@@ -163,8 +154,9 @@ func (c *Client) runServer(ctx context.Context, port uint16, ready func(lookup.S
 	ready(value)
 	log := c.cfg.Log.With("api", "WatchPort", "port", port)
 	s := newSource[inboundpb.Server](c, c.cfg.Policy, log)
-	s.open = func(ctx context.Context) (grpc.ServerStreamingClient[inboundpb.Server], error) {
-		return c.inbound.WatchPort(ctx, &inboundpb.PortSpec{Workload: c.cfg.Workload, Port: uint32(port)})
+	s.open = func(ctx context.Context) (receiver[inboundpb.Server], error) {
+		spec := inboundpb.PortSpec{Workload: c.cfg.Workload, Port: uint32(port)}
+		return follow[inboundpb.Server](ctx, c.cfg.Policy.Conn, inboundpb.InboundServerPolicies_WatchPort_FullMethodName, spec.AppendWire(nil))
 	}
 	s.receive = func(m *inboundpb.Server) {
 		p, err := decode.Server(m, c.cfg.DetectTimeout)
@@ -187,8 +179,9 @@ func (c *Client) runEndpoints(ctx context.Context, path string, ready func(looku
 	ready(value)
 	set := newEndpoints()
 	s := newSource[destinationpb.Update](c, c.cfg.Destination, c.cfg.Log.With("api", "Get", "path", path))
-	s.open = func(ctx context.Context) (grpc.ServerStreamingClient[destinationpb.Update], error) {
-		return c.destination.Get(ctx, &destinationpb.GetDestination{Path: path, ContextToken: c.cfg.ContextToken})
+	s.open = func(ctx context.Context) (receiver[destinationpb.Update], error) {
+		get := destinationpb.GetDestination{Path: path, ContextToken: c.cfg.ContextToken}
+		return follow[destinationpb.Update](ctx, c.cfg.Destination.Conn, destinationpb.Destination_Get_FullMethodName, get.AppendWire(nil))
 	}
 	s.connected = set.reconnected
 	s.receive = func(u *destinationpb.Update) {
@@ -217,8 +210,9 @@ type profileState struct {
 func (c *Client) watchProfile(ctx context.Context, path string, value *watch.Value[profileState]) {
 	log := c.cfg.Log.With("api", "GetProfile", "path", path)
 	s := newSource[destinationpb.DestinationProfile](c, c.cfg.Destination, log)
-	s.open = func(ctx context.Context) (grpc.ServerStreamingClient[destinationpb.DestinationProfile], error) {
-		return c.destination.GetProfile(ctx, &destinationpb.GetDestination{Path: path, ContextToken: c.cfg.ContextToken})
+	s.open = func(ctx context.Context) (receiver[destinationpb.DestinationProfile], error) {
+		get := destinationpb.GetDestination{Path: path, ContextToken: c.cfg.ContextToken}
+		return follow[destinationpb.DestinationProfile](ctx, c.cfg.Destination.Conn, destinationpb.Destination_GetProfile_FullMethodName, get.AppendWire(nil))
 	}
 	// mu keeps a late give-up from undoing a first answer.
 	var mu sync.Mutex
@@ -260,8 +254,8 @@ type policyState struct {
 func (c *Client) watchPolicy(ctx context.Context, spec *outboundpb.TrafficSpec, name string, value *watch.Value[policyState]) {
 	log := c.cfg.Log.With("api", "Watch", "target", name)
 	s := newSource[outboundpb.OutboundPolicy](c, c.cfg.Policy, log)
-	s.open = func(ctx context.Context) (grpc.ServerStreamingClient[outboundpb.OutboundPolicy], error) {
-		return c.policy.Watch(ctx, spec)
+	s.open = func(ctx context.Context) (receiver[outboundpb.OutboundPolicy], error) {
+		return follow[outboundpb.OutboundPolicy](ctx, c.cfg.Policy.Conn, outboundpb.OutboundPolicies_Watch_FullMethodName, spec.AppendWire(nil))
 	}
 	// mu keeps a late give-up from undoing a first answer, and guards last.
 	var mu sync.Mutex

@@ -6,28 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-	grpcbackoff "google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/base"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/status"
-
-	"github.com/linkerd-go/linkerd-go/proxy/backoff"
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/dns"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // ControlAddr is where a controller is.
@@ -105,12 +94,9 @@ func (a ControlAddr) backoff() model.Backoff {
 	return remoteBackoff
 }
 
-// controlBuffer is the size of a connection's buffers, maxMessage that of the
-// largest message taken, which is some hundred thousand endpoints.
-const (
-	controlBuffer = 4 << 10
-	maxMessage    = 64 << 20
-)
+// maxMessage is the size of the largest message taken: the first one about a
+// service has all of its endpoints, and this is some hundred thousand.
+const maxMessage = 64 << 20
 
 // userAgent is what controllers see us as.
 const userAgent = "linkerd-go-proxy"
@@ -119,7 +105,7 @@ const userAgent = "linkerd-go-proxy"
 // as their records expire, one HTTP/2 connection is kept to each, and calls go
 // to the less busy of two. Nothing is dialled before the first call. The caller
 // closes the connection.
-func Connect(cfg ControlConfig) (*grpc.ClientConn, error) {
+func Connect(cfg ControlConfig) (*rpc.Conn, error) {
 	if !cfg.Addr.Loopback() && (cfg.Credentials == nil || cfg.Addr.TLS.IsZero()) {
 		return nil, fmt.Errorf("controller %s: an identity is needed to connect to it", cfg.Addr)
 	}
@@ -142,50 +128,38 @@ func Connect(cfg ControlConfig) (*grpc.ClientConn, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	conn, err := grpc.NewClient(scheme+":///"+cfg.Addr.Authority(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithResolvers(&builder{cfg}),
-		grpc.WithContextDialer(cfg.dial),
-		grpc.WithAuthority(cfg.Addr.Authority()),
-		grpc.WithUserAgent(userAgent),
-		grpc.WithNoProxy(),
-		grpc.WithIdleTimeout(0),
-		// Updates are few and small, most of the time: the usual 32 KiB each
-		// way would be a good part of an idle proxy's memory.
-		grpc.WithReadBufferSize(controlBuffer),
-		grpc.WithWriteBufferSize(controlBuffer),
-		grpc.WithSharedWriteBuffer(true),
-		// The first message about a service has all of its endpoints.
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+policyName+`":{}}]}`),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           grpcbackoff.Config{BaseDelay: cfg.Backoff.Min, Multiplier: 2, Jitter: cfg.Backoff.Jitter, MaxDelay: cfg.Backoff.Max},
-			MinConnectTimeout: cfg.ConnectTimeout,
-		}),
-		grpc.WithUnaryInterceptor(cfg.Hooks.unary),
-		grpc.WithStreamInterceptor(cfg.Hooks.stream),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("controller %s: %w", cfg.Addr, err)
-	}
-	return conn, nil
+	return rpc.New(rpc.Config{
+		Name: "controller " + cfg.Addr.String(), Authority: cfg.Addr.Authority(), UserAgent: userAgent,
+		Resolve: cfg.resolve, Dial: cfg.dial, Backoff: cfg.Backoff, MaxMessage: maxMessage, Log: cfg.Log,
+		Hooks: rpc.Hooks{
+			Request: cfg.Hooks.Request, Resolved: cfg.Hooks.Resolved, Connected: cfg.Hooks.Connected, Response: cfg.Hooks.response(),
+		},
+	}), nil
 }
 
-// dial connects and, unless the controller is in this pod, shakes hands. TLS is
-// done here and not by gRPC, which would insist on a protocol being negotiated:
-// proxies negotiate none.
-func (cfg *ControlConfig) dial(ctx context.Context, addr string) (net.Conn, error) {
-	fail := func(err error) (net.Conn, error) {
-		return nil, fmt.Errorf("controller %s: endpoint %s: %w", cfg.Addr, addr, err)
+// resolve finds the controller.
+func (cfg *ControlConfig) resolve(ctx context.Context) (dns.Answer, error) {
+	r := cfg.Resolver
+	if r == nil {
+		// Without a resolver there are only addresses, which need no servers.
+		r = new(dns.Resolver)
 	}
-	ap, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return fail(err)
+	return r.Resolve(ctx, cfg.Addr.Host, cfg.Addr.Port)
+}
+
+// response is the hook in the terms of calls.
+func (h *ControlHooks) response() func(rpc.Code, time.Duration) {
+	if h.Response == nil {
+		return nil
 	}
+	return func(code rpc.Code, took time.Duration) { h.Response(classify.GRPC(uint32(code)), took) }
+}
+
+// dial connects and, unless the controller is in this pod, shakes hands.
+func (cfg *ControlConfig) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ConnectTimeout, errConnectTimeout)
 	defer cancel()
-	conn, err := cfg.Dial(ctx, ap)
+	conn, err := cfg.Dial(ctx, addr)
 	if err == nil && !cfg.Addr.Loopback() {
 		t := tls.Client(conn, cfg.Credentials.ClientConfig(cfg.Addr.TLS, false))
 		if err = t.HandshakeContext(ctx); err != nil {
@@ -197,191 +171,9 @@ func (cfg *ControlConfig) dial(ctx context.Context, addr string) (net.Conn, erro
 		if errors.Is(context.Cause(ctx), errConnectTimeout) {
 			err = fmt.Errorf("connect timed out after %v", cfg.ConnectTimeout)
 		}
-		return fail(err)
-	}
-	if cfg.Hooks.Connected != nil {
-		cfg.Hooks.Connected(1)
-		conn = &counted{Conn: conn, closed: sync.OnceFunc(func() { cfg.Hooks.Connected(-1) })}
+		return nil, fmt.Errorf("controller %s: endpoint %s: %w", cfg.Addr, addr, err)
 	}
 	return conn, nil
 }
 
-// counted tells when it is closed.
-type counted struct {
-	net.Conn
-	closed func()
-}
-
-func (c *counted) Close() error {
-	c.closed()
-	return c.Conn.Close()
-}
-
 var errConnectTimeout = errors.New("connect timeout")
-
-// scheme is the name of our resolver; it is known to our connections only.
-const scheme = "l5d-control"
-
-// builder makes the resolver of a connection.
-type builder struct{ cfg ControlConfig }
-
-var _ resolver.Builder = (*builder)(nil)
-
-func (b *builder) Scheme() string { return scheme }
-
-func (b *builder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &refresher{cfg: b.cfg, cc: cc, cancel: cancel, done: make(chan struct{}), hint: make(chan struct{}, 1)}
-	go r.run(ctx, r.resolve)
-	return r, nil
-}
-
-// refresher resolves a controller's name again and again.
-type refresher struct {
-	cfg    ControlConfig
-	cc     resolver.ClientConn
-	cancel context.CancelFunc
-	done   chan struct{}
-	hint   chan struct{}
-}
-
-// leastRefresh is how long an answer is used at least, even if connections to
-// it fail.
-const leastRefresh = 5 * time.Second
-
-func (r *refresher) run(ctx context.Context, resolve func(context.Context) (dns.Answer, error)) {
-	defer close(r.done)
-	retries := backoff.Series{B: r.cfg.Backoff}
-	for {
-		answer, err := resolve(ctx)
-		wait := answer.TTL
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			retries.Reset()
-			var state resolver.State
-			for _, a := range answer.Addrs {
-				state.Addresses = append(state.Addresses, resolver.Address{Addr: a.String()})
-			}
-			if r.cfg.Hooks.Resolved != nil {
-				r.cfg.Hooks.Resolved(len(answer.Addrs))
-			}
-			// A bad state would be reported by calls failing.
-			_ = r.cc.UpdateState(state)
-		default:
-			r.cfg.Log.Warn("Failed to resolve controller", "controller", r.cfg.Addr.String(), "error", err)
-			r.cc.ReportError(err)
-			if !errors.Is(err, dns.ErrNotFound) {
-				wait = retries.Next()
-			}
-		}
-		timer := time.NewTimer(wait)
-		if err == nil {
-			// A failing connection asks for fresh addresses, but not all
-			// the time.
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-				continue
-			case <-r.hint:
-				timer.Reset(min(wait, leastRefresh))
-			}
-		}
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-	}
-}
-
-func (r *refresher) resolve(ctx context.Context) (dns.Answer, error) {
-	if r.cfg.Resolver != nil {
-		return r.cfg.Resolver.Resolve(ctx, r.cfg.Addr.Host, r.cfg.Addr.Port)
-	}
-	// Without a resolver there are only addresses, which need no servers.
-	return new(dns.Resolver).Resolve(ctx, r.cfg.Addr.Host, r.cfg.Addr.Port)
-}
-
-// ResolveNow is called by gRPC when connections fail.
-func (r *refresher) ResolveNow(resolver.ResolveNowOptions) {
-	select {
-	case r.hint <- struct{}{}:
-	default:
-	}
-}
-
-// Close ends the goroutine and waits for it.
-func (r *refresher) Close() {
-	r.cancel()
-	<-r.done
-}
-
-// policyName is the name of our balancer in gRPC's registry.
-const policyName = "l5d_p2c"
-
-func init() { balancer.Register(base.NewBalancerBuilder(policyName, p2c{}, base.Config{})) }
-
-// p2c picks the less busy of two connections. Calls to controllers are streams
-// that last, so their number says more than their latency.
-type p2c struct{}
-
-// Build makes a picker for the connections that are ready.
-func (p2c) Build(info base.PickerBuildInfo) balancer.Picker {
-	if len(info.ReadySCs) == 0 {
-		return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
-	}
-	out := new(picker)
-	for sc := range info.ReadySCs {
-		out.conns = append(out.conns, &conn{SubConn: sc})
-	}
-	return out
-}
-
-type conn struct {
-	balancer.SubConn
-	calls atomic.Int64
-}
-
-type picker struct{ conns []*conn }
-
-func (p *picker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	c := p.conns[0]
-	if n := len(p.conns); n > 1 {
-		i, j := rand.IntN(n), rand.IntN(n-1)
-		if j >= i {
-			j++
-		}
-		if c = p.conns[i]; p.conns[j].calls.Load() < c.calls.Load() {
-			c = p.conns[j]
-		}
-	}
-	c.calls.Add(1)
-	return balancer.PickResult{SubConn: c.SubConn, Done: func(balancer.DoneInfo) { c.calls.Add(-1) }}, nil
-}
-
-func (h *ControlHooks) begin() (end func(error)) {
-	if h.Request != nil {
-		h.Request()
-	}
-	if h.Response == nil {
-		return func(error) {}
-	}
-	started := time.Now()
-	return func(err error) { h.Response(classify.GRPC(uint32(status.Code(err))), time.Since(started)) }
-}
-
-func (h *ControlHooks) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	end := h.begin()
-	err := invoke(ctx, method, req, reply, cc, opts...)
-	end(err)
-	return err
-}
-
-func (h *ControlHooks) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	end := h.begin()
-	s, err := open(ctx, desc, cc, method, append(opts, grpc.OnFinish(end))...)
-	return s, err
-}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -409,7 +408,7 @@ func TestControlConnection(t *testing.T) {
 	if conn, err = discovery.Connect(cfg); err != nil {
 		t.Fatal(err)
 	}
-	_, err = conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/io.linkerd.proxy.destination.Destination/Get")
+	_, err = conn.Stream(t.Context(), "/io.linkerd.proxy.destination.Destination/Get", nil)
 	if err == nil || !strings.Contains(err.Error(), "controller 10.0.0.9:8086: endpoint 10.0.0.9:8086: certificate does not match TLS identity") {
 		t.Error(err)
 	}

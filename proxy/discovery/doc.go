@@ -1,6 +1,6 @@
 // Package discovery asks the control plane where traffic goes and what may
 // pass: the clients of the destination and policy controllers. Together with
-// its subpackages it alone knows protobuf and gRPC; what it publishes are
+// its subpackages it alone knows the wire API; what it publishes are
 // snapshots of package model behind the interfaces of package lookup.
 //
 //	                  ┌ GetProfile ┐

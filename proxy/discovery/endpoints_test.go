@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
-	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/lean/destination"
+	netpb "github.com/linkerd-go/linkerd-go/api/lean/net"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/decode"
 )
 

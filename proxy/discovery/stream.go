@@ -8,12 +8,9 @@ import (
 	"log/slog"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // Limits limit every stream to a controller that is not loopback; zero means
@@ -42,7 +39,7 @@ func (l Limits) Validate() error {
 
 // Why we ended a stream ourselves.
 var (
-	errInitial = status.Error(codes.DeadlineExceeded, "initial item not received within timeout")
+	errInitial = error(rpc.Errorf(rpc.DeadlineExceeded, "initial item not received within timeout"))
 	errRenewed = errors.New("stream is renewed")
 )
 
@@ -52,7 +49,7 @@ type source[M any] struct {
 	backoff model.Backoff
 	log     *slog.Logger
 	// open starts a stream.
-	open func(ctx context.Context) (grpc.ServerStreamingClient[M], error)
+	open func(ctx context.Context) (receiver[M], error)
 	// connected, if not nil, is called before the first message of each
 	// stream.
 	connected func()
@@ -61,6 +58,44 @@ type source[M any] struct {
 	// failed, if not nil, is told of every end of a stream, nil for a proper
 	// one, and returns true to end the watch.
 	failed func(error) bool
+}
+
+// receiver is a stream of messages. The error of Recv is io.EOF at a proper end.
+type receiver[M any] interface {
+	Recv() (*M, error)
+	// Close gives the stream up; it may have ended.
+	Close()
+}
+
+// messages is the stream of a call whose messages are M.
+type messages[M any, P interface {
+	*M
+	ParseWire([]byte) error
+}] struct{ *rpc.Stream }
+
+// Recv reads a message.
+func (s messages[M, P]) Recv() (*M, error) {
+	b, err := s.Stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	m := P(new(M))
+	if err := m.ParseWire(b); err != nil {
+		return nil, rpc.Errorf(rpc.Internal, "read message: %w", err)
+	}
+	return m, nil
+}
+
+// follow calls a method whose response is a stream of M.
+func follow[M any, P interface {
+	*M
+	ParseWire([]byte) error
+}](ctx context.Context, conn *rpc.Conn, method string, request []byte) (receiver[M], error) {
+	s, err := conn.Stream(ctx, method, request)
+	if err != nil {
+		return nil, err
+	}
+	return messages[M, P]{s}, nil
 }
 
 // watch keeps a stream open until ctx is done or failed says so, whose error it
@@ -118,6 +153,9 @@ func (s *source[M]) once(ctx context.Context) (worked bool, err error) {
 		defer t.Stop()
 	}
 	stream, err := s.open(ctx)
+	if err == nil {
+		defer stream.Close()
+	}
 	for err == nil {
 		var m *M
 		if m, err = stream.Recv(); err != nil {
@@ -158,12 +196,12 @@ func (s *source[M]) once(ctx context.Context) (worked bool, err error) {
 // rejected reports whether the controller will not answer this request however
 // often it is asked.
 func rejected(err error) bool {
-	c := status.Code(err)
-	return c == codes.InvalidArgument || c == codes.FailedPrecondition
+	c := rpc.CodeOf(err)
+	return c == rpc.InvalidArgument || c == rpc.FailedPrecondition
 }
 
 // unknown reports whether the controller has nothing to say about the target.
 func unknown(err error) bool {
-	c := status.Code(err)
-	return c == codes.NotFound || c == codes.Unimplemented
+	c := rpc.CodeOf(err)
+	return c == rpc.NotFound || c == rpc.Unimplemented
 }

@@ -11,17 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // script is what a controller does on one stream: "fail CODE" at open, then
 // items "1s msg", "1s eof", "1s CODE"; a stream that runs out stays silent.
 type script struct {
-	grpc.ClientStream
 	ctx   context.Context
 	steps []string
 }
@@ -29,7 +25,7 @@ type script struct {
 func (s *script) Recv() (*string, error) {
 	if len(s.steps) == 0 {
 		<-s.ctx.Done()
-		return nil, status.FromContextError(s.ctx.Err()).Err()
+		return nil, s.ctx.Err()
 	}
 	wait, what, _ := strings.Cut(s.steps[0], " ")
 	s.steps = s.steps[1:]
@@ -40,7 +36,7 @@ func (s *script) Recv() (*string, error) {
 	select {
 	case <-time.After(d):
 	case <-s.ctx.Done():
-		return nil, status.FromContextError(s.ctx.Err()).Err()
+		return nil, s.ctx.Err()
 	}
 	switch what {
 	case "eof":
@@ -51,10 +47,12 @@ func (s *script) Recv() (*string, error) {
 	return nil, code(what)
 }
 
+func (s *script) Close() {}
+
 func code(name string) error {
-	for c := codes.OK; c <= codes.Unauthenticated; c++ {
+	for c := rpc.OK; c <= rpc.Unauthenticated; c++ {
 		if c.String() == name {
-			return status.Error(c, "scripted")
+			return rpc.Errorf(c, "scripted")
 		}
 	}
 	panic(name)
@@ -97,7 +95,7 @@ func TestWatch(t *testing.T) {
 				streams := c.streams
 				s := &source[string]{
 					limits: c.limits, backoff: model.Backoff{Min: 100 * time.Millisecond, Max: 500 * time.Millisecond}, log: slog.New(slog.DiscardHandler),
-					open: func(ctx context.Context) (grpc.ServerStreamingClient[string], error) {
+					open: func(ctx context.Context) (receiver[string], error) {
 						say("open")
 						if len(streams) == 0 {
 							return &script{ctx: ctx}, nil
@@ -115,7 +113,7 @@ func TestWatch(t *testing.T) {
 					},
 					receive: func(m *string) { say("%s", *m) },
 					failed: func(err error) bool {
-						say("end %v", status.Code(err))
+						say("end %v", rpc.CodeOf(err))
 						return rejected(err)
 					},
 				}
@@ -123,7 +121,7 @@ func TestWatch(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), c.until, stop)
 				defer cancel()
 				if err := s.watch(ctx); !errors.Is(err, stop) {
-					say("stop %v", status.Code(err))
+					say("stop %v", rpc.CodeOf(err))
 				}
 				if got := strings.Join(log, "; "); got != c.want {
 					t.Errorf("got  %s\nwant %s", got, c.want)

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -14,12 +13,12 @@ import (
 
 // statusPreflight answers preflight requests, whether or not they are allowed:
 // what the browser goes by are the headers.
-const statusPreflight = http.StatusOK
+const statusPreflight = 200
 
 // IsPreflight reports whether a browser asks by this request if it may send
 // another.
 func IsPreflight(head *exchange.RequestHead) bool {
-	return string(head.Method) == http.MethodOptions && head.Has("origin") && head.Has("access-control-request-method")
+	return string(head.Method) == "OPTIONS" && head.Has("origin") && head.Has("access-control-request-method")
 }
 
 // preflight is the answer to a preflight request.

@@ -3,11 +3,8 @@ package tracing
 import (
 	"context"
 
-	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
-	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
-	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/emptypb"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // exportMethod is the collector's one method.
@@ -17,43 +14,70 @@ const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 const scopeName = "linkerd-proxy"
 
 // Over exports over a connection to an OTLP collector.
-func Over(conn grpc.ClientConnInterface) Exporter {
+func Over(conn *rpc.Conn) Exporter {
 	return func(ctx context.Context, resource []Attribute, spans []Span) error {
-		// TracesData is on the wire what ExportTraceServiceRequest is, and does
-		// not bring the collector's HTTP gateway into the binary; likewise
-		// nothing is wanted of the response.
-		return conn.Invoke(ctx, exportMethod, encode(resource, spans), &emptypb.Empty{}, grpc.WaitForReady(true))
+		// Nothing is wanted of the response.
+		_, err := conn.Call(ctx, exportMethod, encode(resource, spans), rpc.Wait)
+		return err
 	}
 }
 
-// encode makes the wire form of a batch.
-func encode(resource []Attribute, spans []Span) *tracepb.TracesData {
-	scope := &tracepb.ScopeSpans{Scope: &commonpb.InstrumentationScope{Name: scopeName}}
+// Span kinds (OpenTelemetry protocol 1.3, trace.proto).
+const (
+	kindServer = 2
+	kindClient = 3
+)
+
+// encode makes the wire form of a batch, an ExportTraceServiceRequest
+// (OpenTelemetry protocol 1.3). It is written by hand, like the other messages
+// (see package lean): there are seven kinds of them, and none is read.
+func encode(resource []Attribute, spans []Span) []byte {
+	b, resourceSpans := lean.Begin(nil, 1)
+	b, at := lean.Begin(b, 1) // Resource
+	b = appendAttributes(b, 1, resource)
+	b = lean.End(b, at)
+	b, scopeSpans := lean.Begin(b, 2)
+	b, at = lean.Begin(b, 1) // InstrumentationScope
+	b = lean.AppendString(b, 1, scopeName)
+	b = lean.End(b, at)
 	for i := range spans {
-		s := &spans[i]
-		kind := tracepb.Span_SPAN_KIND_SERVER
-		if s.Client {
-			kind = tracepb.Span_SPAN_KIND_CLIENT
-		}
-		scope.Spans = append(scope.Spans, &tracepb.Span{
-			TraceId: s.Trace[:], SpanId: s.ID[:], ParentSpanId: s.Parent[:], Name: s.Name, Kind: kind,
-			StartTimeUnixNano: uint64(s.Start.UnixNano()), EndTimeUnixNano: uint64(s.End.UnixNano()),
-			Attributes: keyValues(s.Attributes),
-		})
+		b, at = lean.Begin(b, 2)
+		b = appendSpan(b, &spans[i])
+		b = lean.End(b, at)
 	}
-	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
-		Resource: &resourcepb.Resource{Attributes: keyValues(resource)}, ScopeSpans: []*tracepb.ScopeSpans{scope},
-	}}}
+	b = lean.End(b, scopeSpans)
+	return lean.End(b, resourceSpans)
 }
 
-func keyValues(list []Attribute) []*commonpb.KeyValue {
-	out := make([]*commonpb.KeyValue, 0, len(list))
-	for _, a := range list {
-		v := &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: a.Value}}
-		if a.IsInt {
-			v.Value = &commonpb.AnyValue_IntValue{IntValue: a.Int}
-		}
-		out = append(out, &commonpb.KeyValue{Key: a.Key, Value: v})
+func appendSpan(b []byte, s *Span) []byte {
+	kind := uint64(kindServer)
+	if s.Client {
+		kind = kindClient
 	}
-	return out
+	b = lean.AppendString(b, 1, s.Trace[:])
+	b = lean.AppendString(b, 2, s.ID[:])
+	b = lean.AppendString(b, 4, s.Parent[:])
+	b = lean.AppendString(b, 5, s.Name)
+	b = lean.AppendVarint(b, 6, kind)
+	b = lean.AppendFixed64(b, 7, uint64(s.Start.UnixNano()))
+	b = lean.AppendFixed64(b, 8, uint64(s.End.UnixNano()))
+	return appendAttributes(b, 9, s.Attributes)
+}
+
+// appendAttributes appends a list of KeyValue.
+func appendAttributes(b []byte, num uint64, list []Attribute) []byte {
+	for _, a := range list {
+		var pair, value int
+		b, pair = lean.Begin(b, num)
+		b = lean.AppendString(b, 1, a.Key)
+		b, value = lean.Begin(b, 2) // AnyValue
+		if a.IsInt {
+			b = lean.KeepVarint(b, 3, uint64(a.Int))
+		} else {
+			b = lean.KeepString(b, 1, a.Value)
+		}
+		b = lean.End(b, value)
+		b = lean.End(b, pair)
+	}
+	return b
 }

@@ -12,7 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 )
@@ -116,6 +120,40 @@ func TestNotTraced(t *testing.T) {
 	}
 }
 
+// What is encoded by hand is what the collector's own types read.
+func TestEncode(t *testing.T) {
+	text := func(k, v string) *commonpb.KeyValue {
+		return &commonpb.KeyValue{Key: k, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: v}}}
+	}
+	number := func(k string, v int64) *commonpb.KeyValue {
+		return &commonpb.KeyValue{Key: k, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: v}}}
+	}
+	long := strings.Repeat("x", 20000)
+	server := Span{Name: "/a", Start: time.Unix(1, 2), End: time.Unix(3, 4), Attributes: []Attribute{{Key: "k", Value: long}, {Key: "empty"}, {Key: "n", Int: -5, IsInt: true}, {Key: "0", IsInt: true}}}
+	server.Trace[0], server.ID[7], server.Parent[3] = 1, 2, 3
+	client := Span{Client: true, Start: time.Unix(5, 0), End: time.Unix(6, 0)}
+	want := &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
+		Resource: &resourcepb.Resource{Attributes: []*commonpb.KeyValue{text("service.name", "x"), number("pid", 7)}},
+		ScopeSpans: []*tracepb.ScopeSpans{{Scope: &commonpb.InstrumentationScope{Name: scopeName}, Spans: []*tracepb.Span{
+			{
+				TraceId: server.Trace[:], SpanId: server.ID[:], ParentSpanId: server.Parent[:], Name: "/a", Kind: tracepb.Span_SPAN_KIND_SERVER,
+				StartTimeUnixNano: 1e9 + 2, EndTimeUnixNano: 3e9 + 4, Attributes: []*commonpb.KeyValue{text("k", long), text("empty", ""), number("n", -5), number("0", 0)},
+			},
+			{
+				TraceId: client.Trace[:], SpanId: client.ID[:], ParentSpanId: client.Parent[:], Kind: tracepb.Span_SPAN_KIND_CLIENT,
+				StartTimeUnixNano: 5e9, EndTimeUnixNano: 6e9,
+			},
+		}}},
+	}}}
+	var got tracepb.TracesData
+	if err := proto.Unmarshal(encode([]Attribute{{Key: "service.name", Value: "x"}, {Key: "pid", Int: 7, IsInt: true}}, []Span{server, client}), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(want, &got) {
+		t.Errorf("got %v, want %v", &got, want)
+	}
+}
+
 func TestRunSendsBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -126,7 +164,10 @@ func TestRunSendsBatches(t *testing.T) {
 				if len(r) != 1 {
 					t.Error("no resource")
 				}
-				if encode(r, spans).ResourceSpans[0].ScopeSpans[0].Spans[0].Name != "/" {
+				var sent tracepb.TracesData
+				if err := proto.Unmarshal(encode(r, spans), &sent); err != nil {
+					t.Error(err)
+				} else if sent.ResourceSpans[0].ScopeSpans[0].Spans[0].Name != "/" {
 					t.Error("name is lost")
 				}
 				mu.Lock()

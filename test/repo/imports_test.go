@@ -111,6 +111,9 @@ var forbidden = []struct {
 	{"redirect", "k8s.io/", "the init container works before there is a network"},
 	{"redirect", "google.golang.org/grpc", "the init container works before there is a network"},
 	{"cmd/linkerd-proxy", "k8s.io/", "the proxy runs in every pod: a Kubernetes client would double its size, and it has no credentials for one"},
+	{"cmd/linkerd-proxy", "google.golang.org/", "the proxy runs in every pod: api/lean and proxy/rpc are what it speaks gRPC with (docs/decisions/lean-proxy.md)"},
+	{"cmd/linkerd-proxy", "net/http", "the proxy runs in every pod: proxy/h1 and proxy/h2 are what it speaks HTTP with (docs/decisions/lean-proxy.md)"},
+	{"cmd/linkerd-proxy", "github.com/miekg/dns", "the proxy runs in every pod: proxy/dns is what it asks DNS with (docs/decisions/lean-proxy.md)"},
 	{"control", "helm.sh/", "controllers serve; what they render is passed in by cmd"},
 }
 
@@ -146,7 +149,7 @@ func TestProtobufStaysAtTheProxysEdge(t *testing.T) {
 			continue
 		}
 		for _, i := range p.Imports {
-			if strings.HasPrefix(i, module+"/api/proto") || strings.HasPrefix(i, "google.golang.org/protobuf") || strings.HasPrefix(i, "google.golang.org/grpc") {
+			if strings.HasPrefix(i, module+"/api/proto") || strings.HasPrefix(i, module+"/api/lean") || strings.HasPrefix(i, "google.golang.org/protobuf") || strings.HasPrefix(i, "google.golang.org/grpc") {
 				t.Errorf("%s imports %s: only %s know the wire; everything else works on proxy/model", path, i, strings.Join(protobufAllowed, ", "))
 			}
 		}

@@ -23,14 +23,11 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
-	trustpb "github.com/linkerd-go/linkerd-go/api/proto/trust"
+	identitypb "github.com/linkerd-go/linkerd-go/api/lean/identity"
+	trustpb "github.com/linkerd-go/linkerd-go/api/lean/trust"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // requestTimeout limits one certification, waiting for a connection included;
@@ -95,7 +92,8 @@ func Over(cfg discovery.ControlConfig) Requester {
 		// Waiting for the connection lets it be tried again with its own,
 		// short backoff, which at the start of a cluster is much sooner than
 		// the next request.
-		return identitypb.NewIdentityClient(conn).Certify(ctx, r, grpc.WaitForReady(true))
+		resp := new(identitypb.CertifyResponse)
+		return resp, unary(ctx, conn, identitypb.Identity_Certify_FullMethodName, r.AppendWire(nil), resp.ParseWire)
 	}
 }
 
@@ -107,8 +105,18 @@ func AskOver(cfg discovery.ControlConfig) Asker {
 			return nil, err
 		}
 		defer conn.Close()
-		return trustpb.NewTrustClient(conn).GetBundle(ctx, r, grpc.WaitForReady(true))
+		resp := new(trustpb.GetBundleResponse)
+		return resp, unary(ctx, conn, trustpb.Trust_GetBundle_FullMethodName, r.AppendWire(nil), resp.ParseWire)
 	}
+}
+
+// unary calls a method once there is a connection.
+func unary(ctx context.Context, conn *rpc.Conn, method string, request []byte, parse func([]byte) error) error {
+	b, err := conn.Call(ctx, method, request, rpc.Wait)
+	if err != nil {
+		return err
+	}
+	return parse(b)
 }
 
 // trust is what Run knows about the anchors; only its goroutine uses it.
@@ -202,7 +210,7 @@ func (cfg *Config) ask(ctx context.Context, trusted *trust) {
 	resp, err := cfg.Ask(ctx, &trustpb.GetBundleRequest{Have: trusted.have})
 	if err != nil {
 		trusted.at = time.Now().Add(askRetry)
-		if status.Code(err) == codes.Unimplemented {
+		if rpc.CodeOf(err) == rpc.Unimplemented {
 			trusted.at = time.Time{}
 		} else {
 			cfg.Log.Warn("Failed to ask for trust anchors", "error", err)

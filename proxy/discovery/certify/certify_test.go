@@ -15,9 +15,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
-	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	identitypb "github.com/linkerd-go/linkerd-go/api/lean/identity"
+	fullidentitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
@@ -98,14 +99,14 @@ func TestLifeCycle(t *testing.T) {
 				}
 				ca.NotBefore, ca.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(24*time.Hour)
 				issuer := ca
-				until := timestamppb.New(ca.NotAfter)
+				until := lean.NewTimestamp(ca.NotAfter)
 				switch a.what {
 				case "error":
 					return nil, errors.New("unavailable")
 				case "no expiry":
 					until = nil
 				case "expired":
-					until = timestamppb.New(time.Now().Add(-time.Second))
+					until = lean.NewTimestamp(time.Now().Add(-time.Second))
 				case "stranger":
 					issuer = testca.New(t)
 				}
@@ -174,7 +175,7 @@ func TestOverMutualTLS(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || !store.Certified() {
 		t.Error(err)
 	}
-	r := ctl.Requests()[0].(*identitypb.CertifyRequest)
+	r := ctl.Requests()[0].(*fullidentitypb.CertifyRequest)
 	if string(r.GetToken()) != "secret" || r.GetIdentity() != me {
 		t.Error(r)
 	}

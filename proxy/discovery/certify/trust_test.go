@@ -12,15 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
-	trustpb "github.com/linkerd-go/linkerd-go/api/proto/trust"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	identitypb "github.com/linkerd-go/linkerd-go/api/lean/identity"
+	trustpb "github.com/linkerd-go/linkerd-go/api/lean/trust"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // controller plays the identity controller in virtual time.
@@ -41,7 +38,7 @@ func (c *controller) ask(_ context.Context, r *trustpb.GetBundleRequest) (*trust
 	if c.err != nil {
 		return nil, c.err
 	}
-	resp := &trustpb.GetBundleResponse{AskAgain: durationpb.New(time.Minute)}
+	resp := &trustpb.GetBundleResponse{AskAgain: lean.NewDuration(time.Minute)}
 	if sum := sha256.Sum256(c.bundle); !bytes.Equal(sum[:], r.GetHave()) {
 		resp.Bundle = c.bundle
 	}
@@ -72,7 +69,7 @@ func TestTrustAnchorsFollow(t *testing.T) {
 					ca.NotBefore, ca.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(24*time.Hour)
 					chain := ca.Issue(t, key.Public(), me)
 					return &identitypb.CertifyResponse{
-						LeafCertificate: chain[0], IntermediateCertificates: chain[1:], ValidUntil: timestamppb.New(ca.NotAfter),
+						LeafCertificate: chain[0], IntermediateCertificates: chain[1:], ValidUntil: lean.NewTimestamp(ca.NotAfter),
 					}, nil
 				},
 				Ask:  c.ask,
@@ -147,7 +144,7 @@ func TestTrustAnchorsFollow(t *testing.T) {
 		c.bundle = next.PEM
 
 		// Upstream's controller is asked again with each certificate only.
-		c.err = status.Error(codes.Unimplemented, "unknown service")
+		c.err = rpc.Errorf(rpc.Unimplemented, "unknown service")
 		pass(5 * time.Minute)
 		asked := c.asked
 		pass(10 * time.Hour)

@@ -14,11 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	httptypespb "github.com/linkerd-go/linkerd-go/api/proto/httptypes"
-	metapb "github.com/linkerd-go/linkerd-go/api/proto/meta"
-	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	httptypespb "github.com/linkerd-go/linkerd-go/api/lean/httptypes"
+	metapb "github.com/linkerd-go/linkerd-go/api/lean/meta"
+	netpb "github.com/linkerd-go/linkerd-go/api/lean/net"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
@@ -28,7 +27,7 @@ var errMissing = errors.New("missing")
 func missing(what string) error { return fmt.Errorf("%s: %w", what, errMissing) }
 
 // duration requires d to be there, valid and not negative.
-func duration(d *durationpb.Duration, what string) (time.Duration, error) {
+func duration(d *lean.Duration, what string) (time.Duration, error) {
 	if d == nil {
 		return 0, missing(what)
 	}
@@ -36,7 +35,7 @@ func duration(d *durationpb.Duration, what string) (time.Duration, error) {
 }
 
 // optionalDuration is 0 if d is not there.
-func optionalDuration(d *durationpb.Duration, what string) (time.Duration, error) {
+func optionalDuration(d *lean.Duration, what string) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
 	}

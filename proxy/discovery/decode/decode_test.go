@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	leandestination "github.com/linkerd-go/linkerd-go/api/lean/destination"
+	leaninbound "github.com/linkerd-go/linkerd-go/api/lean/inbound"
+	leanoutbound "github.com/linkerd-go/linkerd-go/api/lean/outbound"
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	grpcroutepb "github.com/linkerd-go/linkerd-go/api/proto/grpcroute"
 	httproutepb "github.com/linkerd-go/linkerd-go/api/proto/httproute"
@@ -27,6 +31,18 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
+// lean is a message in the rendering that is decoded.
+func lean[M interface{ ParseWire([]byte) error }](full proto.Message, m M) M {
+	b, err := proto.Marshal(full)
+	if err == nil {
+		err = m.ParseWire(b)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // TestGolden decodes the messages in testdata/<message>/*.txtpb and compares
@@ -38,7 +54,7 @@ func TestGolden(t *testing.T) {
 			if err := prototext.Unmarshal(b, &m); err != nil {
 				return nil, err
 			}
-			p, err := decode.ClientPolicy(&m)
+			p, err := decode.ClientPolicy(lean(&m, new(leanoutbound.OutboundPolicy)))
 			return p, err
 		},
 		"inbound": func(b []byte) (any, error) {
@@ -46,13 +62,13 @@ func TestGolden(t *testing.T) {
 			if err := prototext.Unmarshal(b, &m); err != nil {
 				return nil, err
 			}
-			p, err := decode.Server(&m, 10*time.Second)
+			p, err := decode.Server(lean(&m, new(leaninbound.Server)), 10*time.Second)
 			return p, err
 		},
 		"profile": func(b []byte) (any, error) {
 			var m destinationpb.DestinationProfile
 			err := prototext.Unmarshal(b, &m)
-			return decode.Profile(&m), err
+			return decode.Profile(lean(&m, new(leandestination.DestinationProfile))), err
 		},
 		"endpoint": func(b []byte) (any, error) {
 			var m destinationpb.WeightedAddrSet
@@ -61,7 +77,7 @@ func TestGolden(t *testing.T) {
 			}
 			var out []*model.Endpoint
 			for _, a := range m.GetAddrs() {
-				e, ok := decode.Endpoint(a, m.GetMetricLabels())
+				e, ok := decode.Endpoint(lean(a, new(leandestination.WeightedAddr)), m.GetMetricLabels())
 				if !ok {
 					e = nil
 				}
@@ -242,11 +258,11 @@ func TestInvalidClientPolicies(t *testing.T) {
 		}, "route default/x: rpc match: missing"},
 	} {
 		p := testcontrol.ServicePolicy("ns", "web", 80)
-		if _, err := decode.ClientPolicy(p); err != nil {
+		if _, err := decode.ClientPolicy(lean(p, new(leanoutbound.OutboundPolicy))); err != nil {
 			t.Fatal(err)
 		}
 		c.change(p)
-		got, err := decode.ClientPolicy(p)
+		got, err := decode.ClientPolicy(lean(p, new(leanoutbound.OutboundPolicy)))
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "invalid client policy: ") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
@@ -294,11 +310,11 @@ func TestInvalidServers(t *testing.T) {
 		}, "rate limit: metadata: missing"},
 	} {
 		s := testcontrol.OpenServer()
-		if _, err := decode.Server(s, time.Second); err != nil {
+		if _, err := decode.Server(lean(s, new(leaninbound.Server)), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		c.change(s)
-		got, err := decode.Server(s, time.Second)
+		got, err := decode.Server(lean(s, new(leaninbound.Server)), time.Second)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "invalid server policy: ") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
-	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/lean/destination"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 

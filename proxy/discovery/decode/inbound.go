@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
+	inboundpb "github.com/linkerd-go/linkerd-go/api/lean/inbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 

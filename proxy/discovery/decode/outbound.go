@@ -6,10 +6,9 @@ import (
 	"math"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	httproutepb "github.com/linkerd-go/linkerd-go/api/proto/httproute"
-	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	httproutepb "github.com/linkerd-go/linkerd-go/api/lean/httproute"
+	outboundpb "github.com/linkerd-go/linkerd-go/api/lean/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
@@ -419,7 +418,7 @@ func backend(b *outboundpb.Backend) (out *model.Backend, err error) {
 
 func load(b *outboundpb.Backend_BalanceP2C) (out model.Load, err error) {
 	// or reads an optional duration that has a default; the first error counts.
-	or := func(d *durationpb.Duration, what string, otherwise time.Duration) time.Duration {
+	or := func(d *lean.Duration, what string, otherwise time.Duration) time.Duration {
 		v, e := optionalDuration(d, what)
 		if err == nil {
 			err = e
@@ -463,7 +462,7 @@ func timeouts(out *model.Timeouts, t *httproutepb.Timeouts) error {
 	return err
 }
 
-func retry(maxRetries, maxBytes uint32, timeout *durationpb.Duration, b *outboundpb.ExponentialBackoff) (*model.Retry, error) {
+func retry(maxRetries, maxBytes uint32, timeout *lean.Duration, b *outboundpb.ExponentialBackoff) (*model.Retry, error) {
 	if maxRetries > math.MaxUint16 {
 		return nil, fmt.Errorf("max retries %d is too many", maxRetries)
 	}

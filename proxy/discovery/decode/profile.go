@@ -6,7 +6,7 @@ import (
 	"math"
 	"strings"
 
-	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/lean/destination"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 

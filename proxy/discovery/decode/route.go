@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	grpcroutepb "github.com/linkerd-go/linkerd-go/api/proto/grpcroute"
-	httproutepb "github.com/linkerd-go/linkerd-go/api/proto/httproute"
-	httptypespb "github.com/linkerd-go/linkerd-go/api/proto/httptypes"
-	tlsroutepb "github.com/linkerd-go/linkerd-go/api/proto/tlsroute"
+	grpcroutepb "github.com/linkerd-go/linkerd-go/api/lean/grpcroute"
+	httproutepb "github.com/linkerd-go/linkerd-go/api/lean/httproute"
+	httptypespb "github.com/linkerd-go/linkerd-go/api/lean/httptypes"
+	tlsroutepb "github.com/linkerd-go/linkerd-go/api/lean/tlsroute"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 

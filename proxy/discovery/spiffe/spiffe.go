@@ -15,19 +15,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-
-	spiffepb "github.com/linkerd-go/linkerd-go/api/proto/spiffe"
+	spiffepb "github.com/linkerd-go/linkerd-go/api/lean/spiffe"
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
+	"github.com/linkerd-go/linkerd-go/proxy/dns"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // ErrNoSVID: the agent has credentials, but none for this workload.
@@ -49,6 +47,9 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// forever is how long the agent stays where it is.
+const forever = 365 * 24 * time.Hour
+
 // Run follows the agent until ctx is done, whose cause it returns, or the agent
 // has rejected the request as invalid.
 func Run(ctx context.Context, cfg Config) error {
@@ -61,20 +62,26 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Refreshed == nil {
 		cfg.Refreshed = func(time.Time, error) {}
 	}
-	conn, err := grpc.NewClient("unix:"+strings.TrimPrefix(cfg.Socket, "unix:"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"), grpc.WithIdleTimeout(0))
-	if err != nil {
-		return fmt.Errorf("workload API: %w", err)
-	}
+	path := strings.TrimPrefix(cfg.Socket, "unix:")
+	conn := rpc.New(rpc.Config{
+		Name: "workload API", Authority: "localhost",
+		// There is one agent, whose address is its path.
+		Resolve: func(context.Context) (dns.Answer, error) {
+			return dns.Answer{Addrs: []netip.AddrPort{{}}, TTL: forever}, nil
+		},
+		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+		Backoff: cfg.Backoff, Log: cfg.Log,
+	})
 	defer conn.Close()
-	client := spiffepb.NewSpiffeWorkloadAPIClient(conn)
 	retries := backoff.Series{B: cfg.Backoff}
 	for {
-		worked, err := cfg.once(ctx, client)
+		worked, err := cfg.once(ctx, conn)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if status.Code(err) == codes.InvalidArgument {
+		if rpc.CodeOf(err) == rpc.InvalidArgument {
 			return fmt.Errorf("workload API: %w", err)
 		}
 		cfg.Log.Warn("Workload API stream ended", "error", err)
@@ -92,16 +99,20 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // once follows one stream to its end.
-func (cfg *Config) once(ctx context.Context, client spiffepb.SpiffeWorkloadAPIClient) (worked bool, err error) {
-	// Agents refuse calls without it, so that no browser can be tricked into
-	// one.
-	ctx = metadata.AppendToOutgoingContext(ctx, "workload.spiffe.io", "true")
-	stream, err := client.FetchX509SVID(ctx, &spiffepb.X509SVIDRequest{}, grpc.WaitForReady(true))
+func (cfg *Config) once(ctx context.Context, conn *rpc.Conn) (worked bool, err error) {
+	// Agents refuse calls without the field, so that no browser can be tricked
+	// into one.
+	stream, err := conn.Stream(ctx, spiffepb.SpiffeWorkloadAPI_FetchX509SVID_FullMethodName, nil, rpc.Wait, rpc.Header("workload.spiffe.io", "true"))
 	if err != nil {
 		return false, err
 	}
+	defer stream.Close()
 	for {
-		resp, err := stream.Recv()
+		b, err := stream.Recv()
+		resp := new(spiffepb.X509SVIDResponse)
+		if err == nil {
+			err = resp.ParseWire(b)
+		}
 		if err != nil {
 			return worked, err
 		}

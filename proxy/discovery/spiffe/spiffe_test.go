@@ -21,6 +21,7 @@ import (
 	spiffepb "github.com/linkerd-go/linkerd-go/api/proto/spiffe"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -100,7 +101,7 @@ func TestRun(t *testing.T) {
 			}
 		},
 	})
-	if status.Code(errors.Unwrap(err)) != codes.InvalidArgument {
+	if rpc.CodeOf(err) != rpc.InvalidArgument {
 		t.Error(err)
 	}
 	if got := strings.Join(results, " "); got != "none ok none ok" || !store.Certified() {

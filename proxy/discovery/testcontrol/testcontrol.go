@@ -23,15 +23,16 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	leannet "github.com/linkerd-go/linkerd-go/api/lean/net"
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
@@ -39,6 +40,9 @@ import (
 	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/decode"
+	"github.com/linkerd-go/linkerd-go/proxy/dns"
+	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
 // Issuer issues certificates; testca.CA is one.
@@ -120,14 +124,43 @@ func (s *Server) Addr() netip.AddrPort { return s.addr }
 func (s *Server) Stop() { s.server.Stop() }
 
 // Dial returns a plain connection to the server, closed with the test.
-func (s *Server) Dial(t testing.TB) *grpc.ClientConn {
+func (s *Server) Dial(t testing.TB) *rpc.Conn {
 	t.Helper()
-	c, err := grpc.NewClient(s.addr.String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := rpc.New(rpc.Config{
+		Name: "test controller", Authority: s.addr.String(),
+		Resolve: func(context.Context) (dns.Answer, error) {
+			return dns.Answer{Addrs: []netip.AddrPort{s.addr}, TTL: time.Hour}, nil
+		},
+		Dial: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
+		},
+		Backoff: model.Backoff{Min: 100 * time.Millisecond, Max: time.Second},
+	})
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// encodeAddr and decodeAddr are those of package decode, for the messages of the
+// server.
+func encodeAddr(a netip.AddrPort) *netpb.TcpAddress {
+	out := new(netpb.TcpAddress)
+	if err := proto.Unmarshal(decode.EncodeAddr(a).AppendWire(nil), out); err != nil {
+		panic(err)
+	}
+	return out
+}
+
+func decodeAddr(a *netpb.TcpAddress) netip.AddrPort {
+	b, err := proto.Marshal(a)
+	if err != nil {
+		panic(err)
+	}
+	m := new(leannet.TcpAddress)
+	if err := m.ParseWire(b); err != nil {
+		panic(err)
+	}
+	out, _ := decode.AddrPort(m)
+	return out
 }
 
 // DropStreams ends all streams that are open, properly.
@@ -289,8 +322,7 @@ func (d destination) Get(r *destinationpb.GetDestination, out grpc.ServerStreami
 }
 
 func key(w *destinationpb.WeightedAddr) string {
-	a, _ := decode.AddrPort(w.GetAddr())
-	return a.String()
+	return decodeAddr(w.GetAddr()).String()
 }
 
 func (d destination) GetProfile(r *destinationpb.GetDestination, out grpc.ServerStreamingServer[destinationpb.DestinationProfile]) error {
@@ -307,8 +339,7 @@ func (o outbound) Watch(r *outboundpb.TrafficSpec, out grpc.ServerStreamingServe
 	o.s.record(r)
 	target := r.GetAuthority()
 	if a := r.GetAddr(); a != nil {
-		ap, _ := decode.AddrPort(a)
-		target = ap.String()
+		target = decodeAddr(a).String()
 	}
 	return follow(out.Context(), o.s, o.s.outbound, target, false, out.Send)
 }
@@ -347,7 +378,7 @@ func (i identity) Certify(_ context.Context, r *identitypb.CertifyRequest) (*ide
 
 // Endpoint makes an unmeshed endpoint of "IP:port".
 func Endpoint(addr string) *destinationpb.WeightedAddr {
-	return &destinationpb.WeightedAddr{Addr: decode.EncodeAddr(netip.MustParseAddrPort(addr)), Weight: 10000}
+	return &destinationpb.WeightedAddr{Addr: encodeAddr(netip.MustParseAddrPort(addr)), Weight: 10000}
 }
 
 // MeshedEndpoint makes an endpoint with an identity, the hint h2, and if
@@ -438,7 +469,7 @@ func OpenServer() *inboundpb.Server {
 // Permit makes an authorization of the identities, or of everybody if the list
 // is nil, from any network.
 func Permit(name string, identities []string) *inboundpb.Authz {
-	any4, any6 := decode.EncodeAddr(netip.MustParseAddrPort("0.0.0.0:0")), decode.EncodeAddr(netip.MustParseAddrPort("[::]:0"))
+	any4, any6 := encodeAddr(netip.MustParseAddrPort("0.0.0.0:0")), encodeAddr(netip.MustParseAddrPort("[::]:0"))
 	a := &inboundpb.Authz{
 		Metadata: Default(name),
 		Labels:   map[string]string{"group": "", "kind": "default", "name": name},

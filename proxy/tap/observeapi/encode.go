@@ -5,11 +5,10 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	httptypespb "github.com/linkerd-go/linkerd-go/api/proto/httptypes"
-	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
-	tappb "github.com/linkerd-go/linkerd-go/api/proto/tap"
+	"github.com/linkerd-go/linkerd-go/api/lean"
+	httptypespb "github.com/linkerd-go/linkerd-go/api/lean/httptypes"
+	netpb "github.com/linkerd-go/linkerd-go/api/lean/net"
+	tappb "github.com/linkerd-go/linkerd-go/api/lean/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
 )
@@ -56,7 +55,7 @@ func encode(base uint32, e *tap.Event) *tappb.TapEvent {
 	return out
 }
 
-func since(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
+func since(d time.Duration) *lean.Duration { return lean.NewDuration(d) }
 
 func labels(l model.Labels) map[string]string {
 	out := make(map[string]string, len(l))

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 	"strings"
 
-	httptypespb "github.com/linkerd-go/linkerd-go/api/proto/httptypes"
-	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
-	tappb "github.com/linkerd-go/linkerd-go/api/proto/tap"
+	httptypespb "github.com/linkerd-go/linkerd-go/api/lean/httptypes"
+	netpb "github.com/linkerd-go/linkerd-go/api/lean/net"
+	tappb "github.com/linkerd-go/linkerd-go/api/lean/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"

@@ -19,9 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	tappb "github.com/linkerd-go/linkerd-go/api/proto/tap"
+	tappb "github.com/linkerd-go/linkerd-go/api/lean/tap"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -165,7 +163,7 @@ func (c *client) observe(x *exchange.Exchange) error {
 		return &failure{codeUnimplemented, "unknown method"}
 	}
 	req := new(tappb.ObserveRequest)
-	if err := readMessage(x.Body, req); err != nil {
+	if err := readMessage(x.Body, req.ParseWire); err != nil {
 		return err
 	}
 	if req.GetLimit() == 0 {
@@ -192,7 +190,7 @@ func (c *client) observe(x *exchange.Exchange) error {
 const maxRequest = 1 << 20
 
 // readMessage reads the one message of a request.
-func readMessage(b exchange.Body, m proto.Message) error {
+func readMessage(b exchange.Body, parse func([]byte) error) error {
 	var all []byte
 	for {
 		f, err := b.Next()
@@ -211,7 +209,7 @@ func readMessage(b exchange.Body, m proto.Message) error {
 			case size > maxRequest:
 				return &failure{codeInvalidArgument, "request is too long"}
 			case uint32(len(all)-5) >= size:
-				if err := proto.Unmarshal(all[5:5+size], m); err != nil {
+				if err := parse(all[5 : 5+size]); err != nil {
 					return &failure{codeInternal, "malformed request"}
 				}
 				return nil
@@ -265,13 +263,9 @@ func (s *stream) Next() (exchange.Frame, error) {
 // frame is an event as a gRPC message.
 func (s *stream) frame(e tap.Event) (exchange.Frame, error) {
 	s.buf = append(s.buf[:0], 0, 0, 0, 0, 0)
-	out, err := proto.MarshalOptions{}.MarshalAppend(s.buf, encode(s.tap.Base, &e))
-	if err != nil {
-		return exchange.Frame{}, err
-	}
-	s.buf = out
-	binary.BigEndian.PutUint32(out[1:], uint32(len(out)-5))
-	return exchange.Frame{Data: out}, nil
+	s.buf = encode(s.tap.Base, &e).AppendWire(s.buf)
+	binary.BigEndian.PutUint32(s.buf[1:], uint32(len(s.buf)-5))
+	return exchange.Frame{Data: s.buf}, nil
 }
 
 func (s *stream) Ready() bool { return len(s.tap.Events()) > 0 }

@@ -1,4 +1,4 @@
-package discovery
+package rpc
 
 import (
 	"context"
@@ -8,37 +8,30 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/resolver"
-
 	"github.com/linkerd-go/linkerd-go/proxy/dns"
 )
-
-// states takes what a resolver finds.
-type states struct {
-	resolver.ClientConn
-	got []string
-}
-
-func (s *states) UpdateState(state resolver.State) error {
-	for _, a := range state.Addresses {
-		s.got = append(s.got, a.Addr)
-	}
-	return nil
-}
 
 // A controller that was replaced has to be found again, whether its records
 // expire or connections to it fail.
 func TestControllersAreResolvedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		cc := new(states)
-		r := &refresher{cc: cc, cancel: cancel, done: make(chan struct{}), hint: make(chan struct{}, 1)}
 		var calls atomic.Int64
-		go r.run(ctx, func(context.Context) (dns.Answer, error) {
-			n := calls.Add(1)
-			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 8086)
-			return dns.Answer{Addrs: []netip.AddrPort{addr}, TTL: 30 * time.Second}, nil
-		})
+		var got []netip.AddrPort
+		r := &refresher{
+			hint:  make(chan struct{}, 1),
+			found: func(list []netip.AddrPort) { got = append(got, list...) },
+			resolve: func(context.Context) (dns.Answer, error) {
+				n := calls.Add(1)
+				addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 8086)
+				return dns.Answer{Addrs: []netip.AddrPort{addr}, TTL: 30 * time.Second}, nil
+			},
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.run(ctx)
+		}()
 		for _, step := range []struct {
 			why   string
 			hint  bool
@@ -53,7 +46,7 @@ func TestControllersAreResolvedAgain(t *testing.T) {
 			{"and only once for it", false, 20 * time.Second, 4},
 		} {
 			if step.hint {
-				r.ResolveNow(resolver.ResolveNowOptions{})
+				r.again()
 			}
 			time.Sleep(step.after)
 			synctest.Wait()
@@ -61,9 +54,10 @@ func TestControllersAreResolvedAgain(t *testing.T) {
 				t.Errorf("%s: resolved %d times, not %d", step.why, calls, step.calls)
 			}
 		}
-		r.Close()
-		if len(cc.got) != int(calls.Load()) || cc.got[1] != "10.0.0.2:8086" {
-			t.Errorf("passed on %v", cc.got)
+		cancel()
+		<-done
+		if len(got) != int(calls.Load()) || got[1].String() != "10.0.0.2:8086" {
+			t.Errorf("passed on %v", got)
 		}
 	})
 }
