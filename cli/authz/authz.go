@@ -1,11 +1,13 @@
 // Package authz is the command linkerd authz: it lists the policies that apply
-// to a workload (CLI chapter, section 5.4).
+// to a workload (CLI chapter, section 5.4), and says who gets in by them.
 //
-// What applies is decided by a pure function over what the cluster holds.
+// What is listed is decided by a pure function over what the cluster holds; who
+// gets in is asked of the policy controller.
 package authz
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1alpha1"
 	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta1"
 	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
+	"github.com/linkerd-go/linkerd-go/cli/explain"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/table"
@@ -32,20 +35,39 @@ const policyGroup = "policy.linkerd.io"
 
 // New returns the command.
 func New(w *command.World, g *command.Globals) *cobra.Command {
-	var namespace string
+	o := &options{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "authz [flags] resource",
 		Short: "List authorizations for a resource",
-		Long:  "List authorizations for a resource.",
+		Long: `List authorizations for a resource.
+
+With a client (--from) or a request (--path, ...), it says instead, for each port
+of the resource, whether that client gets in and by what; with --explain why.`,
 		Example: `  # List the policies that apply to the pods of a deployment.
-  linkerd authz -n emojivoto deploy/web`,
+  linkerd authz -n emojivoto deploy/web
+
+  # Do the pods of vote-bot reach those of web?
+  linkerd authz -n emojivoto deploy/web --from deploy/vote-bot
+
+  # Why is a client outside of the mesh refused at port 8080?
+  linkerd authz -n emojivoto deploy/web --port 8080 --from unauthenticated --explain`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return run(cmd.Context(), w, g, namespace, args)
+			return run(cmd.Context(), w, o, args)
 		},
 	}
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "Namespace of resource")
+	f := cmd.Flags()
+	f.StringVarP(&o.namespace, "namespace", "n", "", "Namespace of resource")
+	f.StringVar(&o.port, "port", "", "Only this port, by number or name (with --from, --explain or a request)")
+	f.StringVarP(&o.output, "output", "o", "", "Output format of explanations. One of: json, yaml (default text)")
+	o.explain.Register(f)
 	return cmd
+}
+
+type options struct {
+	*command.Globals
+	namespace, port, output string
+	explain                 explain.Flags
 }
 
 // policies are the policies of one namespace.
@@ -56,16 +78,22 @@ type policies struct {
 	routes         []v1beta3.HTTPRoute
 }
 
-func run(ctx context.Context, w *command.World, g *command.Globals, namespace string, args []string) error {
+func run(ctx context.Context, w *command.World, o *options, args []string) error {
 	targets, err := workload.Parse(args)
 	if err != nil {
 		return err
 	}
-	c, err := g.Connect(w)
+	if !command.OneOf(o.output, "", "json", "yaml") {
+		return errors.New("output must be one of: yaml, json")
+	}
+	if !o.explain.Wanted() && (o.port != "" || o.output != "") {
+		return errors.New("--port and --output are for explanations: give --from, --explain or a request too")
+	}
+	c, err := o.Connect(w)
 	if err != nil {
 		return err
 	}
-	namespace = command.ContextNamespace(namespace, c)
+	namespace := command.ContextNamespace(o.namespace, c)
 	if targets[0].Type == workload.Namespace && targets[0].Name != "" {
 		namespace = targets[0].Name
 	}
@@ -73,9 +101,16 @@ func run(ctx context.Context, w *command.World, g *command.Globals, namespace st
 	if err != nil {
 		return err
 	}
+	objects := index.Objects(targets[0], nil)
+	if o.explain.Wanted() {
+		if len(objects) == 0 {
+			return fmt.Errorf("there is no %s in namespace %s", targets[0], namespace)
+		}
+		return explanations(ctx, w, o, c, namespace, objects)
+	}
 	var pods []*corev1.Pod
-	for _, o := range index.Objects(targets[0], nil) {
-		pods = append(pods, o.Pods...)
+	for _, object := range objects {
+		pods = append(pods, object.Pods...)
 	}
 	var found policies
 	if err := list(ctx, c, namespace, "v1beta3", "servers", &found.servers); err != nil {

@@ -16,6 +16,7 @@ import (
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
 	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
+	"github.com/linkerd-go/linkerd-go/cli/controlapi"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/command/commandtest"
 )
@@ -187,8 +188,8 @@ func TestCommands(t *testing.T) {
 				destinationpb.RegisterDestinationServer(s, destination{updates: updates})
 				inboundpb.RegisterInboundServerPoliciesServer(s, inbound{})
 			})
-			r.Ports[commandtest.Address("linkerd", "dst", destinationPort)] = server
-			r.Ports[commandtest.Address("linkerd", "dst", policyPort)] = server
+			r.Ports[commandtest.Address("linkerd", "dst", controlapi.Destination)] = server
+			r.Ports[commandtest.Address("linkerd", "dst", controlapi.Policy)] = server
 			cmd := New(r.World, &command.Globals{Namespace: "linkerd"})
 			cmd.SilenceErrors, cmd.SilenceUsage = true, true
 			cmd.SetArgs(strings.Fields(c.args))

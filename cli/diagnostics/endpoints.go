@@ -17,6 +17,7 @@ import (
 
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
+	"github.com/linkerd-go/linkerd-go/cli/controlapi"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/table"
 )
@@ -78,7 +79,7 @@ func endpoints(ctx context.Context, w *command.World, o *endpointsOptions, autho
 	if !command.OneOf(o.output, "table", "json") {
 		return errors.New("--output currently only supports table and json")
 	}
-	conn, err := dialAPI(ctx, w, o.Globals, o.pod, destinationPort)
+	conn, err := controlapi.Dial(ctx, w, o.Globals, o.pod, controlapi.Destination)
 	if err != nil {
 		return apiFailed(err)
 	}

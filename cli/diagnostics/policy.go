@@ -18,6 +18,8 @@ import (
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	"github.com/linkerd-go/linkerd-go/cli/controlapi"
+	"github.com/linkerd-go/linkerd-go/cli/explain"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
@@ -65,7 +67,7 @@ destination.`,
 }
 
 func profile(ctx context.Context, w *command.World, g *command.Globals, pod, token, address string) error {
-	conn, err := dialAPI(ctx, w, g, pod, destinationPort)
+	conn, err := controlapi.Dial(ctx, w, g, pod, controlapi.Destination)
 	if err != nil {
 		return apiFailed(err)
 	}
@@ -91,6 +93,7 @@ func profile(ctx context.Context, w *command.World, g *command.Globals, pod, tok
 type policyOptions struct {
 	*command.Globals
 	namespace, output, pod, token string
+	explain                       explain.Flags
 }
 
 func newPolicy(w *command.World, g *command.Globals) *cobra.Command {
@@ -104,13 +107,28 @@ func newPolicy(w *command.World, g *command.Globals) *cobra.Command {
 This command provides debug information about the internal state of the
 control-plane's policy controller. It queries the same control-plane endpoint
 as the linkerd-proxy's, and returns the policies associated with the given
-resource: the inbound policy of a Pod, the outbound policy of a Service.`,
+resource: the inbound policy of a Pod, the outbound policy of a Service.
+
+With --explain, or with a client (--from) or a request (--path, ...), it says
+instead who gets in, and which resources decide that.`,
 		Example: `  # get the inbound policy for pod emoji-6d66d87995-bvrnn on port 8080
   linkerd diagnostics policy -n emojivoto po/emoji-6d66d87995-bvrnn 8080
 
   # get the outbound policy for Service emoji-svc on port 8080
-  linkerd diagnostics policy -n emojivoto svc/emoji-svc 8080`,
+  linkerd diagnostics policy -n emojivoto svc/emoji-svc 8080
+
+  # why can (or can't) the pods of web call a method of emoji?
+  linkerd diagnostics policy -n emojivoto deploy/emoji 8080 --from deploy/web --path /emojivoto.v1.EmojiService/ListAll
+
+  # who is let in at the port named http, and what decides that?
+  linkerd diagnostics policy -n emojivoto deploy/web http --explain`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.explain.Wanted() {
+				if !cmd.Flags().Changed("output") {
+					o.output = ""
+				}
+				return explainPolicy(cmd.Context(), w, o, args[0], args[1])
+			}
 			return policy(cmd.Context(), w, o, args[0], args[1])
 		},
 	}
@@ -119,6 +137,7 @@ resource: the inbound policy of a Pod, the outbound policy of a Service.`,
 	f.StringVarP(&o.output, "output", "o", "yaml", "Output format. One of: yaml, json")
 	f.StringVar(&o.pod, "destination-pod", "", "Target a specific destination Pod when there are multiple running")
 	f.StringVar(&o.token, "token", "default:diagnostics", "Token to use when querying the policy service")
+	o.explain.Register(f)
 	return cmd
 }
 
@@ -141,7 +160,7 @@ func policy(ctx context.Context, w *command.World, o *policyOptions, resource, p
 	if err != nil {
 		return err
 	}
-	conn, err := dialAPI(ctx, w, o.Globals, o.pod, policyPort)
+	conn, err := controlapi.Dial(ctx, w, o.Globals, o.pod, controlapi.Policy)
 	if err != nil {
 		return apiFailed(err)
 	}
@@ -176,4 +195,47 @@ func policy(ctx context.Context, w *command.World, o *policyOptions, resource, p
 	}
 	fmt.Fprintf(w.Out, "%s\n", text)
 	return nil
+}
+
+// explainPolicy prints why clients may or may not reach a port. An output of
+// "" is text.
+func explainPolicy(ctx context.Context, w *command.World, o *policyOptions, resource, port string) error {
+	kind, name, found := strings.Cut(resource, "/")
+	if !found || name == "" {
+		return errors.New("resource type and name are required")
+	}
+	if strings.Contains(name, "/") {
+		return fmt.Errorf("invalid resource string: %s", resource)
+	}
+	canonical, err := explain.Canonical(kind)
+	if err != nil {
+		return err
+	}
+	if !command.OneOf(o.output, "", "yaml", "json") {
+		return errors.New("output must be one of: yaml, json")
+	}
+	q := explain.Question{Namespace: o.namespace, Kind: canonical, Name: name, Port: port, ClientNamespace: o.explain.FromNamespace}
+	if q.Request, err = o.explain.Request(); err != nil {
+		return err
+	}
+	c, err := o.Connect(w)
+	if err != nil {
+		return err
+	}
+	if canonical == workload.Service && (o.explain.From != "" || o.explain.FromIP != "") {
+		return errors.New("what a Service's routes do depends on the namespace of the client only; give it with --from-namespace")
+	}
+	if q.Client, err = o.explain.Client(ctx, c, o.namespace); err != nil {
+		return err
+	}
+	conn, err := controlapi.Dial(ctx, w, o.Globals, o.pod, controlapi.Policy)
+	if err != nil {
+		return command.Failf("Policy API error: %s", err)
+	}
+	defer conn.Close()
+	answers, err := explain.NewAsker(conn).Ask(ctx, c, q)
+	if err != nil {
+		return err
+	}
+	return explain.Write(w.Out, o.output, answers, true)
 }
