@@ -45,7 +45,7 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 	runtime.GOMAXPROCS(cfg.Workers.Count)
 	var memory func() (overload.Usage, error)
 	if m, err := overload.Open("/"); err == nil {
-		defer m.Close()
+		// Left open: somebody may still be reading it when the proxy ends.
 		memory = m.Read
 	} else if !errors.Is(err, overload.ErrUnlimited) {
 		l.Warn("Memory limit cannot be watched", "error", err)

@@ -124,7 +124,7 @@ func New(o Options) (_ *App, err error) {
 			Read: o.Memory, Conns: a.expendable, Log: logs.For(o.Log.Logger(), "linkerd_app", "memory"), Now: o.Clock.Now,
 		})
 		memoryMetrics(a.reg, a.memory)
-		buf.Watch(a.memory.Grown)
+		buf.Watch(func(n int) { a.memory.Take(n) })
 		a.closers = append(a.closers, func() { buf.Watch(nil) })
 	}
 	// Credentials next: every connection of the proxy's own uses them.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
@@ -48,6 +49,9 @@ func (a *App) credentials() error {
 func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error {
 	c := &a.cfg.Identity
 	refreshed := a.identityMetrics()
+	anchors := a.reg.Open(names.MetricTrustAnchorsHash,
+		"Number of the trust anchors that the Identity service gave to this proxy, 0 before it gave any; a prefix of the bundle's SHA-256",
+		metric.Gauge)
 	log := logs.For(a.o.Log.Logger(), "linkerd_app", "identity")
 	if c.SPIRE != "" {
 		a.certify = func(ctx context.Context) error {
@@ -68,13 +72,17 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 	if err != nil {
 		return err
 	}
+	inUse := anchors.Gauge("")
 	a.certify = func(ctx context.Context) error {
 		return certify.Run(ctx, certify.Config{
 			Store: a.store, Key: key, CSR: csr, TokenFile: c.TokenFile,
 			MinRefresh: c.MinRefresh, MaxRefresh: c.MaxRefresh,
 			Request: certify.Over(cc), Refreshed: refreshed, Log: log,
-			Ask:  certify.AskOver(cc),
-			Keep: func(bundle []byte) error { return identityboot.KeepBundle(c.Dir, bundle) },
+			Ask: certify.AskOver(cc),
+			Keep: func(bundle []byte) error {
+				inUse.Set(names.TrustBundleHash(bundle))
+				return identityboot.KeepBundle(c.Dir, bundle)
+			},
 		})
 	}
 	return nil

@@ -52,6 +52,9 @@ type Exchange struct {
 	// Body is the request's body, Empty if there is none. A handler that
 	// does not want it just leaves it: the codec discards the rest.
 	Body Body
+	// Shed is set by the codec if there is no memory for the exchange: the
+	// handler has to refuse it at once, without waiting for anything.
+	Shed bool
 	// Conn tells about the client's connection; shared by its exchanges and
 	// set by whoever started the codec. Handlers know its type.
 	Conn any

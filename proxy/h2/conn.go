@@ -90,6 +90,8 @@ type conn struct {
 	pinging   bool      // a keep-alive PING is out
 	pingAt    time.Time // since then
 	zombies   int
+	shed      []*stream // server: to be refused by the goroutine that shedding tells of
+	shedding  bool
 	myResets  [32]uint32 // streams that we reset lately, whose frames are ignored
 	myResetN  int
 	workers   []*worker // idle

@@ -33,6 +33,10 @@ type Options struct {
 	KeepAliveWhileIdle bool
 	// AdaptiveWindow lets windows grow with the bandwidth-delay product.
 	AdaptiveWindow bool
+	// Scarce, if set, is told of memory that is about to be taken, in bytes,
+	// and tells whether memory is scarce: a server has streams refused then,
+	// one after the other; see exchange.Exchange.Shed. It must not block.
+	Scarce func(n int) bool
 	// Draining, if set, is called once, when the peer has announced that it
 	// takes no more streams, or the connection has ended: a client's owner
 	// connects anew. It must not block.

@@ -148,10 +148,15 @@ func (c *conn) longData(h header) error {
 func (c *conn) batch() {
 	c.resets = 0
 	if len(c.starts) > 0 {
+		shed := c.o.Scarce != nil && c.o.Scarce(len(c.starts)*streamCost)
 		c.mu.Lock()
 		for i, s := range c.starts {
 			c.starts[i] = nil
-			if s != nil {
+			switch {
+			case s == nil:
+			case shed:
+				c.shedLocked(s)
+			default:
 				c.startLocked(s)
 			}
 		}

@@ -33,10 +33,13 @@ func (s *Server) Drain() { s.c.drain() }
 
 // Held is how many bytes the connection holds: received and waiting for their
 // consumers, or waiting to be sent, and something for each stream. It may be
-// called from any goroutine, at any time.
+// called from any goroutine, at any time, and does not wait: it is 0 while the
+// connection is busy.
 func (s *Server) Held() int {
 	c := s.c
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return 0
+	}
 	defer c.mu.Unlock()
 	received := int64(c.connWin) - c.recvWin - c.unacked
 	return int(max(received, 0)) + len(c.out) + len(c.streams)*streamCost
@@ -282,6 +285,34 @@ func (c *conn) work(w *worker) {
 		}
 		c.mu.Unlock()
 	}
+}
+
+// shedLocked has a stream refused. One goroutine does that for all streams of
+// the connection: each of its own would take more memory than is saved.
+func (c *conn) shedLocked(s *stream) {
+	s.x.Shed = true
+	c.shed = append(c.shed, s)
+	if !c.shedding {
+		c.shedding = true
+		c.running.Go(c.refuse)
+	}
+}
+
+// refuse has the handler refuse the streams that are to be shed.
+func (c *conn) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.shed) > 0 {
+		list := c.shed
+		c.shed = nil
+		for _, s := range list {
+			c.mu.Unlock()
+			c.handler.Serve(&s.x)
+			c.mu.Lock()
+			c.finishLocked(s)
+		}
+	}
+	c.shedding = false
 }
 
 // trimPeriod is how often idle goroutines are let go.

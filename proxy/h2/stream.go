@@ -122,7 +122,7 @@ func getStream(c *conn) *stream {
 // putStream pools s. Nobody may refer to it any more.
 func putStream(s *stream) {
 	s.c, s.canceler, s.body, s.err = nil, nil, nil, nil
-	s.x.Conn, s.x.Body, s.x.Request, s.x.Responder = nil, nil, nil, nil
+	s.x.Conn, s.x.Body, s.x.Request, s.x.Responder, s.x.Shed = nil, nil, nil, nil, false
 	s.resp.Body, s.resp.Upgraded = nil, nil
 	if cap(s.queue) > 64 {
 		s.queue = nil

@@ -344,14 +344,20 @@ type httpServer interface {
 func (c *Conn) serveHTTP1(h exchange.Handler) error {
 	c.srcTransport()
 	c.authority = c.target.String()
-	return c.serve(h1.NewServer(c.conn, h, h1.ServerOptions{
-		Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp, Scarce: c.p.scarce,
-	}))
+	o := h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp}
+	if !c.own {
+		o.Scarce = c.p.scarce
+	}
+	return c.serve(h1.NewServer(c.conn, h, o))
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	c.srcTransport()
-	s := h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server)
+	o := c.p.cfg.HTTP2Server
+	if c.p.scarce != nil && !c.own {
+		o.Scarce = c.p.cfg.Memory.Take
+	}
+	s := h2.NewServer(c.conn, h, c, o)
 	if !c.own {
 		c.drain.OnWeigh(s.Held)
 	}

@@ -81,7 +81,7 @@ func (r *request) handle() error {
 	// Shed load that would only wait, or that there is no memory for; probes
 	// have to be answered all the same.
 	n := p.inFlight.Add(1)
-	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || !r.c.own && p.cfg.Memory.Scarce(r.started) {
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || !r.c.own && p.cfg.Memory.Scarce(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}

@@ -230,7 +230,11 @@ func (c *Conn) serveHTTP1(h exchange.Handler) error {
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
-	s := h2.NewServer(c.conn, h, c, c.p.cfg.HTTP2Server)
+	o := c.p.cfg.HTTP2Server
+	if c.p.scarce != nil {
+		o.Scarce = c.p.cfg.Memory.Take
+	}
+	s := h2.NewServer(c.conn, h, c, o)
 	c.drain.OnWeigh(s.Held)
 	return c.run(s)
 }

@@ -125,7 +125,7 @@ func (r *request) handle() error {
 	p, x := r.p, r.x
 	// Shed load that would only wait, or that there is no memory for.
 	n := p.inFlight.Add(1)
-	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || p.cfg.Memory.Scarce(r.started) {
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || p.cfg.Memory.Scarce(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}

@@ -30,11 +30,11 @@ const (
 // bytes, the largest first. Between where one begins and where it ends there is
 // room, so that shedding a little does not end and begin again all the time.
 type margins struct {
+	// calm ends scarceness, which scarce begins.
+	calm, scarce int64
 	// heap is what the runtime's soft limit leaves. The collector defends it,
 	// so what is in use beyond is no garbage.
 	heap int64
-	// calm ends scarceness, which scarce begins.
-	calm, scarce int64
 	// relieved ends what critical begins.
 	relieved, critical int64
 	// last is the very last moment.
@@ -49,7 +49,7 @@ func headroom(limit int64) margins {
 		return min(max(share(limit, percent), least<<20), share(limit, most))
 	}
 	return margins{
-		heap: at(25, 16, 45), calm: at(20, 14, 40), scarce: at(15, 11, 33),
+		calm: at(20, 14, 40), heap: at(18, 12, 36), scarce: at(15, 11, 33),
 		relieved: at(12, 9, 28), critical: at(8, 7, 22), last: at(4, 3, 10),
 	}
 }

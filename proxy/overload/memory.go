@@ -11,6 +11,9 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Memory reads the process's memory, and the limit that it is under.
@@ -141,8 +144,8 @@ func (m *Memory) Read() (Usage, error) {
 		u.Used = u.Heap
 		return u, nil
 	}
-	n, err := m.usage.ReadAt(m.buf[:], 0)
-	if n == 0 {
+	n, err := m.read(m.usage)
+	if err != nil {
 		return u, err
 	}
 	if u.Used, err = strconv.ParseInt(string(bytes.TrimSpace(m.buf[:n])), 10, 64); err != nil {
@@ -153,12 +156,24 @@ func (m *Memory) Read() (Usage, error) {
 		return u, nil
 	}
 	// What the kernel has cached of files it takes back when it needs to.
-	if n, err = m.stat.ReadAt(m.buf[:], 0); n == 0 {
+	if n, err = m.read(m.stat); err != nil {
 		return u, err
 	}
 	u.Used = max(u.Used-cached(m.buf[:n], m.total), 0)
 	u.Heap = m.heap()
 	return u, nil
+}
+
+// read reads a file of the control group into buf. It takes some microseconds and
+// must not take more: an ordinary system call may lose the processor, and with
+// thousands of goroutines in line for it the reading would come when it is too
+// late. So the runtime is not told of this one.
+func (m *Memory) read(f *os.File) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, f.Fd(), uintptr(unsafe.Pointer(&m.buf)), uintptr(len(m.buf)), 0, 0, 0)
+	if errno != 0 {
+		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: errno}
+	}
+	return int(n), nil
 }
 
 // heap is what the runtime holds.

@@ -16,9 +16,11 @@
 //	normal    everything is served
 //	scarce    requests are refused with 503, as for any other load that is shed,
 //	          and their connections closed; opaque connections are closed; heads
-//	          that need large buffers are refused
-//	critical  besides, nothing is accepted, clients are read from slowly, and the
-//	          connections that hold most are reset until it is over
+//	          that need large buffers are refused; connections are accepted
+//	          slowly; if that does not help, the connections that hold most are
+//	          reset
+//	critical  besides, nothing is accepted, clients are read from slowly, and
+//	          connections are reset at once
 //
 // The heap's own limit follows: the collector is told to keep the heap below
 // what the rest leaves over, so that memory is scarce only when collecting does
@@ -26,13 +28,15 @@
 //
 // A nil *Guard is that of a process without a limit: it never sheds. Methods may
 // be called from any goroutine. Whoever asks may take a reading, of which there is
-// one every few milliseconds at most; what follows from it is done by Run.
+// one every few milliseconds at most, and does what follows from it: in a process
+// that is short of everything Run alone would come too late.
 package overload
 
 import (
 	"context"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -43,8 +47,10 @@ import (
 
 // Options are what a guard watches and does.
 type Options struct {
-	// Read gives the memory at this moment. It is called from one goroutine
-	// at a time, possibly with locks of others held: it must not wait.
+	// Read gives the memory at this moment. It and the other functions are
+	// called by one goroutine at a time, but possibly with locks of its
+	// callers held: they must not wait for any that is held while memory is
+	// allocated.
 	Read func() (Usage, error)
 	// Conns gives the connections that may be reset.
 	Conns func() []Conn
@@ -57,7 +63,8 @@ type Options struct {
 	LimitHeap func(bytes int64)
 	// Reset ends a connection without a word; nil means netx.Abort.
 	Reset func(net.Conn)
-	// Free gives to the system what is free; nil means debug.FreeOSMemory.
+	// Free collects what is free, on a goroutine of its own; nil means
+	// runtime.GC.
 	Free func()
 }
 
@@ -85,15 +92,10 @@ type Guard struct {
 	// due, in nanoseconds since born.
 	level atomic.Int32
 	next  atomic.Int64
+	// taken is what was announced since.
+	taken atomic.Int64
 	reset atomic.Uint64
 	born  time.Time
-	// kick wakes Run when the level has changed.
-	kick chan struct{}
-
-	// reading is held by whoever takes a reading, and by nobody who waits for
-	// anything else.
-	reading sync.Mutex
-
 	// mu guards the following.
 	mu sync.Mutex
 	// last is the last reading.
@@ -106,13 +108,14 @@ type Guard struct {
 	freeing atomic.Bool
 	working sync.WaitGroup
 
-	// The rest is Run's, and New's before. heap is the limit that was set
-	// last, heapSet when; told is the level that was logged last, shedAt when
-	// load began to be shed.
-	heap    int64
-	heapSet time.Time
-	told    level
-	shedAt  time.Time
+	// looking is held by whoever takes a reading. It guards the rest, and is
+	// only ever tried, so that nobody waits for it.
+	looking sync.Mutex
+	// heap is the limit that was set last, heapSet when; shedAt is when load
+	// began to be shed, relievedAt when connections were reset last.
+	heap               int64
+	heapSet            time.Time
+	shedAt, relievedAt time.Time
 }
 
 // New makes a guard. It acts while Run runs.
@@ -127,11 +130,10 @@ func New(o Options) *Guard {
 		o.Reset = netx.Abort
 	}
 	if o.Free == nil {
-		o.Free = debug.FreeOSMemory
+		o.Free = runtime.GC
 	}
-	g := &Guard{o: o, born: o.Now(), kick: make(chan struct{}, 1)}
+	g := &Guard{o: o, born: o.Now()}
 	g.look(g.born)
-	g.act(g.born)
 	return g
 }
 
@@ -146,13 +148,11 @@ func (g *Guard) Run(ctx context.Context) {
 	for {
 		select {
 		case <-t.C:
-		case <-g.kick:
 		case <-ctx.Done():
 			return
 		}
-		now := g.o.Now()
-		g.look(now)
-		t.Reset(pause(g.act(now)))
+		g.look(g.o.Now())
+		t.Reset(pause(g.Stats().Usage))
 	}
 }
 
@@ -171,18 +171,39 @@ func (g *Guard) Scarce(now time.Time) bool {
 // Full is Scarce for who has no time at hand.
 func (g *Guard) Full() bool { return g != nil && g.Scarce(g.o.Now()) }
 
-// Grown is to be called when the process has taken more memory than a reading's
-// age allows for. It never waits.
-func (g *Guard) Grown() {
-	if g != nil {
+// Take is Full for who is about to take n bytes of memory: much of it makes a
+// reading due, however old the last one is.
+func (g *Guard) Take(n int) bool {
+	if g == nil {
+		return false
+	}
+	if g.taken.Add(int64(n)) >= step {
 		g.look(g.o.Now())
 	}
+	return level(g.level.Load()) != normal
 }
+
+// step is how much memory may be taken between readings.
+const step = 256 << 10
+
+// slowly is the time between connections that are accepted while memory is
+// scarce: to refuse them takes memory, too.
+const slowly = time.Millisecond
+
+// connCost is what a connection takes at first.
+const connCost = 16 << 10
 
 // Admit returns when another connection may be accepted, or when stop is
 // closed.
 func (g *Guard) Admit(stop <-chan struct{}) {
-	if g == nil {
+	if !g.Take(connCost) {
+		return
+	}
+	t := time.NewTimer(slowly)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-stop:
 		return
 	}
 	for g.Full() {
@@ -215,12 +236,13 @@ func (g *Guard) Stats() Stats {
 	return Stats{Usage: g.last, Scarce: level(g.level.Load()) != normal, Reset: g.reset.Load()}
 }
 
-// look takes a reading, unless somebody else does.
+// look takes a reading and does what follows from it, unless somebody else does.
 func (g *Guard) look(now time.Time) {
-	if !g.reading.TryLock() {
+	if !g.looking.TryLock() {
 		return
 	}
-	defer g.reading.Unlock()
+	defer g.looking.Unlock()
+	g.taken.Store(0)
 	u, err := g.o.Read()
 	if err != nil || u.Limit <= 0 {
 		// Without a reading nothing is refused: the state before would be
@@ -241,35 +263,23 @@ func (g *Guard) look(now time.Time) {
 		g.calm = nil
 	}
 	g.mu.Unlock()
-	if l != before {
-		select {
-		case g.kick <- struct{}{}:
-		default: // it is awake already
-		}
-	}
-}
-
-// act does what follows from the last reading, which it returns.
-func (g *Guard) act(now time.Time) Usage {
-	g.mu.Lock()
-	u := g.last
-	g.mu.Unlock()
-	l := level(g.level.Load())
 	g.limitHeap(now, u)
 	switch {
-	case g.told == normal && l != normal:
-		g.shedAt = now
+	case before == normal && l != normal:
+		g.shedAt, g.relievedAt = now, now
 		g.o.Log.Warn("Memory is scarce; shedding load", "used", u.Used, "limit", u.Limit)
-	case g.told != normal && l == normal:
+	case before != normal && l == normal:
 		g.o.Log.Warn("Memory is no longer scarce", "used", u.Used, "limit", u.Limit,
 			"after", now.Sub(g.shedAt), "connections.reset", g.reset.Load())
 	}
-	g.told = l
-	if l == critical {
-		g.relieve(u)
+	if l == critical || l == scarce && now.Sub(g.relievedAt) >= patience {
+		g.relieve(now, u)
 	}
-	return u
 }
+
+// patience is how long memory may be scarce before connections are reset, and
+// then again: those who hold it might never let go.
+const patience = 250 * time.Millisecond
 
 // limitHeap tells the runtime what is left for it.
 func (g *Guard) limitHeap(now time.Time, u Usage) {
@@ -289,10 +299,11 @@ func (g *Guard) limitHeap(now time.Time, u Usage) {
 // relieve resets connections until enough will have been freed. What they held
 // in the heap shows only after a collection: until then more are reset only in
 // the very last moment.
-func (g *Guard) relieve(u Usage) {
+func (g *Guard) relieve(now time.Time, u Usage) {
 	if g.freeing.Load() && u.Used < u.Limit-headroom(u.Limit).last {
 		return
 	}
+	g.relievedAt = now
 	conns := g.o.Conns()
 	for i := range conns {
 		conns[i].Held += netx.SocketMemory(conns[i].Conn)
@@ -305,7 +316,6 @@ func (g *Guard) relieve(u Usage) {
 		g.working.Go(func() {
 			g.o.Free()
 			g.freeing.Store(false)
-			g.Grown()
 		})
 	}
 }

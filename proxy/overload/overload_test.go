@@ -54,12 +54,12 @@ func TestHeapLimit(t *testing.T) {
 		u    Usage
 		want int64
 	}{
-		{"nothing but the heap", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m}, 750 * m},
-		{"a small container", Usage{Limit: 48 * m, Used: 10 * m, Heap: 10 * m}, 32 * m},
-		{"the kernel has some", Usage{Limit: 1000 * m, Used: 400 * m, Heap: 200 * m}, 550 * m},
+		{"nothing but the heap", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m}, 820 * m},
+		{"a small container", Usage{Limit: 48 * m, Used: 10 * m, Heap: 10 * m}, 36 * m},
+		{"the kernel has some", Usage{Limit: 1000 * m, Used: 400 * m, Heap: 200 * m}, 620 * m},
 		{"the kernel has nearly all", Usage{Limit: 1000 * m, Used: 900 * m, Heap: 100 * m}, 300 * m},
 		{"the operator wants less", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m, HeapMax: 400 * m}, 400 * m},
-		{"the operator wants more", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m, HeapMax: 4000 * m}, 750 * m},
+		{"the operator wants more", Usage{Limit: 1000 * m, Used: 100 * m, Heap: 100 * m, HeapMax: 4000 * m}, 820 * m},
 	} {
 		if got := heapLimit(c.u); got != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
@@ -70,8 +70,8 @@ func TestHeapLimit(t *testing.T) {
 func TestHeadroom(t *testing.T) {
 	for _, mb := range []int64{1, 10, 16, 32, 64, 250, 2048} {
 		m := headroom(mb << 20)
-		if m.last <= 0 || m.critical <= m.last || m.relieved <= m.critical || m.scarce <= m.relieved || m.calm <= m.scarce ||
-			m.heap <= m.calm || m.heap >= mb<<20/2 {
+		if m.last <= 0 || m.critical <= m.last || m.relieved <= m.critical || m.scarce <= m.relieved || m.heap <= m.scarce ||
+			m.calm <= m.heap || m.calm >= mb<<20/2 {
 			t.Errorf("%d MB: %+v", mb, m)
 		}
 	}
@@ -168,7 +168,11 @@ func TestGuard(t *testing.T) {
 		if !g.Scarce(time.Now()) {
 			t.Error("not scarce at 86 %")
 		}
+		began := time.Now()
 		g.Admit(nil)
+		if time.Since(began) != slowly {
+			t.Errorf("admitted after %v at 86 %%", time.Since(began))
+		}
 		if len(w.reset) != 0 {
 			t.Error("connections were reset while memory was only scarce")
 		}
@@ -192,7 +196,7 @@ func TestGuard(t *testing.T) {
 		}
 		w.mu.Unlock()
 		// What clients send waits, for a while.
-		began := time.Now()
+		began = time.Now()
 		go b.Write([]byte("x"))
 		if _, err := g.Pace(a).Read(make([]byte, 1)); err != nil || time.Since(began) != longestPause {
 			t.Errorf("read after %v: %v", time.Since(began), err)

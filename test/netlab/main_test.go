@@ -25,6 +25,7 @@ var commands = map[string]func(ctx context.Context, args, env []string, stdout, 
 	initcmd.Name:      initcmd.Run,
 	validatorcmd.Name: validatorcmd.Run,
 	"container":       container,
+	"limited":         limited,
 	cni.Type: func(ctx context.Context, _, _ []string, stdout, stderr io.Writer) int {
 		return cni.Run(ctx, stdout, stderr)
 	},

@@ -64,20 +64,14 @@ func Get(n int) *Buffer {
 	return &Buffer{B: make([]byte, 1<<(c+minShift)), class: int8(c)}
 }
 
-// watcher is called when step more bytes were taken from the runtime; grown are
-// those since the last call.
-var (
-	watcher atomic.Pointer[func()]
-	grown   atomic.Int64
-)
+// watcher is told how many bytes are taken from the runtime.
+var watcher atomic.Pointer[func(n int)]
 
-const step = 256 << 10
-
-// Watch has f called whenever some hundred kilobytes of buffers were newly
-// allocated, on the goroutine that needed them and with whatever locks it holds:
-// f must not wait. There is one such function in a process, for there is one
-// memory; nil takes it away.
-func Watch(f func()) {
+// Watch has f told of buffers that are newly allocated, in bytes, on the
+// goroutine that needs them and with whatever locks it holds: f must not wait.
+// There is one such function in a process, for there is one memory; nil takes it
+// away.
+func Watch(f func(n int)) {
 	if f == nil {
 		watcher.Store(nil)
 		return
@@ -87,12 +81,9 @@ func Watch(f func()) {
 
 // grow notes that n bytes are taken from the runtime.
 func grow(n int) {
-	f := watcher.Load()
-	if f == nil || grown.Add(int64(n)) < step {
-		return
+	if f := watcher.Load(); f != nil {
+		(*f)(n)
 	}
-	grown.Store(0)
-	(*f)()
 }
 
 // Free gives the buffer back. Freeing nil does nothing.
