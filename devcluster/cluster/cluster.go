@@ -36,6 +36,8 @@ type Target struct {
 	StateBase string
 	// RunBase is plan.DefaultRunBase but in tests.
 	RunBase string
+	// APIOnly asks Up for an API server with its store and nothing that runs pods.
+	APIOnly bool
 }
 
 // Check says what is wrong with the target, if anything.
@@ -138,6 +140,7 @@ func (t Target) claim() (c plan.Cluster, isNew bool, err error) {
 			return c, false, err
 		}
 		c, isNew = t.assumed(), true
+		c.APIOnly = t.APIOnly
 		if c.Index, err = plan.Allocate(taken, busy); err != nil {
 			return c, false, err
 		}
@@ -146,6 +149,12 @@ func (t Target) claim() (c plan.Cluster, isNew bool, err error) {
 	default:
 		if t.StateBase != "" && t.StateBase != c.StateBase {
 			return c, false, fmt.Errorf("cluster %s keeps its state in %s, not in %s; run down first", c.Name, c.StateDir(), filepath.Join(t.StateBase, c.Name))
+		}
+		switch {
+		case t.APIOnly && !c.APIOnly:
+			return c, false, fmt.Errorf("cluster %s runs pods, and not the API server only; run down first", c.Name)
+		case !t.APIOnly && c.APIOnly:
+			return c, false, fmt.Errorf("cluster %s has the API server only; run down first for one that runs pods", c.Name)
 		}
 		if owner, ok := taken[c.Index]; ok && owner != c.Name {
 			return c, false, fmt.Errorf("the addresses of cluster %s (%s) now belong to cluster %s; run down for one of them first", c.Name, c.Pods(), owner)

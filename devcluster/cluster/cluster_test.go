@@ -27,6 +27,27 @@ func testTarget(t *testing.T, name string) Target {
 	return Target{Name: name, StateBase: filepath.Join(dir, "state"), RunBase: filepath.Join(dir, "run")}
 }
 
+func TestClaimKeepsTheKindOfCluster(t *testing.T) {
+	whole := testTarget(t, "east")
+	only := whole
+	only.Name, only.APIOnly = "west", true
+	if c, _, err := whole.claim(); err != nil || c.APIOnly {
+		t.Fatalf("claim = %v, %v", c, err)
+	}
+	if c, _, err := only.claim(); err != nil || !c.APIOnly {
+		t.Fatalf("claim = %v, %v", c, err)
+	}
+	if c, isNew, err := only.claim(); err != nil || isNew || !c.APIOnly {
+		t.Errorf("claim again = %v, %v, %v", c, isNew, err)
+	}
+	whole.APIOnly, only.APIOnly = true, false
+	for _, target := range []Target{whole, only} {
+		if _, _, err := target.claim(); err == nil || !strings.Contains(err.Error(), "run down first") {
+			t.Errorf("claim of %s as the other kind = %v", target.Name, err)
+		}
+	}
+}
+
 func TestClaimGivesEveryClusterItsOwnAddressesAndKeepsThem(t *testing.T) {
 	east := testTarget(t, "east")
 	west := east

@@ -140,7 +140,7 @@ type Status struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Healthy reports whether pods can run.
+// Healthy reports whether pods can run, or whether the API server answers where it is all there shall be.
 func (s Status) Healthy() bool {
 	for _, component := range s.Components {
 		if component.Problem != "" {
@@ -169,7 +169,7 @@ func Inspect(ctx context.Context, c plan.Cluster) Status {
 		status.Components = append(status.Components, component)
 		apiWell = apiWell || (p.Name == config.APIServer && component.Problem == "")
 	}
-	if !apiWell {
+	if !apiWell || c.APIOnly {
 		return status
 	}
 	api, err := kubeapi.New(c)

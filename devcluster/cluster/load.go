@@ -21,6 +21,9 @@ func Load(ctx context.Context, target Target, files []string, progress *Progress
 	if err != nil {
 		return err
 	}
+	if c.APIOnly {
+		return fmt.Errorf("cluster %s has the API server only and runs no images", c.Name)
+	}
 	if record, ok, err := process.Load(recordPath(c, config.Containerd)); err != nil {
 		return err
 	} else if !ok || !record.Alive() {

@@ -48,7 +48,11 @@ func Up(ctx context.Context, target Target, progress *Progress) (plan.Cluster, e
 		return plan.Cluster{}, err
 	}
 	defer unlock()
-	if err := Prepare(ctx, progress); err != nil {
+	prepare := Prepare
+	if target.APIOnly {
+		prepare = PrepareAPIOnly
+	}
+	if err := prepare(ctx, progress); err != nil {
 		return plan.Cluster{}, err
 	}
 	c, isNew, err := target.claim()
@@ -71,6 +75,15 @@ func Up(ctx context.Context, target Target, progress *Progress) (plan.Cluster, e
 	}
 	if err := s.ground(ctx); err != nil {
 		return c, err
+	}
+	if c.APIOnly {
+		for _, name := range []string{config.Etcd, config.APIServer} {
+			if err := s.start(ctx, name); err != nil {
+				return c, err
+			}
+		}
+		progress.Say("cluster %s is ready: the API server, nothing that runs pods", c.Name)
+		return c, nil
 	}
 	// The runtime and the API server need nothing from each other; everything else needs both.
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -111,13 +124,22 @@ func Up(ctx context.Context, target Target, progress *Progress) (plan.Cluster, e
 
 // Prepare installs the programs that the machine lacks.
 func Prepare(ctx context.Context, progress *Progress) error {
-	programs, packages := host.Missing()
+	return prepare(ctx, progress, host.Missing)
+}
+
+// PrepareAPIOnly is Prepare for a cluster that runs no pods, which needs less.
+func PrepareAPIOnly(ctx context.Context, progress *Progress) error {
+	return prepare(ctx, progress, host.MissingForAPI)
+}
+
+func prepare(ctx context.Context, progress *Progress, missing func() (programs, packages []string)) error {
+	programs, packages := missing()
 	if len(programs) > 0 {
 		progress.Say("this machine lacks %s; installing Debian packages %s", strings.Join(programs, ", "), strings.Join(packages, " "))
 		if err := host.Install(ctx, packages, progress.out); err != nil {
 			return err
 		}
-		if programs, _ = host.Missing(); len(programs) > 0 {
+		if programs, _ = missing(); len(programs) > 0 {
 			return fmt.Errorf("still missing after the installation: %s", strings.Join(programs, ", "))
 		}
 	}

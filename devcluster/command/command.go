@@ -115,6 +115,7 @@ func newUp(o *options, out Outside) *cobra.Command {
 		},
 	}
 	command.Flags().StringSliceVar(&images, "load", nil, "image tar files to load afterwards")
+	command.Flags().BoolVar(&o.target.APIOnly, "only-api", false, "start an API server with its store and nothing that runs pods")
 	return o.addTimeout(command)
 }
 

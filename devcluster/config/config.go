@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/linkerd-go/linkerd-go/devcluster/certs"
@@ -83,6 +84,14 @@ type Process struct {
 
 // Processes says how each component of c is started on host, in the order of Components.
 func Processes(c plan.Cluster, host Host) []Process {
+	all := processes(c, host)
+	if !c.APIOnly {
+		return all
+	}
+	return slices.DeleteFunc(all, func(p Process) bool { return p.Name != Etcd && p.Name != APIServer })
+}
+
+func processes(c plan.Cluster, host Host) []Process {
 	crt := func(name string) string { return c.State("pki", name+".crt") }
 	key := func(name string) string { return c.State("pki", name+".key") }
 	node := c.NodeIP().String()

@@ -71,6 +71,18 @@ func TestProcessesAreTheComponentsInOrder(t *testing.T) {
 	}
 }
 
+func TestAPIOnlyHasTheAPIServerAndItsStore(t *testing.T) {
+	c := testCluster
+	c.APIOnly = true
+	var names []string
+	for _, p := range Processes(c, testHost) {
+		names = append(names, p.Name)
+	}
+	if want := []string{Etcd, APIServer}; !slices.Equal(names, want) {
+		t.Errorf("processes %v, want %v", names, want)
+	}
+}
+
 func TestManifestsAreObjectsAtTheirPaths(t *testing.T) {
 	for _, object := range Manifests(testCluster, testHost) {
 		var o struct {

@@ -44,8 +44,23 @@ var (
 
 const cniPackage = "containernetworking-plugins"
 
+// needsForAPI are those of a cluster that runs no pods.
+var needsForAPI = []need{{"nft", "nftables"}}
+
 // Missing lists what the machine lacks: the programs, and the Debian packages that have them.
 func Missing() (programs, packages []string) {
+	programs, packages = missing(needs)
+	if cniDir() == "" {
+		programs, packages = append(programs, "CNI plugins"), append(packages, cniPackage)
+	}
+	slices.Sort(packages)
+	return programs, slices.Compact(packages)
+}
+
+// MissingForAPI is Missing for a cluster that runs no pods.
+func MissingForAPI() (programs, packages []string) { return missing(needsForAPI) }
+
+func missing(needs []need) (programs, packages []string) {
 	for _, n := range needs {
 		// Kernels without modules have no modprobe and need none.
 		if n.program == "modprobe" {
@@ -57,11 +72,7 @@ func Missing() (programs, packages []string) {
 			programs, packages = append(programs, n.program), append(packages, n.debian)
 		}
 	}
-	if cniDir() == "" {
-		programs, packages = append(programs, "CNI plugins"), append(packages, cniPackage)
-	}
-	slices.Sort(packages)
-	return programs, slices.Compact(packages)
+	return programs, packages
 }
 
 // look finds a program also where administrators' programs are, which a user's PATH may lack.

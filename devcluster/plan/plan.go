@@ -47,6 +47,8 @@ type Cluster struct {
 	StateBase string `json:"stateBase"`
 	// RunBase is like StateBase for what does not survive a reboot. Tests change it; users never do.
 	RunBase string `json:"runBase"`
+	// APIOnly says that the cluster is an API server with its store and nothing that runs pods.
+	APIOnly bool `json:"apiOnly,omitempty"`
 }
 
 var namePattern = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$`)
