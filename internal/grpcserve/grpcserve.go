@@ -78,11 +78,27 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		defer force.Stop()
 		s.grpc.GracefulStop()
 	}()
-	err := s.grpc.Serve(lis)
+	err := s.grpc.Serve(quiet{lis})
 	cancel()
 	<-stopped
 	if err != nil {
 		return fmt.Errorf("serving gRPC: %w", err)
 	}
 	return nil
+}
+
+// quiet is a listener whose connections have no TCP keep-alive. gRPC bounds how long the kernel waits for an answer to what
+// was sent (TCP_USER_TIMEOUT, set to pingTimeout), and the kernel takes keep-alive probes for that too: Go's send one every 15
+// seconds, so that a single lost probe would end an idle connection after 30. Pings over HTTP/2, which TCP sends again when
+// they are lost, find dead clients as well. Thousands of connections that were made in one second also send their probes in
+// one, which loses some even within a machine.
+type quiet struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l quiet) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAlive(false) // one that is closed already has none
+	}
+	return conn, err
 }
