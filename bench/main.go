@@ -1,7 +1,8 @@
-// Bench measures what the proxy costs: CPU, throughput, latency and memory of
+// Bench measures what the mesh costs: CPU, throughput, latency and memory of
 // whole proxies on a real kernel with real redirection, next to nginx and
-// HAProxy under the same load (see package lab for the world, README.md for
-// what each scenario is).
+// HAProxy under the same load (package lab is the world, README.md says what
+// each scenario is); and of the controllers, with a real API server, a large
+// cluster's objects and thousands of streams (package control).
 //
 //	go run ./bench                       # everything, in less than ten minutes
 //	go run ./bench -scenario pair-h1     # one scenario
@@ -13,7 +14,8 @@
 // whether or not the bars were met.
 //
 // It needs root, for network namespaces, and installs nginx and HAProxy from
-// Debian when they are missing.
+// Debian when they are missing. The API server is built before anything is
+// timed, which takes minutes the first time.
 package main
 
 import (
@@ -26,9 +28,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -143,8 +145,9 @@ func hold(args []string) error {
 
 // options are the flags.
 type options struct {
-	scenario, out, profile, proxy string
-	quick                         bool
+	scenario, out, profile, proxy   string
+	controller, devcluster, cluster string
+	quick                           bool
 }
 
 func measure() error {
@@ -153,6 +156,9 @@ func measure() error {
 	flag.StringVar(&o.out, "out", "bench/out", "where the results go")
 	flag.StringVar(&o.profile, "profile", "", "write profiles of the proxies to this folder, one set per scenario")
 	flag.StringVar(&o.proxy, "proxy", "", "binary of the proxy; built from ./cmd/linkerd-proxy if empty")
+	flag.StringVar(&o.controller, "controller", "", "binary of the controllers; built from ./cmd/linkerd-controller if empty")
+	flag.StringVar(&o.devcluster, "devcluster", "", "binary with the API server; bin/devcluster, built by make, if empty")
+	flag.StringVar(&o.cluster, "cluster", "bench", "name of the cluster of the API server, which is made and removed")
 	flag.BoolVar(&o.quick, "quick", false, "shorter rounds, for development")
 	list := flag.Bool("list", false, "list the scenarios")
 	flag.Parse()
@@ -177,45 +183,61 @@ func measure() error {
 		return err
 	}
 	defer unlock()
-	if err := lab.Install(); err != nil {
-		return err
-	}
 	host := &host.Host{}
 	defer host.Close()
 	// A process that is interrupted leaves nothing behind: the kernel ends its
-	// children and takes the namespaces apart. Only the files need this.
+	// children and takes the namespaces apart. Only the files and the API server
+	// need this.
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
 		host.Fatal("interrupted")
 	}()
-	if o.proxy == "" {
-		o.proxy = filepath.Join(host.TempDir(), "linkerd-proxy")
-		// As the image has it.
-		build := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", o.proxy, "./cmd/linkerd-proxy")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build the proxy: %w\n%s", err, text)
-		}
-	}
-	r := &runner{o: o, lab: lab.New(host, o.proxy), rounds: 3, warm: 500 * time.Millisecond, round: 2 * time.Second, steady: 4 * time.Second}
+	r := &runner{o: o, dir: host.TempDir(), rounds: 3, warm: 500 * time.Millisecond, round: 2 * time.Second, steady: 4 * time.Second}
 	if o.quick {
 		r.rounds, r.warm, r.round, r.steady = 1, 500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond
 	}
-	m, rest := r.lab.Processors()
-	fmt.Printf("measured systems on processor %s, the rest on %s\n", m, rest)
+	r.wantsControl = slices.ContainsFunc(wanted, func(s scenario) bool { return s.control != nil })
+	if r.wantsControl {
+		if err := r.programs(); err != nil {
+			return err
+		}
+		host.Cleanup(func() {
+			if r.world != nil {
+				if err := r.world.Close(); err != nil {
+					log.Print(err)
+				}
+			}
+		})
+	}
+	if r.measured, r.others, err = lab.Processors(); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(wanted, func(s scenario) bool { return s.control == nil }) {
+		if err := lab.Install(); err != nil {
+			return err
+		}
+		if r.o.proxy == "" {
+			r.o.proxy = filepath.Join(r.dir, "linkerd-proxy")
+			if err := goBuild(r.o.proxy, "./cmd/linkerd-proxy"); err != nil {
+				return err
+			}
+		}
+		r.lab = lab.New(host, r.o.proxy)
+	}
+	fmt.Printf("measured systems on processor %s, the rest on %s\n", r.measured, r.others)
 	for _, s := range wanted {
 		began := time.Now()
 		if err := r.run(s); err != nil {
-			return fmt.Errorf("%s: %w\n%s", s.name, err, r.lab.Logs())
+			return fmt.Errorf("%s: %w\n%s", s.name, err, r.logs())
 		}
 		fmt.Printf("%s: %.0f s\n", s.name, time.Since(began).Seconds())
 	}
 	fmt.Println()
 	printRows(os.Stdout, r.rows)
 	fmt.Println()
-	verdicts := judge(r.rows, r.before)
+	verdicts := append(judge(r.rows, r.before), r.figures...)
 	printVerdicts(os.Stdout, verdicts)
 	return errors.Join(writeJSON(filepath.Join(o.out, "latest.json"), r.rows), writeJSON(filepath.Join(o.out, "bars.json"), verdicts))
 }

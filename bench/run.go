@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,11 +39,39 @@ type runner struct {
 	rows                []*row
 	// before is the resident memory, by system, before the burst.
 	before map[string]float64
+	// dir is for programs and logs; measured and others are the processors.
+	dir, measured, others string
+	// world is that of the control plane, once somebody needed it; wantsControl
+	// says that somebody will.
+	world        *world
+	wantsControl bool
+	// figures are those that are in no row.
+	figures []verdict
+}
+
+// logs is the end of what each process has said.
+func (r *runner) logs() string {
+	var text string
+	if r.lab != nil {
+		text = r.lab.Logs()
+	}
+	if r.world != nil {
+		text += r.world.Logs()
+	}
+	return text
 }
 
 func (r *runner) run(s scenario) error {
 	if s.memory != nil {
 		return s.memory(r, s)
+	}
+	if s.control != nil {
+		if err := r.populate(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return s.control(r, ctx, s)
 	}
 	stop, err := r.startProfile(s)
 	if err != nil {
@@ -279,8 +309,18 @@ func (r *runner) burst(s scenario) error {
 	if r.o.quick {
 		wait = 10 * time.Second
 	}
-	time.Sleep(wait)
-	return r.memories(s)
+	measured := make(chan error, 1)
+	go func() {
+		time.Sleep(wait)
+		measured <- r.memories(s)
+	}()
+	// Meanwhile nothing is measured that other work could disturb: the control
+	// plane's world can be made.
+	var err error
+	if r.wantsControl {
+		err = r.populate()
+	}
+	return errors.Join(<-measured, err)
 }
 
 // startProfile begins profiles of the proxies of a scenario, if they are wanted,

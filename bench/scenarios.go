@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/linkerd-go/linkerd-go/bench/lab"
@@ -28,8 +29,8 @@ type system struct {
 	processes func(*lab.Lab) []*lab.Process
 }
 
-// A scenario is what is done to each of its systems. Exactly one of load, bulk
-// and memory is set.
+// A scenario is what is done to each of its systems. Exactly one of load, bulk,
+// memory and control is set.
 type scenario struct {
 	name, what string
 	// load is the shape of the requests at saturation; rate is how many of
@@ -40,6 +41,9 @@ type scenario struct {
 	latency bool
 	bulk    []bool
 	memory  func(*runner, scenario) error
+	// control is for scenarios of the control plane, which has no systems to be
+	// compared with.
+	control func(*runner, context.Context, scenario) error
 	systems []system
 }
 
@@ -100,4 +104,8 @@ var scenarios = []scenario{
 		{direct, lab.TCPDirect, false, nil}, {haproxy, lab.HAProxyTCP, false, haHop}, {ours, lab.TCPApp, false, inbound},
 	}},
 	{name: "burst", what: "memory 60 s after a burst of 5,000 connections", memory: (*runner).burst, systems: oneHop},
+	{name: "control-cold-start", what: "a controller's start until its first right answer, with 10,000 endpoints", control: (*runner).controlColdStart},
+	{name: "control-change", what: "a change's way to the last of 2,000 proxies, of one service and of many", control: (*runner).controlChange},
+	{name: "control-resync", what: "messages to 2,000 proxies when the API server restarts and nothing has changed", control: (*runner).controlResync},
+	{name: "control-memory", what: "the controllers' memory with 2,500, 5,000 and 10,000 endpoints, and when all has gone", control: (*runner).controlMemory},
 }

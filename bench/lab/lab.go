@@ -108,11 +108,14 @@ var (
 func New(host *host.Host, proxy string) *Lab {
 	l := &Lab{host: host, net: netlab.New(host), dir: host.TempDir(), ca: testca.New(host)}
 	l.client, l.server = l.net.Peer, l.net.Pod
-	l.processors()
+	var err error
+	if l.measured, l.others, err = Processors(); err != nil {
+		host.Fatal(err)
+	}
 	// A burst has thousands of connections, each with two descriptors. What a
 	// program sets explicitly, its children inherit.
 	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	err = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	if err == nil {
 		limit.Cur = limit.Max
 		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
@@ -155,11 +158,12 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, b, 0o755)
 }
 
-// processors divides them.
-func (l *Lab) processors() {
+// Processors divides those that this process may use among what is measured and
+// the rest, as taskset takes them.
+func Processors() (measured, others string, err error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		l.host.Fatal(err)
+		return "", "", fmt.Errorf("reading processors: %w", err)
 	}
 	var all []string
 	for i := range 1024 {
@@ -167,12 +171,8 @@ func (l *Lab) processors() {
 			all = append(all, strconv.Itoa(i))
 		}
 	}
-	l.measured = all[len(all)-1]
-	l.others = strings.Join(all[:max(len(all)-1, 1)], ",")
+	return all[len(all)-1], strings.Join(all[:max(len(all)-1, 1)], ","), nil
 }
-
-// Processors says which processors run what is measured, and the rest.
-func (l *Lab) Processors() (measured, others string) { return l.measured, l.others }
 
 // redirect installs the rules of an injected pod.
 func redirect(ns *netlab.Namespace) error {
