@@ -10,6 +10,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/install"
 	"github.com/linkerd-go/linkerd-go/cli/installcni"
 	"github.com/linkerd-go/linkerd-go/cli/older"
+	"github.com/linkerd-go/linkerd-go/cli/policy"
 	"github.com/linkerd-go/linkerd-go/cli/profile"
 	"github.com/linkerd-go/linkerd-go/cli/prune"
 	"github.com/linkerd-go/linkerd-go/cli/uninstall"
@@ -28,6 +29,7 @@ func own(parts Parts) []Constructor {
 		identity.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return install.New(w, g, parts.Charts) },
 		func(w *command.World, g *command.Globals) *cobra.Command { return installcni.New(w, g, parts.CNI) },
+		policy.New,
 		profile.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return prune.New(w, g, parts.Charts) },
 		uninstall.New,
