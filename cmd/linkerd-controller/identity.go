@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -208,14 +207,14 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	return p.Wait()
 }
 
-// rotator returns what replaces issuer and trust anchor. Replicas are candidates for its lease under their host names.
+// rotator returns what replaces issuer and trust anchor. Replicas are candidates for its lease under the names of their pods.
 func (o *identityOptions) rotator(clients *kube.Clients, lifetimes identity.Lifetimes, events identity.Recorder, logger *slog.Logger) (*rotation.Controller, error) {
 	if o.scheme != names.IssuerSchemeLinkerd {
 		return nil, fmt.Errorf("-identity-rotation is for issuers of scheme %s: those of scheme %s are somebody else's", names.IssuerSchemeLinkerd, o.scheme)
 	}
-	host, err := os.Hostname()
+	host, err := podName()
 	if err != nil {
-		return nil, fmt.Errorf("naming this replica: %w", err)
+		return nil, err
 	}
 	o.rotation.Leaf, o.rotation.Skew = lifetimes.Issuance, lifetimes.ClockSkew
 	return rotation.New(rotation.Options{

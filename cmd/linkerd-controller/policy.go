@@ -183,18 +183,6 @@ func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func()
 	}, func() { lis.Close() }, nil
 }
 
-// hostname is the process's name among those that want to write statuses: that of the pod.
-func (o *policyOptions) hostname() (string, error) {
-	if name := os.Getenv("HOSTNAME"); name != "" {
-		return name, nil
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("finding the name of this process for the lease: %w", err)
-	}
-	return name, nil
-}
-
 // run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; admission
 // reviews need nothing else and are answered from then on; gRPC calls only after everything is known, so that no proxy is
 // told that nothing exists; at the end streams are closed before the server waits for them.
@@ -253,7 +241,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		return p.fail(err)
 	}
 
-	hostname, err := o.hostname()
+	hostname, err := podName()
 	if err != nil {
 		lis.Close()
 		return p.fail(err)

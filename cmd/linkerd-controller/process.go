@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
@@ -78,6 +80,18 @@ func (p *process) fail(err error) error {
 	}
 	p.Go(func() error { return err })
 	return p.Wait()
+}
+
+// podName is the process's name among the replicas that want a lease: that of the pod.
+func podName() (string, error) {
+	if name := os.Getenv(names.EnvHostname); name != "" {
+		return name, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("finding the name of this process for the lease: %w", err)
+	}
+	return name, nil
 }
 
 // listen binds a TCP address.

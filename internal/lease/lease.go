@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
@@ -31,6 +32,8 @@ const (
 	retryPeriod   = 2 * time.Second
 	// pause is the time between tries to prepare.
 	pause = 5 * time.Second
+	// releaseTimeout is how long giving back may take: a process that stops should not wait for an API server that is away.
+	releaseTimeout = 5 * time.Second
 )
 
 // Options describe a lease and a candidate.
@@ -74,14 +77,17 @@ func Run(ctx context.Context, o Options, work func(ctx context.Context)) error {
 // term is one time as a candidate and, perhaps, holder: client-go's elector ends with the lease.
 func (o *Options) term(ctx context.Context, work func(ctx context.Context)) error {
 	won := make(chan struct{})
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name},
+		Client:     o.Client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: o.Identity},
+	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name},
-			Client:     o.Client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: o.Identity},
-		},
+		Lock:          lock,
 		LeaseDuration: duration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
+		// The elector would give back a lease that it could not renew, too, and tell of the loss only after that: up to
+		// another ten seconds in which the work went on.
+		ReleaseOnCancel: false,
 		Name:            o.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			// The elector calls this on a goroutine that nobody waits for; so the work is not done there.
@@ -101,14 +107,39 @@ func (o *Options) term(ctx context.Context, work func(ctx context.Context)) erro
 		defer stop()
 		elector.Run(electing)
 	}()
-	defer func() { resign(); <-ended }()
 	select {
 	case <-working.Done():
-		return nil
 	case <-won:
+		o.Logger.Info("lease taken; writing from now on", "lease", o.Name)
+		work(working)
+		o.Logger.Info("lease over; not writing any more", "lease", o.Name)
 	}
-	o.Logger.Info("lease taken; writing from now on", "lease", o.Name)
-	work(working)
-	o.Logger.Info("lease over; not writing any more", "lease", o.Name)
+	resign()
+	<-ended
+	if ctx.Err() != nil {
+		if err := o.release(context.WithoutCancel(ctx), lock); err != nil {
+			o.Logger.Warn("lease not given back; it runs out by itself", "lease", o.Name, "error", err)
+		}
+	}
 	return nil
+}
+
+// release gives the lease back, if it is this candidate's, as client-go's elector would.
+func (o *Options) release(ctx context.Context, lock *resourcelock.LeaseLock) error {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	record, _, err := lock.Get(ctx)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if record.HolderIdentity != o.Identity {
+		return nil
+	}
+	now := metav1.Now()
+	return lock.Update(ctx, resourcelock.LeaderElectionRecord{
+		LeaderTransitions: record.LeaderTransitions, LeaseDurationSeconds: 1, RenewTime: now, AcquireTime: now,
+	})
 }

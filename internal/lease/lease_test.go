@@ -104,20 +104,24 @@ func TestLostLease(t *testing.T) {
 		var away atomic.Bool
 		for _, verb := range []string{"get", "update"} {
 			client.PrependReactor(verb, "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return away.Load(), nil, errors.New("connection refused")
+				if away.Load() {
+					time.Sleep(5 * time.Second) // a network that swallows what is sent
+					return true, nil, errors.New("time-out")
+				}
+				return false, nil, nil
 			})
 		}
 		a := stand(t, client, "a", &candidate{}, nil)
 		time.Sleep(time.Minute)
 		away.Store(true)
-		// Ten seconds without having renewed, and the time since the last renewal.
-		time.Sleep(13 * time.Second)
+		// Ten seconds without having renewed, the time since the last renewal, and the call that is under way.
+		time.Sleep(17 * time.Second)
 		synctest.Wait()
 		if a.working.Load() {
 			t.Error("a still works though it could not renew the lease")
 		}
 		away.Store(false)
-		time.Sleep(40 * time.Second)
+		time.Sleep(50 * time.Second)
 		if !a.working.Load() || a.terms.Load() != 2 {
 			t.Errorf("a works: %v, in its term %d, want the second", a.working.Load(), a.terms.Load())
 		}

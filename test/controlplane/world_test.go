@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -200,10 +199,11 @@ func (w *world) install() {
 	w.apply(w.render(charts.ControlPlane, map[string]any{
 		"identityTrustAnchorsPEM": string(anchor),
 		"identity": map[string]any{"issuer": map[string]any{"tls": map[string]any{"crtPEM": string(anchor), "keyPEM": string(key)}},
-			"rotation": map[string]any{"trustAnchorKeyPEM": string(key)}},
+			"rotation": map[string]any{"enabled": true}},
 		// Nobody serves them until a test says so.
 		"webhookFailurePolicy": "Ignore",
 	}))
+	w.apply(trustAnchor(anchor, key))
 	var webhookKey []byte
 	w.cert, webhookKey, err = kubeapi.SelfSigned("webhook", "127.0.0.1")
 	w.check(err)
@@ -385,9 +385,4 @@ func (w *world) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(w.cert)
 	return pool
-}
-
-// pemBytes is here for certificates in DER.
-func pemBytes(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
