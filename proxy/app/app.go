@@ -200,7 +200,7 @@ func (a *App) Run(ctx context.Context) error {
 
 	// Admin answers probes from the beginning.
 	handler := admin.New(admin.Options{
-		Ready: a.store.Certified, Metrics: a.reg.AppendText, Logs: a.o.Log, Environ: os.Environ,
+		Ready: a.store.Valid, Metrics: a.reg.AppendText, Logs: a.o.Log, Environ: os.Environ,
 		Shutdown: a.shutdownFunc(), Config: func() ([]byte, error) { return json.MarshalIndent(a.cfg, "", "  ") },
 		Profile: a.o.Profile,
 	})

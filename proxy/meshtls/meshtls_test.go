@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -179,6 +180,26 @@ func TestSetCertificateVerifiesFirst(t *testing.T) {
 	if l := s.Leaf().Get(); !l.NotAfter.Equal(ca.NotAfter.Truncate(time.Second)) {
 		t.Error(l.NotAfter)
 	}
+}
+
+// TestExpiredCredentialsAreNotValid: they are kept all the same, for there are
+// no better ones.
+func TestExpiredCredentialsAreNotValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := testca.New(t)
+		if s := ca.EmptyStore(t, web); s.Valid() {
+			t.Error("no credentials are valid")
+		}
+		s := ca.Store(t, web)
+		time.Sleep(time.Until(ca.NotAfter) - time.Second)
+		if !s.Valid() {
+			t.Error("not valid a second before the end")
+		}
+		time.Sleep(2 * time.Second)
+		if s.Valid() || !s.Certified() {
+			t.Errorf("after the end: valid %v, kept %v", s.Valid(), s.Certified())
+		}
+	})
 }
 
 func TestBadAnchorsAreLogged(t *testing.T) {

@@ -100,6 +100,13 @@ func (s *Store) Leaf() watch.Reader[*Leaf] { return s.leaf }
 // Certified reports whether there are credentials.
 func (s *Store) Certified() bool { return s.leaf.Get() != nil }
 
+// Valid reports whether there are credentials that have not expired: with
+// others every peer refuses to speak to this proxy.
+func (s *Store) Valid() bool {
+	l := s.leaf.Get()
+	return l != nil && s.now().Before(l.NotAfter)
+}
+
 // SetAnchors replaces the trust anchors by those of a PEM bundle. Certificates
 // in it that cannot be parsed are skipped with a warning; if none is left the
 // old anchors stay and ErrNoAnchors is returned. Peers are verified against the
