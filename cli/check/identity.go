@@ -187,29 +187,41 @@ func (s *state) identityDataPlane() health.Category {
 			if err != nil {
 				return err
 			}
-			var stale []string
+			var differ []*corev1.Pod
 			for i := range pods {
 				pod := &pods[i]
 				c := proxy(pod)
-				if c == nil || pod.Namespace == s.options.Namespace {
+				// What has ended needs no anchors.
+				ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+				if c == nil || ended || pod.Namespace == s.options.Namespace {
 					continue
 				}
 				for _, e := range c.Env {
-					if e.Name != "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS" || e.Value == "" || strings.TrimSpace(e.Value) == strings.TrimSpace(s.identity.bundle) {
-						continue
-					}
-					if s.stillTrusts(e.Value) {
-						continue
-					}
-					if s.options.namespace != "" {
-						stale = append(stale, pod.Name)
-					} else {
-						stale = append(stale, pod.Namespace+"/"+pod.Name)
+					if e.Name == "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS" && e.Value != "" && strings.TrimSpace(e.Value) != strings.TrimSpace(s.identity.bundle) && !s.stillTrusts(e.Value) {
+						differ = append(differ, pod)
 					}
 				}
 			}
+			// Those are the anchors of the pod's start. Our proxies follow the
+			// bundle while they run, and say so.
+			var stale, late []string
+			for i, t := range s.trusts(ctx, differ, s.identity.bundle) {
+				name := differ[i].Name
+				if s.options.namespace == "" {
+					name = differ[i].Namespace + "/" + name
+				}
+				switch t {
+				case trustUnknown:
+					stale = append(stale, name)
+				case trustOther:
+					late = append(late, name)
+				}
+			}
 			sort.Strings(stale)
-			return bullets("Some pods do not have the current trust bundle and must be restarted:", stale)
+			sort.Strings(late)
+			return errors.Join(
+				bullets("Some pods do not have the current trust bundle and must be restarted:", stale),
+				bullets("Some pods have not taken the current trust bundle yet, for which they ask every few minutes:", late))
 		},
 	}}}
 }
