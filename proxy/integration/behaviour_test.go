@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -140,6 +141,39 @@ func TestCircuitBreaker(t *testing.T) {
 		t.Errorf("got %d after %d calls", got, calls.Load())
 	}
 	eventually(t, "probe", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 200 })
+}
+
+// TestLoadBiaser: an endpoint that fails at once must not look like the better
+// one.
+func TestLoadBiaser(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
+	t.Cleanup(bad.Close)
+	badAddr := netip.MustParseAddrPort("10.0.0.66:8080")
+	m.net.set(badAddr, bad.Listener.Addr().String())
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }))
+	m.endpoints.Set(endpoints(meshedEndpoint(), &model.Endpoint{Addr: badAddr}))
+	m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
+		load := &p.HTTP1.Routes.List[0].Rules[0].Distribution.Backends[0].Backend.Load
+		load.Penalize, load.Penalty, load.MaxRetryAfter = true, 5*time.Second, 10*time.Second
+	}))
+	c := m.client(false)
+	ask := func() int {
+		resp, _ := m.get(c, "http://web.ns.svc.cluster.local/")
+		return resp.StatusCode
+	}
+	// Both are tried before anything is known of them.
+	seen := map[int]bool{}
+	eventually(t, "answers of both", func() bool { seen[ask()] = true; return seen[200] && seen[503] })
+	failed := 0
+	for range 40 {
+		if ask() == 503 {
+			failed++
+		}
+	}
+	if failed > 0 {
+		t.Errorf("%d of 40 requests went to the endpoint that fails", failed)
+	}
 }
 
 func TestHeaderModifiersAndHostRouting(t *testing.T) {

@@ -385,7 +385,8 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 		a.limits.head()
 	}
 	if err == nil {
-		pick.Head(&resp.Head)
+		// The attempt's own copy: what Head notes there Complete and Release heed.
+		a.pick.Head(&resp.Head)
 		if a.tap != nil {
 			a.tap.Response(&resp.Head, r.p.cfg.Clock.Now())
 		}
