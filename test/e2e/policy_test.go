@@ -462,6 +462,7 @@ type performance struct {
 	start  time.Time
 	before map[string]samples // metrics of a proxy when the scene began
 	held   map[string]string  // clients by the name of the conversation
+	again  func()             // makes the last call that was expected since a change
 	undo   []func(context.Context) error
 }
 
@@ -493,6 +494,10 @@ func (s *stage) perform(t *testing.T, sc *scene) {
 		}
 	}
 	for _, st := range sc.steps {
+		switch verb, _, _ := strings.Cut(st.text, " "); verb {
+		case "apply", "delete", "annotate", "label", "mood":
+			p.again = nil
+		}
 		if err := st.do(p); err != nil {
 			t.Fatalf("testdata/policy/%s.txtar:%d: %s\n\t%v", sc.name, st.line, st.text, err)
 		}
@@ -552,7 +557,8 @@ func (p *performance) refused(file, text string) error {
 	return nil
 }
 
-func (p *performance) annotate(ref string, pairs []string) error {
+// mark sets annotations or labels, and takes them away at the end.
+func (p *performance) mark(field, ref string, pairs []string) error {
 	c, object, err := p.stage.named(ref)
 	if err != nil {
 		return err
@@ -568,8 +574,8 @@ func (p *performance) annotate(ref string, pairs []string) error {
 		}
 		back[key] = nil // the stage's objects have none
 	}
-	patch := func(ctx context.Context, annotations map[string]any) error {
-		raw, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": annotations}})
+	patch := func(ctx context.Context, marks map[string]any) error {
+		raw, err := json.Marshal(map[string]any{"metadata": map[string]any{field: marks}})
 		if err != nil {
 			return err
 		}
@@ -610,6 +616,7 @@ func (p *performance) once(client string, c actor.Call, want *wanted) error {
 
 // expect makes a call until it is as wanted.
 func (p *performance) expect(client string, c actor.Call, want *wanted) error {
+	p.again = func() { p.stage.orders.Call(p.ctx, client, p.filled(c)) }
 	return eventually(patience, func() error { return p.once(client, c, want) })
 }
 
@@ -670,6 +677,31 @@ func (p *performance) says(held string, want *wanted) error {
 	})
 }
 
+func (p *performance) flow(name, client string, c actor.Call) error {
+	p.held[name] = client
+	p.undo = append(p.undo, func(ctx context.Context) error {
+		_, err := p.stage.orders.Flowed(ctx, client, name)
+		return err
+	})
+	return p.stage.orders.Flow(p.ctx, client, name, p.filled(c))
+}
+
+// flowed ends a flow and wants what is wanted of all that flowed.
+func (p *performance) flowed(name string, want *wanted) error {
+	if p.held[name] == "" {
+		return fmt.Errorf("no flow is called %s", name)
+	}
+	got, err := p.stage.orders.Flowed(p.ctx, p.held[name], name)
+	if err != nil {
+		return err
+	}
+	if len(got) < 10 {
+		return fmt.Errorf("only %d were sent: nothing was shown", len(got))
+	}
+	p.t.Logf("%s: %d", name, len(got))
+	return want.compare(got)
+}
+
 // status waits for conditions of an object, or of one of its parents if the
 // parent's name is given.
 func (p *performance) status(ref, parent string, conditions []string) error {
@@ -713,7 +745,9 @@ func (p *performance) status(ref, parent string, conditions []string) error {
 	})
 }
 
-// metric waits for a sum of a proxy's counters.
+// metric waits for a sum of a proxy's counters. Meanwhile it repeats the call
+// that was expected before: that one may have passed before the change was in
+// force, with the same outcome.
 func (p *performance) metric(who, metricName string, labels []string, growth bool, want span) error {
 	filled := make([]string, len(labels))
 	for i, l := range labels {
@@ -730,6 +764,9 @@ func (p *performance) metric(who, metricName string, labels []string, growth boo
 		}
 		if want.holds(n) {
 			return nil
+		}
+		if p.again != nil {
+			p.again()
 		}
 		var near []string
 		for _, s := range now {

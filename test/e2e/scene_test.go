@@ -114,23 +114,24 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 			return nil, fmt.Errorf("want a file and a text")
 		}
 		return func(p *performance) error { return p.refused(args[0], args[1]) }, nil
-	case "annotate":
+	case "annotate", "label":
 		if len(args) < 2 || !strings.Contains(args[0], "/") {
-			return nil, fmt.Errorf("want KIND/NAME and annotations")
+			return nil, fmt.Errorf("want KIND/NAME and %ss", verb)
 		}
-		return func(p *performance) error { return p.annotate(args[0], args[1:]) }, nil
+		field := map[string]string{"annotate": "annotations", "label": "labels"}[verb]
+		return func(p *performance) error { return p.mark(field, args[0], args[1:]) }, nil
 	case "ready":
 		return func(p *performance) error { return p.ready(args) }, nil
 	case "status":
 		return parseStatus(args)
 	case "mood":
 		return parseMood(args)
-	case "expect", "always", "hold":
+	case "expect", "always", "hold", "flow":
 		return parseCall(verb, args)
 	case "still":
 		return func(p *performance) error { return p.still(args) }, nil
-	case "says":
-		return parseSays(args)
+	case "says", "flowed":
+		return parseSays(verb, args)
 	case "metric":
 		return parseMetric(args)
 	case "log":
@@ -171,13 +172,17 @@ var verbs = map[string]struct {
 //	expect CLIENT VERB HOST[:PORT][/PATH] [OPTIONS] -> OUTCOME [CHECKS]
 //	always …
 //	hold NAME CLIENT VERB …
+//	flow NAME CLIENT VERB HOST[:PORT][/PATH] [OPTIONS]
 func parseCall(verb string, words []string) (func(*performance) error, error) {
-	left, right, err := cut(words)
-	if err != nil {
-		return nil, err
+	left, right := words, []string{"any"}
+	var err error
+	if verb != "flow" {
+		if left, right, err = cut(words); err != nil {
+			return nil, err
+		}
 	}
 	held := ""
-	if verb == "hold" {
+	if verb == "hold" || verb == "flow" {
 		held, left = left[0], left[1:]
 	}
 	if len(left) < 3 {
@@ -222,6 +227,8 @@ func parseCall(verb string, words []string) (func(*performance) error, error) {
 		switch verb {
 		case "hold":
 			return p.hold(held, client, c, want)
+		case "flow":
+			return p.flow(held, client, c)
 		case "always":
 			return p.once(client, c, want)
 		}
@@ -316,12 +323,11 @@ func parseSpans(s string) (map[string]span, error) {
 
 // wanted is what a scene says of results.
 type wanted struct {
-	outcome string          // of every result, or
-	mixed   map[string]span // how many had which
-	share   map[string]span // how many were answered by whom
-	min,
-	max time.Duration
-	checks []check
+	outcome  string          // of every result, or
+	mixed    map[string]span // how many had which
+	share    map[string]span // how many were answered by whom
+	min, max time.Duration
+	checks   []check
 }
 
 // check is of one result.
@@ -403,7 +409,11 @@ func (w *wanted) compare(results []actor.Result) error {
 		if len(results) == 1 {
 			return fmt.Errorf("got %+v", results[0])
 		}
-		return fmt.Errorf("got %v", outcomes)
+		for _, r := range results {
+			if r.Outcome != w.outcome {
+				return fmt.Errorf("got %v, one of them %+v", outcomes, r)
+			}
+		}
 	}
 	for name, n := range w.mixed {
 		if !n.holds(float64(outcomes[name])) {
@@ -428,7 +438,8 @@ func (w *wanted) compare(results []actor.Result) error {
 // parseSays is of
 //
 //	says NAME -> OUTCOME [CHECKS]
-func parseSays(words []string) (func(*performance) error, error) {
+//	flowed NAME -> OUTCOME [CHECKS]
+func parseSays(verb string, words []string) (func(*performance) error, error) {
 	left, right, err := cut(words)
 	if err != nil {
 		return nil, err
@@ -436,6 +447,9 @@ func parseSays(words []string) (func(*performance) error, error) {
 	want, err := parseWanted(right)
 	if err != nil || len(left) != 1 {
 		return nil, fmt.Errorf("want NAME -> OUTCOME: %v", err)
+	}
+	if verb == "flowed" {
+		return func(p *performance) error { return p.flowed(left[0], want) }, nil
 	}
 	return func(p *performance) error { return p.says(left[0], want) }, nil
 }

@@ -88,6 +88,26 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestFlow: what goes on by itself is told in full.
+func TestFlow(t *testing.T) {
+	stage, server := start(t, "web")
+	for _, c := range []Call{{Protocol: HTTP, Target: server.HTTP, Path: "/"}, {Protocol: TCP, Target: server.TCP}, {Protocol: Stream, Target: server.GRPC}} {
+		if err := stage.Flow(t.Context(), "web", "f", c); err != nil {
+			t.Fatal(err)
+		}
+		// At least the first word is waited for.
+		got, err := stage.Flowed(t.Context(), "web", "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range got {
+			if r.Outcome != "200" && r.Outcome != "OK" && r.Outcome != Open || r.By != "web" {
+				t.Errorf("%s: %+v", c.Protocol, r)
+			}
+		}
+	}
+}
+
 // TestMoodAndFate: a server misbehaves as told, for all or for the first
 // attempts of one call.
 func TestMoodAndFate(t *testing.T) {

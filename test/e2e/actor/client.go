@@ -33,11 +33,14 @@ const defaultLimit = 8 * time.Second
 
 // client makes calls and holds conversations.
 type client struct {
-	mu   sync.Mutex
-	held map[string]conversation // by name; guarded by mu
+	mu    sync.Mutex
+	held  map[string]conversation // by name; guarded by mu
+	flows map[string]*flow        // by name; guarded by mu
 }
 
-func newClient() *client { return &client{held: map[string]conversation{}} }
+func newClient() *client {
+	return &client{held: map[string]conversation{}, flows: map[string]*flow{}}
+}
 
 // conversation is an exchange that can be gone on with. One goroutine at a
 // time may use it.
@@ -133,7 +136,69 @@ func (c *client) release(prefix string) {
 	}
 }
 
-func (c *client) close() { c.release("") }
+func (c *client) close() {
+	c.release("")
+	c.mu.Lock()
+	var all []string
+	for name := range c.flows {
+		all = append(all, name)
+	}
+	c.mu.Unlock()
+	for _, name := range all {
+		c.flowed(name)
+	}
+}
+
+// flow is a conversation that goes on by itself.
+type flow struct {
+	cancel  context.CancelFunc
+	done    chan struct{}
+	results []Result // of all that was said; to be read when done
+}
+
+// flow begins one and keeps it under a name.
+func (c *client) flow(name string, call Call) {
+	c.flowed(name)
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &flow{cancel: cancel, done: make(chan struct{})}
+	c.mu.Lock()
+	c.flows[name] = f
+	c.mu.Unlock()
+	go f.run(ctx, call)
+}
+
+// run says something every few milliseconds. What is closed is begun anew.
+func (f *flow) run(ctx context.Context, call Call) {
+	defer close(f.done)
+	conv := begin(call)
+	defer func() { conv.close() }()
+	for ctx.Err() == nil {
+		// What is under way when the flow ends is waited for, not cut.
+		r := timed(context.WithoutCancel(ctx), call, conv)
+		r.Header, r.Seen = nil, nil
+		f.results = append(f.results, r)
+		switch r.Outcome {
+		case Closed, Timeout, codes.Unavailable.String():
+			conv.close()
+			conv = begin(call)
+		}
+		sleep(ctx, 5*time.Millisecond)
+	}
+}
+
+// flowed ends a flow and returns all of its results.
+func (c *client) flowed(name string) Answers {
+	c.mu.Lock()
+	f := c.flows[name]
+	delete(c.flows, name)
+	c.mu.Unlock()
+	if f == nil {
+		return Answers{}
+	}
+	f.cancel()
+	<-f.done
+	return Answers{f.results}
+}
 
 // begin makes the conversation; nothing is sent before its first word.
 func begin(call Call) conversation {

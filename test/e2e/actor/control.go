@@ -29,6 +29,16 @@ func (a *Actor) orders() http.Handler {
 	mux.HandleFunc("POST /say", func(w http.ResponseWriter, r *http.Request) {
 		give(w, a.client.say(r.Context(), r.URL.Query().Get("name")))
 	})
+	mux.HandleFunc("POST /flow", func(w http.ResponseWriter, r *http.Request) {
+		var c Call
+		if take(w, r, &c) {
+			a.client.flow(r.URL.Query().Get("name"), c)
+			give(w, struct{}{})
+		}
+	})
+	mux.HandleFunc("POST /flowed", func(w http.ResponseWriter, r *http.Request) {
+		give(w, a.client.flowed(r.URL.Query().Get("name")))
+	})
 	mux.HandleFunc("POST /release", func(w http.ResponseWriter, r *http.Request) {
 		a.client.release(r.URL.Query().Get("name"))
 		give(w, struct{}{})
@@ -84,6 +94,18 @@ func (s *Stage) Say(ctx context.Context, client, name string) (Result, error) {
 	var out Result
 	err := s.order(ctx, client, "/say", name, nil, &out)
 	return out, err
+}
+
+// Flow has a client begin a conversation that goes on by itself until Flowed.
+func (s *Stage) Flow(ctx context.Context, client, name string, c Call) error {
+	return s.order(ctx, client, "/flow", name, c, nil)
+}
+
+// Flowed ends a flow and returns what its requests and lines came to.
+func (s *Stage) Flowed(ctx context.Context, client, name string) ([]Result, error) {
+	var out Answers
+	err := s.order(ctx, client, "/flowed", name, nil, &out)
+	return out.Results, err
 }
 
 // Release has a client end all its conversations whose names begin so.
