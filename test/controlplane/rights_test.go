@@ -1,0 +1,406 @@
+package controlplane
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
+	"github.com/linkerd-go/linkerd-go/api/rotation"
+	"github.com/linkerd-go/linkerd-go/test/controlplane/kubeapi"
+)
+
+// right is one thing that a role allows: the smallest part of a rule.
+type right struct {
+	// role is `Role/name` or `ClusterRole/name`.
+	role                  string
+	verb, group, resource string
+	// name is the only object it is about, or empty.
+	name string
+	// namespace is the only one it is about, or empty.
+	namespace string
+}
+
+func (r right) String() string {
+	s := r.role + " " + r.verb + " " + r.resource
+	if r.group != "" {
+		s += "." + r.group
+	}
+	if r.name != "" {
+		s += "/" + r.name
+	}
+	return s
+}
+
+func rightsOf(role, namespace string, rules []rbacv1.PolicyRule) []right {
+	var all []right
+	for _, rule := range rules {
+		objects := rule.ResourceNames
+		if len(objects) == 0 {
+			objects = []string{""}
+		}
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					for _, name := range objects {
+						all = append(all, right{role, verb, group, resource, name, namespace})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// rights returns what the chart's roles allow, by the name of the user.
+func (w *world) rights() map[string][]right {
+	w.t.Helper()
+	byUser := map[string][]right{}
+	add := func(subjects []rbacv1.Subject, rights []right) {
+		for _, s := range subjects {
+			if s.Kind == "ServiceAccount" && s.Namespace == mesh {
+				user := kubeapi.ServiceAccount(mesh, s.Name, "").Name
+				byUser[user] = append(byUser[user], rights...)
+			}
+		}
+	}
+	rbac := w.kube.RbacV1()
+	everywhere, err := rbac.ClusterRoleBindings().List(w.t.Context(), metav1.ListOptions{})
+	w.check(err)
+	for _, b := range everywhere.Items {
+		role, err := rbac.ClusterRoles().Get(w.t.Context(), b.RoleRef.Name, metav1.GetOptions{})
+		if err != nil {
+			continue // of the API server's own, for something that is not here
+		}
+		add(b.Subjects, rightsOf("ClusterRole/"+role.Name, "", role.Rules))
+	}
+	here, err := rbac.RoleBindings(mesh).List(w.t.Context(), metav1.ListOptions{})
+	w.check(err)
+	for _, b := range here.Items {
+		role, err := rbac.Roles(mesh).Get(w.t.Context(), b.RoleRef.Name, metav1.GetOptions{})
+		w.check(err)
+		add(b.Subjects, rightsOf("Role/"+role.Name, mesh, role.Rules))
+	}
+	return byUser
+}
+
+// allows reports whether a right covers a request.
+func (r right) allows(e *kubeapi.Event) bool {
+	resource := e.Object.Resource
+	if e.Object.Subresource != "" {
+		resource += "/" + e.Object.Subresource
+	}
+	return r.verb == e.Verb && r.group == e.Object.Group && r.resource == resource &&
+		(r.name == "" || r.name == e.Object.Name) && (r.namespace == "" || r.namespace == e.Object.Namespace)
+}
+
+// TestRights: with the chart's roles, the controllers can do all that they do, and nothing else.
+func TestRights(t *testing.T) {
+	w := leasedWorld(t)
+	w.doEverything()
+	granted := w.rights()
+	used := map[right]bool{}
+	for _, e := range w.api.Audit() {
+		if e.Forbidden() {
+			t.Errorf("%s may not %s %s", e.User.Name, e.Verb, e.URI)
+		}
+		for _, r := range granted[e.User.Name] {
+			if r.allows(&e) {
+				used[r] = true
+			}
+		}
+	}
+	excused := excuses(t)
+	for _, user := range slices.Sorted(maps.Keys(granted)) {
+		for _, r := range granted[user] {
+			// The reading verbs are given together: of one that is watched, API servers that know no streaming lists are
+			// asked for a list, and a get shows no more than either.
+			watch := r
+			watch.verb = "watch"
+			if used[r] || (r.verb == "get" || r.verb == "list") && used[watch] {
+				if excused[r.String()] {
+					t.Errorf("testdata/rights.txt excuses %q, which is used: remove the line", r)
+				}
+				delete(excused, r.String())
+				continue
+			}
+			if !excused[r.String()] {
+				t.Errorf("%s has a right that it does not use: %q. Take it away in the chart, or give a reason in testdata/rights.txt", user, r)
+			}
+			delete(excused, r.String())
+		}
+	}
+	for line := range excused {
+		t.Errorf("testdata/rights.txt excuses %q, which nobody has", line)
+	}
+}
+
+// excuses reads the rights that may go unused, of which each has a reason.
+func excuses(t *testing.T) map[string]bool {
+	file, err := os.Open("testdata/rights.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	all := map[string]bool{}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		r, reason, ok := strings.Cut(line, ": ")
+		if !ok || reason == "" {
+			t.Errorf("testdata/rights.txt: %q has no reason", line)
+		}
+		all[r] = true
+	}
+	return all
+}
+
+// statuses are objects of every kind that has a status which the policy controller writes.
+const statuses = `
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: web}
+spec: {podSelector: {matchLabels: {app: web}}, port: http, proxyProtocol: HTTP/1, accessPolicy: deny}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: web}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}, total: {requestsPerSecond: 100}}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: EgressNetwork
+metadata: {name: web}
+spec: {trafficPolicy: Allow}
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: web}
+spec: {parentRefs: [{group: policy.linkerd.io, kind: Server, name: web}], rules: [{matches: [{path: {value: /}}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec: {parentRefs: [{group: "", kind: Service, name: web, port: 81}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: web}
+spec: {parentRefs: [{group: "", kind: Service, name: web, port: 82}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TLSRoute
+metadata: {name: web}
+spec: {hostnames: [web.example], parentRefs: [{group: "", kind: Service, name: web, port: 83}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: web}
+spec: {parentRefs: [{group: "", kind: Service, name: web, port: 84}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+`
+
+// doEverything has every controller do all that it ever does with the API server.
+func (w *world) doEverything() {
+	w.t.Helper()
+	// A linked cluster, which is this one.
+	kubeconfig, err := os.ReadFile(w.api.Kubeconfig(w.t, kubeapi.ServiceAccount(mesh, "linkerd-destination", "destination-b"), w.api.Address()))
+	w.check(err)
+	e := w.startLeased(starting{})
+	w.apply(fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata:
+  name: cluster-credentials-west
+  namespace: linkerd
+  labels: {multicluster.linkerd.io/cluster-name: west}
+  annotations: {multicluster.linkerd.io/trust-domain: cluster.local, multicluster.linkerd.io/cluster-domain: cluster.local}
+type: mirror.linkerd.io/remote-kubeconfig
+data: {kubeconfig: %s}
+`, base64.StdEncoding.EncodeToString(kubeconfig)))
+	w.eventually(soon, "the linked cluster to be known", func() error {
+		if n := e["destination"].metric("cluster_store_size"); n != 1 {
+			return fmt.Errorf("%v clusters", n)
+		}
+		return nil
+	})
+	w.holds(soon, "a")
+	w.work(soon, 1)
+	// A slice that changes, and one that goes.
+	w.work(soon, 2)
+	w.remove("apiVersion: workload.linkerd.io/v1beta1\nkind: ExternalWorkload\nmetadata: {name: machine}")
+	w.eventually(soon, "the slice of the external workload to go or to be empty", func() error {
+		slices, err := w.kube.DiscoveryV1().EndpointSlices(app).List(w.t.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=machine"})
+		if err == nil && len(slices.Items) > 0 && len(slices.Items[0].Endpoints) > 0 {
+			err = fmt.Errorf("%v", slices.Items[0].Endpoints)
+		}
+		return err
+	})
+	w.apply(statuses)
+	for _, o := range w.decode(statuses)[1:] {
+		w.eventually(soon, "a status of "+o.GetKind(), func() error {
+			now, err := w.clientOf(o).Get(w.t.Context(), o.GetName(), metav1.GetOptions{})
+			if err == nil && !strings.Contains(fmt.Sprint(now.Object["status"]), "Accepted") {
+				err = fmt.Errorf("status %v", now.Object["status"])
+			}
+			return err
+		})
+	}
+	w.certify(e["identity"])
+	w.rotateAnchor()
+	w.inject()
+	// It asks its cluster, and then a server that is not to be asked by tests.
+	h := w.start("heartbeat", starting{ends: true, env: []string{"HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1"}})
+	select {
+	case <-h.Done():
+	case <-time.After(soon):
+		w.t.Error("the heartbeat does not end")
+	}
+	for _, c := range e {
+		c.Stop(soon) // gives the leases back
+	}
+}
+
+// rotateAnchor has the identity controller make a new trust anchor and publish it.
+func (w *world) rotateAnchor() {
+	w.t.Helper()
+	body := fmt.Sprintf(`{"data":{%q:%q}}`, rotation.KeyRequestAnchor, time.Now().UTC().Format(time.RFC3339))
+	_, err := w.kube.CoreV1().ConfigMaps(mesh).Patch(w.t.Context(), rotation.ConfigMap, types.MergePatchType, []byte(body), metav1.PatchOptions{})
+	w.check(err)
+	w.eventually(soon, "the new anchor in the trust roots", func() error {
+		roots, err := w.kube.CoreV1().ConfigMaps(mesh).Get(w.t.Context(), names.ConfigMapTrustRoots, metav1.GetOptions{})
+		if err == nil && strings.Count(roots.Data[names.ConfigMapTrustRootsBundle], "BEGIN CERTIFICATE") < 2 {
+			err = errors.New("there is one")
+		}
+		return err
+	})
+}
+
+// certify has the identity controller issue certificates, enough for their events to be combined.
+func (w *world) certify(identity *controller) {
+	w.t.Helper()
+	w.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web}")
+	audience := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"identity.l5d.io"}}}
+	token, err := w.kube.CoreV1().ServiceAccounts(app).CreateToken(w.t.Context(), "web", audience, metav1.CreateOptions{})
+	w.check(err)
+	name := "web.app.serviceaccount.identity.linkerd.cluster.local"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	w.check(err)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{name}}, key)
+	w.check(err)
+	client := identitypb.NewIdentityClient(identity.dial())
+	for range 15 {
+		_, err := client.Certify(w.t.Context(), &identitypb.CertifyRequest{Identity: name, Token: []byte(token.Status.Token), CertificateSigningRequest: csr})
+		w.check(err)
+	}
+	w.event("IssuedLeafCertificate", 2)
+}
+
+// event waits for an event that was seen a number of times.
+func (w *world) event(reason string, times int32) {
+	w.t.Helper()
+	w.eventually(soon, "event "+reason, func() error {
+		list, err := w.kube.CoreV1().Events("").List(w.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Items {
+			if e.Reason == reason && e.Count >= times {
+				return nil
+			}
+		}
+		return fmt.Errorf("not among %d events", len(list.Items))
+	})
+}
+
+// serveWebhook has the API server ask a webhook at a controller's address, which may not fail.
+func (w *world) serveWebhook(kind, name string, c *controller) {
+	w.t.Helper()
+	gvr := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: kind}
+	configuration, err := w.dyn.Resource(gvr).Get(w.t.Context(), name, metav1.GetOptions{})
+	w.check(err)
+	hooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
+	w.check(err)
+	for _, h := range hooks {
+		h := h.(map[string]any)
+		h["clientConfig"] = map[string]any{"url": "https://" + c.webhook + "/", "caBundle": base64.StdEncoding.EncodeToString(w.cert)}
+		h["failurePolicy"] = "Fail"
+	}
+	body, err := json.Marshal(map[string]any{"webhooks": hooks})
+	w.check(err)
+	_, err = w.dyn.Resource(gvr).Patch(w.t.Context(), name, types.MergePatchType, body, metav1.PatchOptions{})
+	w.check(err)
+}
+
+// inject has pods of all owners injected.
+func (w *world) inject() {
+	w.t.Helper()
+	injector := w.start("proxy-injector", starting{}).ready()
+	w.serveWebhook("mutatingwebhookconfigurations", "linkerd-proxy-injector-webhook-config", injector)
+	w.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: injected, annotations: {linkerd.io/inject: enabled}}")
+	const template = "{selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {containers: [{name: x, image: x}]}}}"
+	w.apply(`
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: owner, namespace: injected, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: above, uid: above}]}
+spec: ` + template)
+	w.apply(`
+apiVersion: batch/v1
+kind: Job
+metadata: {name: owner, namespace: injected}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: x, image: x}]}}}`)
+	owners := map[string]string{"ReplicaSet": "apps/v1", "Job": "batch/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1"}
+	n := 0
+	pod := func(owner string) error {
+		n++
+		for _, o := range w.decode(fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata:
+  name: pod-%d
+  namespace: injected
+  ownerReferences: [{apiVersion: %s, kind: %s, name: owner, uid: owner}]
+spec: {serviceAccountName: default, containers: [{name: x, image: x}]}
+`, n, owners[owner], owner)) {
+			if err := w.tryApply(o); err != nil {
+				return err
+			}
+			now, err := w.clientOf(o).Get(w.t.Context(), o.GetName(), metav1.GetOptions{})
+			if err == nil && !strings.Contains(fmt.Sprint(now.Object["spec"]), "linkerd-proxy") {
+				err = errors.New("has no proxy")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// The API server takes a moment to learn of a webhook.
+	w.eventually(soon, "a pod to be injected", func() error { return pod("ReplicaSet") })
+	for owner := range owners {
+		w.check(pod(owner))
+		w.check(pod(owner))
+	}
+	w.event("Injected", 2)
+}
