@@ -119,7 +119,7 @@ func runIdentity(ctx context.Context, args []string, stdout, stderr io.Writer) e
 }
 
 // run serves until ctx is done. Its order: what can be checked without help first, then what needs the API server, then
-// the issuer, and only then the door is opened.
+// the issuer, and only then the door is opened. An issuer that cannot be used ends it, unless this process replaces issuers.
 func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger *slog.Logger) error {
 	if err := o.domain.Validate(); err != nil {
 		return err
@@ -165,8 +165,13 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	}
 	creds := identity.NewCredentials(o.files(), events, logger)
 	if err := creds.Load(); err != nil {
-		lis.Close()
-		return p.fail(err)
+		if rotating == nil {
+			lis.Close()
+			return p.fail(err)
+		}
+		// A cluster that was switched off for long, say. Who rotates makes a
+		// new issuer, which is read when it arrives.
+		logger.Error("issuer cannot be used; waiting for a new one", "error", err)
 	}
 	ttl := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "issuer_cert_ttl_seconds",
@@ -202,8 +207,12 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	}))
 	trustpb.RegisterTrustServer(server.Registrar(), &identity.Trust{Credentials: creds, Lifetimes: lifetimes})
 	p.Go(func() error { return server.Serve(p.ctx, lis) })
-	up()
-	logger.Info("serving", "addr", lis.Addr().String())
+	select {
+	case <-creds.Loaded():
+		up()
+		logger.Info("serving", "addr", lis.Addr().String())
+	case <-p.ctx.Done():
+	}
 	return p.Wait()
 }
 

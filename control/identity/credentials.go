@@ -32,15 +32,27 @@ type Credentials struct {
 	// during file I/O.
 	reloading sync.Mutex
 	current   atomic.Pointer[Issuer]
+	// loaded is closed with the first issuer.
+	loaded chan struct{}
 }
 
 // NewCredentials returns credentials without an issuer.
 func NewCredentials(files Files, events Events, logger *slog.Logger) *Credentials {
-	return &Credentials{files: files, events: events, logger: logger}
+	return &Credentials{files: files, events: events, logger: logger, loaded: make(chan struct{})}
 }
 
 // Issuer returns the current issuer, or nil before the first successful load.
 func (c *Credentials) Issuer() *Issuer { return c.current.Load() }
+
+// Loaded is closed when there is an issuer for the first time.
+func (c *Credentials) Loaded() <-chan struct{} { return c.loaded }
+
+// set puts an issuer into use. The caller holds reloading.
+func (c *Credentials) set(issuer *Issuer) {
+	if c.current.Swap(issuer) == nil {
+		close(c.loaded)
+	}
+}
 
 // Load reads the issuer for the first time.
 func (c *Credentials) Load() error {
@@ -50,7 +62,7 @@ func (c *Credentials) Load() error {
 	if err != nil {
 		return err
 	}
-	c.current.Store(issuer)
+	c.set(issuer)
 	return nil
 }
 
@@ -69,7 +81,7 @@ func (c *Credentials) Reload() {
 	if old := c.current.Load(); old != nil && old.pems == issuer.pems {
 		return
 	}
-	c.current.Store(issuer)
+	c.set(issuer)
 	c.logger.Info("issuer updated", "until", issuer.NotAfter())
 	c.events.IssuerUpdated("Updated identity issuer")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -464,12 +465,23 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	rsaIssuer := signAuthority(t, "rsa", root, rsaKey, time.Hour, true)
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edIssuer := signAuthority(t, "ed25519", root, edKey, time.Hour, true)
+	expired := newAuthority(t, "expired", root, -time.Minute, true)
+	oldRoot := newAuthority(t, "old root", nil, -time.Minute, true)
+	ofOldRoot := newAuthority(t, "issuer", oldRoot, time.Hour, true)
 	for _, c := range []struct {
 		name             string
 		cert, key, roots []byte
 		want             string
 	}{
 		{"RSA key", certPEM(rsaIssuer), rsaIssuer.keyPEM(t), certPEM(root), "must be an ECDSA key"},
+		{"Ed25519 key", certPEM(edIssuer), edIssuer.keyPEM(t), certPEM(root), "must be an ECDSA key"},
+		{"expired issuer", certPEM(expired), expired.keyPEM(t), certPEM(root), "verifying issuer certificate: x509: certificate has expired"},
+		{"expired trust anchor", certPEM(ofOldRoot), ofOldRoot.keyPEM(t), certPEM(oldRoot), "verifying issuer certificate: x509: certificate has expired"},
 		{"no certificate", nil, root.keyPEM(t), certPEM(root), "reading issuer certificate"},
 		{"no key", certPEM(root), certPEM(root), certPEM(root), "reading issuer key"},
 		{"no trust anchor", certPEM(root), root.keyPEM(t), nil, "reading trust anchors"},
@@ -477,6 +489,54 @@ func TestLoadRefuses(t *testing.T) {
 		if _, err := identity.NewIssuer(c.cert, c.key, c.roots, time.Now()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+// TestAnchorsOfOtherKinds: how an anchor signs is no matter of ours.
+func TestAnchorsOfOtherKinds(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"RSA": rsaKey, "Ed25519": edKey} {
+		root := signAuthority(t, name, nil, key, time.Hour, true)
+		f := newFixture(t, time.Hour, authenticated("system:serviceaccount:emo:web"))
+		f.write(t, newAuthority(t, "issuer", root, time.Hour, true), root)
+		f.load(t)
+		if _, err := f.service.Certify(t.Context(), request(t)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestIssuerComesLate: what was not there at the start is taken when it comes.
+func TestIssuerComesLate(t *testing.T) {
+	f := newFixture(t, time.Hour, authenticated("system:serviceaccount:emo:web"))
+	f.write(t, newAuthority(t, "expired", f.root, -time.Minute, true), f.root)
+	if err := f.creds.Load(); err == nil {
+		t.Fatal("an expired issuer was taken")
+	}
+	if _, err := f.service.Certify(t.Context(), request(t)); status.Code(err) != codes.Unavailable {
+		t.Errorf("without an issuer: %v", err)
+	}
+	select {
+	case <-f.creds.Loaded():
+		t.Error("nothing was loaded")
+	default:
+	}
+	f.write(t, newAuthority(t, "issuer", f.root, time.Hour, true), f.root)
+	f.creds.Reload()
+	select {
+	case <-f.creds.Loaded():
+	default:
+		t.Error("the new issuer was not loaded")
+	}
+	if _, err := f.service.Certify(t.Context(), request(t)); err != nil {
+		t.Error(err)
 	}
 }
 
