@@ -13,6 +13,8 @@ type Usage struct {
 	// Used is what counts towards it and cannot be taken back, by the kernel
 	// that is; Heap the part of it that the runtime holds.
 	Used, Heap int64
+	// Stacks is the part of Heap that goroutines' stacks are.
+	Stacks int64
 	// HeapMax is the soft limit that the operator has set; 0 for none.
 	HeapMax int64
 }
@@ -59,7 +61,9 @@ func share(limit, percent int64) int64 { return limit / 100 * percent }
 // judge decides the level by the one before and the reading.
 func judge(before level, u Usage) level {
 	m := headroom(u.Limit)
-	left := u.Limit - u.Used
+	// Many goroutines that wait for the same need more stack at the same time
+	// when it comes, and each copies the stack that it has.
+	left := u.Limit - u.Used - u.Stacks/2
 	switch {
 	case u.Limit <= 0:
 		return normal
@@ -103,18 +107,23 @@ func freshness(u Usage) time.Duration {
 }
 
 // pause is how long Run waits after a reading: connections that nobody asks
-// about may grow as well, but an idle proxy has better things to do.
-func pause(u Usage) time.Duration {
-	switch {
-	case u.Limit <= 0, u.Used < share(u.Limit, 50):
-		return time.Second
-	case u.Used < share(u.Limit, 70):
-		return 100 * time.Millisecond
-	case u.Limit-u.Used > headroom(u.Limit).calm:
-		return 20 * time.Millisecond
+// about may grow as well, the faster the nearer the limit can be reached. But an
+// idle proxy has better things to do: quiet counts the readings in a row that
+// found nothing changed.
+func pause(u Usage, quiet int) time.Duration {
+	left := u.Limit - u.Used
+	if u.Limit <= 0 || u.Used < u.Limit/4 {
+		return longestWait
 	}
-	return 5 * time.Millisecond
+	if left <= headroom(u.Limit).calm {
+		return 5 * time.Millisecond
+	}
+	// Half a nanosecond a byte is about as fast as memory is taken.
+	wait := min(max(time.Duration(left)/2, 2*time.Millisecond), 100*time.Millisecond)
+	return min(wait<<min(quiet, 9), longestWait)
 }
+
+const longestWait = time.Second
 
 // leastHeld is what any connection holds: a goroutine or two and their stacks, a
 // buffer, the kernel's structures.

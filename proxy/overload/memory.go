@@ -26,7 +26,7 @@ type Memory struct {
 	usage, stat *os.File
 	// total says that the names in stat have the prefix "total_" (cgroup v1).
 	total   bool
-	samples [2]metrics.Sample
+	samples [3]metrics.Sample
 	buf     [4096]byte
 }
 
@@ -38,8 +38,8 @@ var ErrUnlimited = errors.New("memory is not limited")
 // stands for it in tests. Close has to be called. A Memory is for one goroutine
 // at a time.
 func Open(root string) (*Memory, error) {
-	m := &Memory{samples: [2]metrics.Sample{
-		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+	m := &Memory{samples: [3]metrics.Sample{
+		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
 	}}
 	if n := debug.SetMemoryLimit(-1); n < math.MaxInt64 {
 		m.heapMax = n
@@ -134,13 +134,13 @@ func readLimit(path string) (int64, error) {
 
 // statFrom is the share of the limit from which it is looked into what the
 // memory in use is; below, all of it counts.
-const statFrom = 60
+const statFrom = 40
 
 // Read implements Options.Read.
 func (m *Memory) Read() (Usage, error) {
 	u := Usage{Limit: m.limit, HeapMax: m.heapMax}
 	if m.usage == nil {
-		u.Heap = m.heap()
+		u.Heap, u.Stacks = m.heap()
 		u.Used = u.Heap
 		return u, nil
 	}
@@ -160,7 +160,7 @@ func (m *Memory) Read() (Usage, error) {
 		return u, err
 	}
 	u.Used = max(u.Used-cached(m.buf[:n], m.total), 0)
-	u.Heap = m.heap()
+	u.Heap, u.Stacks = m.heap()
 	return u, nil
 }
 
@@ -176,10 +176,10 @@ func (m *Memory) read(f *os.File) (int, error) {
 	return int(n), nil
 }
 
-// heap is what the runtime holds.
-func (m *Memory) heap() int64 {
+// heap is what the runtime holds, and how much of it are stacks.
+func (m *Memory) heap() (all, stacks int64) {
 	metrics.Read(m.samples[:])
-	return int64(m.samples[0].Value.Uint64() - m.samples[1].Value.Uint64())
+	return int64(m.samples[0].Value.Uint64() - m.samples[1].Value.Uint64()), int64(m.samples[2].Value.Uint64())
 }
 
 // cached sums up the file pages of a memory.stat.

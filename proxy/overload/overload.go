@@ -47,10 +47,9 @@ import (
 
 // Options are what a guard watches and does.
 type Options struct {
-	// Read gives the memory at this moment. It and the other functions are
-	// called by one goroutine at a time, but possibly with locks of its
-	// callers held: they must not wait for any that is held while memory is
-	// allocated.
+	// Read gives the memory at this moment. It and LimitHeap are called by
+	// one goroutine at a time, but possibly with locks of its callers held:
+	// they must not wait for any that is held while memory is allocated.
 	Read func() (Usage, error)
 	// Conns gives the connections that may be reset.
 	Conns func() []Conn
@@ -96,23 +95,29 @@ type Guard struct {
 	taken atomic.Int64
 	reset atomic.Uint64
 	born  time.Time
+	// timer is when Run looks next.
+	timer *time.Timer
+	// news is what Run has to log.
+	news chan news
 	// mu guards the following.
 	mu sync.Mutex
-	// last is the last reading.
+	// last is the last reading; written by whoever holds looking as well.
 	last Usage
 	// calm is closed when nothing is critical any more; nil if nothing is.
 	calm chan struct{}
 
-	// freeing is set while memory is given back, on a goroutine that working
-	// counts.
-	freeing atomic.Bool
-	working sync.WaitGroup
+	// resetting and collecting are set while that is done, on goroutines that
+	// working counts.
+	resetting, collecting atomic.Bool
+	working               sync.WaitGroup
 
 	// looking is held by whoever takes a reading. It guards the rest, and is
-	// only ever tried, so that nobody waits for it.
+	// only tried, so that nobody waits for it, but by Run at its end.
 	looking sync.Mutex
-	// heap is the limit that was set last, heapSet when; shedAt is when load
+	// stopped says that Run has ended. quiet is for pause. heap is the limit that was set last, heapSet when; shedAt is when load
 	// began to be shed, relievedAt when connections were reset last.
+	stopped            bool
+	quiet              int
 	heap               int64
 	heapSet            time.Time
 	shedAt, relievedAt time.Time
@@ -132,7 +137,7 @@ func New(o Options) *Guard {
 	if o.Free == nil {
 		o.Free = runtime.GC
 	}
-	g := &Guard{o: o, born: o.Now()}
+	g := &Guard{o: o, born: o.Now(), timer: time.NewTimer(longestWait), news: make(chan news, 16)}
 	g.look(g.born)
 	return g
 }
@@ -142,17 +147,26 @@ func (g *Guard) Run(ctx context.Context) {
 	if g == nil {
 		return
 	}
-	defer g.working.Wait()
-	t := time.NewTimer(0)
-	defer t.Stop()
+	defer func() {
+		g.looking.Lock()
+		g.stopped = true
+		g.looking.Unlock()
+		g.timer.Stop()
+		g.working.Wait()
+	}()
 	for {
 		select {
-		case <-t.C:
+		case <-g.timer.C:
+			if g.looking.TryLock() {
+				g.lookLocked(g.o.Now())
+				g.looking.Unlock()
+			}
+			// Else somebody else is at it, and sets the timer, too.
+		case n := <-g.news:
+			g.log(n)
 		case <-ctx.Done():
 			return
 		}
-		g.look(g.o.Now())
-		t.Reset(pause(g.Stats().Usage))
 	}
 }
 
@@ -242,7 +256,12 @@ func (g *Guard) look(now time.Time) {
 		return
 	}
 	defer g.looking.Unlock()
-	g.taken.Store(0)
+	g.lookLocked(now)
+}
+
+// lookLocked is look while looking is held.
+func (g *Guard) lookLocked(now time.Time) {
+	taken := g.taken.Swap(0)
 	u, err := g.o.Read()
 	if err != nil || u.Limit <= 0 {
 		// Without a reading nothing is refused: the state before would be
@@ -253,6 +272,13 @@ func (g *Guard) look(now time.Time) {
 	l := judge(before, u)
 	g.level.Store(int32(l))
 	g.next.Store(int64(now.Sub(g.born) + freshness(u)))
+	off := u.Used - g.last.Used
+	if taken < step && max(off, -off) < u.Limit/64 {
+		g.quiet++
+	} else {
+		g.quiet = 0
+	}
+	g.timer.Reset(pause(u, g.quiet))
 	g.mu.Lock()
 	g.last = u
 	switch {
@@ -267,14 +293,37 @@ func (g *Guard) look(now time.Time) {
 	switch {
 	case before == normal && l != normal:
 		g.shedAt, g.relievedAt = now, now
-		g.o.Log.Warn("Memory is scarce; shedding load", "used", u.Used, "limit", u.Limit)
+		g.say(news{u: u})
 	case before != normal && l == normal:
-		g.o.Log.Warn("Memory is no longer scarce", "used", u.Used, "limit", u.Limit,
-			"after", now.Sub(g.shedAt), "connections.reset", g.reset.Load())
+		g.say(news{u: u, after: now.Sub(g.shedAt)})
 	}
 	if l == critical || l == scarce && now.Sub(g.relievedAt) >= patience {
 		g.relieve(now, u)
 	}
+}
+
+// news is a change that the log is to tell: that memory is scarce, or no longer.
+type news struct {
+	u Usage
+	// after is how long it was scarce; 0 if it is now.
+	after time.Duration
+}
+
+// say leaves a line to Run, for who takes a reading must not wait for the log.
+func (g *Guard) say(n news) {
+	select {
+	case g.news <- n:
+	default: // there was enough of it lately
+	}
+}
+
+func (g *Guard) log(n news) {
+	if n.after == 0 {
+		g.o.Log.Warn("Memory is scarce; shedding load", "used", n.u.Used, "limit", n.u.Limit)
+		return
+	}
+	g.o.Log.Warn("Memory is no longer scarce", "used", n.u.Used, "limit", n.u.Limit,
+		"after", n.after, "connections.reset", g.reset.Load())
 }
 
 // patience is how long memory may be scarce before connections are reset, and
@@ -298,24 +347,26 @@ func (g *Guard) limitHeap(now time.Time, u Usage) {
 
 // relieve resets connections until enough will have been freed. What they held
 // in the heap shows only after a collection: until then more are reset only in
-// the very last moment.
+// the very last moment. It leaves the work to a goroutine, for to close a
+// connection waits for those who use it, of whom the caller may be one.
 func (g *Guard) relieve(now time.Time, u Usage) {
-	if g.freeing.Load() && u.Used < u.Limit-headroom(u.Limit).last {
+	if g.stopped || g.collecting.Load() && u.Used < u.Limit-headroom(u.Limit).last || !g.resetting.CompareAndSwap(false, true) {
 		return
 	}
 	g.relievedAt = now
-	conns := g.o.Conns()
-	for i := range conns {
-		conns[i].Held += netx.SocketMemory(conns[i].Conn)
-	}
-	for _, i := range victims(conns, u.Used-(u.Limit-headroom(u.Limit).calm)) {
-		g.reset.Add(1)
-		g.o.Reset(conns[i].Conn)
-	}
-	if g.freeing.CompareAndSwap(false, true) {
-		g.working.Go(func() {
+	g.working.Go(func() {
+		conns := g.o.Conns()
+		for i := range conns {
+			conns[i].Held += netx.SocketMemory(conns[i].Conn)
+		}
+		for _, i := range victims(conns, u.Used-(u.Limit-headroom(u.Limit).calm)) {
+			g.reset.Add(1)
+			g.o.Reset(conns[i].Conn)
+		}
+		g.resetting.Store(false)
+		if g.collecting.CompareAndSwap(false, true) {
 			g.o.Free()
-			g.freeing.Store(false)
-		})
-	}
+			g.collecting.Store(false)
+		}
+	})
 }

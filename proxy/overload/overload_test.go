@@ -42,6 +42,9 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
 		}
 	}
+	if judge(normal, Usage{Limit: 1000 << 20, Used: 800 << 20, Stacks: 150 << 20}) != scarce {
+		t.Error("stacks that may double do not count")
+	}
 	if judge(critical, Usage{Used: 5}) != normal {
 		t.Error("without a limit nothing is scarce")
 	}
@@ -240,9 +243,9 @@ func TestMemory(t *testing.T) {
 		want  Usage
 	}{
 		{"cgroup v2, in a container", map[string]string{
-			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "400\n",
+			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "300\n",
 			"sys/fs/cgroup/memory.stat": "anon 1\n",
-		}, 1000, Usage{Limit: 1000, Used: 400, Heap: 400}},
+		}, 1000, Usage{Limit: 1000, Used: 300, Heap: 300}},
 		{"cgroup v2, cached files do not count", map[string]string{
 			"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1000\n", "sys/fs/cgroup/a/b/memory.current": "900\n",
 			"sys/fs/cgroup/a/b/memory.stat": "anon 1\ninactive_file 100\nactive_file 50\nfile 200\n",
@@ -290,8 +293,8 @@ func TestMemory(t *testing.T) {
 		}
 		got, err := m.Read()
 		if c.want.Heap == 0 {
-			// It is this test's own.
-			got.Heap = 0
+			// They are this test's own.
+			got.Heap, got.Stacks = 0, 0
 		}
 		if err != nil || got != c.want || m.Limit() != c.limit {
 			t.Errorf("%s: got %+v, %v", c.name, got, err)
@@ -320,10 +323,13 @@ func TestThisMachine(t *testing.T) {
 func TestReadingsAreSeldomWhenThereIsPlenty(t *testing.T) {
 	var text strings.Builder
 	for _, percent := range []int64{10, 45, 55, 75, 90} {
-		u := Usage{Limit: whole, Used: share(whole, percent)}
-		text.WriteString(freshness(u).String() + " " + pause(u).String() + "\n")
+		u := Usage{Limit: 64 << 20, Used: share(64<<20, percent)}
+		for _, d := range []time.Duration{freshness(u), pause(u, 0), pause(u, 1), pause(u, 1000)} {
+			text.WriteString(d.Round(time.Millisecond).String() + " ")
+		}
+		text.WriteString("\n")
 	}
-	want := "20ms 1s\n5ms 1s\n5ms 100ms\n1ms 20ms\n1ms 5ms\n"
+	want := "20ms 1s 1s 1s \n5ms 18ms 37ms 1s \n5ms 15ms 30ms 1s \n1ms 8ms 17ms 1s \n1ms 5ms 5ms 5ms \n"
 	if text.String() != want {
 		t.Errorf("got:\n%s", text.String())
 	}
