@@ -92,7 +92,7 @@ func TestPolicies(t *testing.T) {
 			t.Parallel()
 			s := <-free
 			defer func() { free <- s }()
-			s.perform(t, sc)
+			s.perform(t, sc.name)
 		})
 	}
 }
@@ -201,15 +201,15 @@ func (s *stage) home(who string) string {
 	return s.ns
 }
 
-// fill replaces what differs from stage to stage.
-func (s *stage) fill(text string) string {
-	return strings.NewReplacer("${NS}", s.ns, "${FAR}", s.far, "${OUTSIDE}", s.outside).Replace(text)
+// names replaces what differs from stage to stage.
+func (s *stage) names() *strings.Replacer {
+	return strings.NewReplacer("${NS}", s.ns, "${FAR}", s.far, "${OUTSIDE}", s.outside)
 }
 
 // address is where a call goes: services' short names get their namespace,
 // pod/NAME becomes its address.
 func (s *stage) address(target string) (string, error) {
-	host, port, _ := strings.Cut(s.fill(target), ":")
+	host, port, _ := strings.Cut(target, ":")
 	if pod, ok := strings.CutPrefix(host, "pod/"); ok {
 		p, err := cluster.client.CoreV1().Pods(s.home(pod)).Get(context.Background(), pod, metav1.GetOptions{})
 		if err != nil {
@@ -232,7 +232,7 @@ func (s *stage) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := objects(s.fill(string(raw)))
+	list, err := objects(s.names().Replace(string(raw)))
 	if err != nil {
 		return err
 	}
@@ -440,7 +440,7 @@ func (s *stage) named(ref string) (dynamic.ResourceInterface, string, error) {
 	parts := strings.Split(ref, "/")
 	ns := s.ns
 	if len(parts) == 3 {
-		ns, parts = s.fill(parts[0]), parts[1:]
+		ns, parts = parts[0], parts[1:]
 	}
 	if len(parts) != 2 {
 		return nil, "", fmt.Errorf("%q is not KIND/NAME", ref)
@@ -467,7 +467,11 @@ type performance struct {
 }
 
 // perform performs a scene and clears the stage.
-func (s *stage) perform(t *testing.T, sc *scene) {
+func (s *stage) perform(t *testing.T, name string) {
+	sc, err := readScene("testdata/policy/"+name+".txtar", s.names())
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := &performance{world: &world{t: t, ns: s.ns}, ctx: t.Context(), scene: sc, stage: s,
 		start: time.Now(), before: map[string]samples{}, held: map[string]string{}}
 	defer func() {
@@ -509,7 +513,7 @@ func (p *performance) at(who string) *world { return &world{t: p.t, ns: p.stage.
 
 func (p *performance) applyFiles(files []string) error {
 	for _, f := range files {
-		list, err := objects(p.stage.fill(p.scene.files[f]))
+		list, err := objects(p.scene.files[f])
 		if err != nil {
 			return err
 		}
@@ -525,7 +529,7 @@ func (p *performance) applyFiles(files []string) error {
 
 func (p *performance) deleteFiles(files []string) error {
 	for _, f := range files {
-		list, err := objects(p.stage.fill(p.scene.files[f]))
+		list, err := objects(p.scene.files[f])
 		if err != nil {
 			return err
 		}
@@ -540,7 +544,7 @@ func (p *performance) deleteFiles(files []string) error {
 
 // refused has the API server refuse each object of a file.
 func (p *performance) refused(file, text string) error {
-	list, err := objects(p.stage.fill(p.scene.files[file]))
+	list, err := objects(p.scene.files[file])
 	if err != nil {
 		return err
 	}
@@ -607,7 +611,7 @@ func (p *performance) be(server string, m actor.Mood) error {
 
 // once makes a call and wants what is wanted of it.
 func (p *performance) once(client string, c actor.Call, want *wanted) error {
-	got, err := p.stage.orders.Call(p.ctx, client, p.filled(c))
+	got, err := p.stage.orders.Call(p.ctx, client, c)
 	if err != nil {
 		return err
 	}
@@ -616,18 +620,8 @@ func (p *performance) once(client string, c actor.Call, want *wanted) error {
 
 // expect makes a call until it is as wanted.
 func (p *performance) expect(client string, c actor.Call, want *wanted) error {
-	p.again = func() { p.stage.orders.Call(p.ctx, client, p.filled(c)) }
+	p.again = func() { p.stage.orders.Call(p.ctx, client, c) }
 	return eventually(patience, func() error { return p.once(client, c, want) })
-}
-
-// filled is the call with the stage's names in its header fields.
-func (p *performance) filled(c actor.Call) actor.Call {
-	h := map[string]string{}
-	for k, v := range c.Header {
-		h[k] = p.stage.fill(v)
-	}
-	c.Header = h
-	return c
 }
 
 func (p *performance) hold(held, client string, c actor.Call, want *wanted) error {
@@ -636,7 +630,7 @@ func (p *performance) hold(held, client string, c actor.Call, want *wanted) erro
 	}
 	p.held[held] = client
 	return eventually(patience, func() error {
-		got, err := p.stage.orders.Hold(p.ctx, client, held, p.filled(c))
+		got, err := p.stage.orders.Hold(p.ctx, client, held, c)
 		if err != nil {
 			return err
 		}
@@ -683,7 +677,7 @@ func (p *performance) flow(name, client string, c actor.Call) error {
 		_, err := p.stage.orders.Flowed(ctx, client, name)
 		return err
 	})
-	return p.stage.orders.Flow(p.ctx, client, name, p.filled(c))
+	return p.stage.orders.Flow(p.ctx, client, name, c)
 }
 
 // flowed ends a flow and wants what is wanted of all that flowed.
@@ -749,18 +743,14 @@ func (p *performance) status(ref, parent string, conditions []string) error {
 // that was expected before: that one may have passed before the change was in
 // force, with the same outcome.
 func (p *performance) metric(who, metricName string, labels []string, growth bool, want span) error {
-	filled := make([]string, len(labels))
-	for i, l := range labels {
-		filled[i] = p.stage.fill(l)
-	}
 	return eventually(patience, func() error {
 		now, err := p.at(who).page(who)
 		if err != nil {
 			return err
 		}
-		n := now.sum(metricName, filled...)
+		n := now.sum(metricName, labels...)
 		if growth {
-			n -= p.before[who].sum(metricName, filled...)
+			n -= p.before[who].sum(metricName, labels...)
 		}
 		if want.holds(n) {
 			return nil
@@ -780,7 +770,7 @@ func (p *performance) metric(who, metricName string, labels []string, growth boo
 
 // logged waits for a line in a proxy's log since the scene began.
 func (p *performance) logged(who, text string) error {
-	re, err := regexp.Compile(p.stage.fill(text))
+	re, err := regexp.Compile(text)
 	if err != nil {
 		return err
 	}
