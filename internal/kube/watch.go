@@ -139,8 +139,33 @@ type store[O metav1.Object, T any] struct {
 	once   sync.Once
 }
 
+// trimmed is what is kept of an object while the list that it is part of arrives.
+type trimmed[T any] struct {
+	// ObjectMeta has the namespace and the name alone.
+	metav1.ObjectMeta
+	object T
+	ok     bool
+}
+
+var _ cache.TransformingStore = (*store[metav1.Object, int])(nil)
+
+// Transformer implements cache.TransformingStore: the reflector collects a whole list before it hands it over, and the
+// objects of a large cluster are many times what is kept of them.
+func (s *store[O, T]) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) {
+		if _, ok := object.(O); !ok {
+			return object, nil // read says what is wrong with it
+		}
+		key, value, ok := s.read(object)
+		return &trimmed[T]{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, object: value, ok: ok}, nil
+	}
+}
+
 func (s *store[O, T]) read(object any) (Key, T, bool) {
 	var none T
+	if t, ok := object.(*trimmed[T]); ok {
+		return Key{Namespace: t.Namespace, Name: t.Name}, t.object, t.ok
+	}
 	o, ok := object.(O)
 	if !ok {
 		s.failed(Key{}, fmt.Errorf("unexpected type %T", object))
