@@ -14,6 +14,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
+	"github.com/linkerd-go/linkerd-go/internal/calm"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/ready"
@@ -69,6 +70,7 @@ func start(ctx context.Context, options admin.Options) (*process, func(), error)
 		return nil, nil, err
 	}
 	p.Go(func() error { return server.Serve(ctx, lis) })
+	p.Go(func() error { calm.Run(ctx); return nil })
 	return p, release, nil
 }
 

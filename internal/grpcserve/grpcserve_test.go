@@ -29,7 +29,9 @@ func TestAcceptedConnectionsSendNoProbes(t *testing.T) {
 	}
 	var on int
 	var optErr error
-	if err := raw.Control(func(fd uintptr) { on, optErr = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) }); err != nil || optErr != nil {
+	if err := raw.Control(func(fd uintptr) {
+		on, optErr = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+	}); err != nil || optErr != nil {
 		t.Fatal(err, optErr)
 	}
 	if on != 0 {
