@@ -82,6 +82,36 @@ func TestReplace(t *testing.T) {
 	})
 }
 
+// TestBurstIsOneAnswer lets changes come while the index is busy: a stream is given what there is after all of them.
+func TestBurstIsOneAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, stop := startIndex(t, nil)
+		defer stop()
+		x.serviceSink().Apply(kube.Key(web), &core.Service{ID: web, Ports: []core.ServicePort{{Port: 80}}})
+		sub, err := x.Endpoints(t.Context(), EndpointsQuery{Service: web, Port: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		<-sub.Changed()
+		sub.Latest()
+		busy := make(chan struct{})
+		x.post(func() { <-busy })
+		for _, addr := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"} {
+			x.sliceSink().Apply(kube.Key{Namespace: "emo", Name: "web-1"}, slice(addr))
+		}
+		close(busy)
+		synctest.Wait()
+		if n := sub.pending.Load(); n != 1 {
+			t.Errorf("the stream was given %d answers", n)
+		}
+		<-sub.Changed()
+		if got := sub.Latest().Entries; len(got) != 1 || got[0].Addr.Addr().String() != "192.0.2.5" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
 // TestNothingIsLeft closes all subscriptions and looks for what remembers them.
 func TestNothingIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

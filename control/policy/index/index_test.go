@@ -109,6 +109,31 @@ func TestReplicasShare(t *testing.T) {
 	})
 }
 
+// TestTheSameAgainIsNoAnswer puts objects in that are there already, as a watch does that begins anew, and changes one in
+// what no proxy is told.
+func TestTheSameAgainIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := run(t)
+		apply(t, x, pod("web-1", "app: web"))
+		apply(t, x, server("TLS"))
+		sub, err := x.Inbound(t.Context(), web("web-1"), 8080)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		<-sub.Changed()
+		for _, again := range []string{pod("web-1", "app: web"), server("TLS"), pod("web-1", "app: web, version: two")} {
+			apply(t, x, again)
+		}
+		synctest.Wait()
+		select {
+		case <-sub.Changed():
+			t.Error("told of nothing new")
+		default:
+		}
+	})
+}
+
 // TestSlowStream checks that who does not take answers gets the latest when it does, and that nobody waits for it.
 func TestSlowStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
