@@ -115,6 +115,7 @@ func (r *runner) populate() error {
 	if w.before, err = w.memory(); err != nil {
 		return err
 	}
+	fmt.Printf("control plane: nothing: destination %.1f MB, policy %.1f MB; %.0f s\n", w.before.destination, w.before.policy, time.Since(began).Seconds())
 	for _, size := range sizes {
 		spent, err := w.spent()
 		if err != nil {
@@ -142,7 +143,43 @@ func (r *runner) populate() error {
 		fmt.Printf("control plane: %d endpoints, %d proxies: destination %.1f MB, policy %.1f MB, %.1f s CPU more; %.0f s\n",
 			size.services*control.EndpointsPerService, size.proxies, m.destination, m.policy, (now - spent).Seconds(), time.Since(began).Seconds())
 	}
+	return r.controlSnapshot("control-memory")
+}
+
+// controlSnapshot writes what the controllers' admin ports tell, if profiles are
+// wanted.
+func (r *runner) controlSnapshot(name string) error {
+	if r.o.profile == "" {
+		return nil
+	}
+	for path, kind := range map[string]string{
+		"/debug/pprof/heap": "heap.prof", "/debug/pprof/goroutine": "goroutines.prof", "/metrics": "metrics.txt",
+	} {
+		if err := r.controlProfile(name, path, kind); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// controlProfile writes what both controllers answer.
+func (r *runner) controlProfile(name, path, kind string) error {
+	if err := os.MkdirAll(r.o.profile, 0o755); err != nil {
+		return err
+	}
+	errs := make([]error, 2)
+	var asked sync.WaitGroup
+	for i, c := range []*control.Controller{r.world.Destination, r.world.Policy} {
+		asked.Go(func() {
+			b, err := c.Admin(context.Background(), path)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(r.o.profile, name+"-"+c.Name+"."+kind), b, 0o644)
+			}
+			errs[i] = err
+		})
+	}
+	asked.Wait()
+	return errors.Join(errs...)
 }
 
 // report adds a figure without a bar.
@@ -262,6 +299,12 @@ func (r *runner) told(name string, change func() ([]time.Duration, error)) error
 	if err != nil {
 		return err
 	}
+	profiled := make(chan error, 1)
+	if r.o.profile == "" {
+		profiled <- nil
+	} else {
+		go func() { profiled <- r.controlProfile(name, "/debug/pprof/profile?seconds=5", "cpu.prof") }()
+	}
 	messages, began := w.Fleet.Messages(), time.Now()
 	all, err := change()
 	if err != nil {
@@ -276,6 +319,9 @@ func (r *runner) told(name string, change func() ([]time.Duration, error)) error
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	n := float64(w.Fleet.Messages() - messages)
+	if err := <-profiled; err != nil {
+		return err
+	}
 	row := latencies(name, all)
 	row.CPUPerReq, row.RPS = number(float64((now-spent).Microseconds())/n), number(n/took.Seconds())
 	r.rows = append(r.rows, row)
@@ -360,6 +406,9 @@ func (r *runner) controlMemory(ctx context.Context, s scenario) error {
 		return err
 	}
 	r.rows = append(r.rows, &row{Scenario: s.name + "-after", System: ours, RSS: number(after.sum()), Anon: number(after.anon)})
+	if err := r.controlSnapshot(s.name + "-after"); err != nil {
+		return err
+	}
 	r.figures = append(r.figures,
 		bar(s.name, "RSS 30 s after all has gone, × before, destination", after.destination/w.before.destination, 1.3, 1.1),
 		bar(s.name, "RSS 30 s after all has gone, × before, policy", after.policy/w.before.policy, 1.3, 1.1))
