@@ -154,14 +154,16 @@ func count(ports map[uint16]*traffic, samples []scrape.Sample) error {
 // proxies in HTTP/2, and a port that saw only that may be of either.
 func (t *traffic) protocol(kept string, probed bool) (name, why string) {
 	switch {
+	case kept != "":
+		// What was seen since got through with it.
+		return kept, ""
 	case t.requests > 0 && t.connections > 0:
-		return "unknown", "both HTTP and other protocols were seen, so that the protocol stays detected"
+		// Also of clients that connect before they have something to ask for.
+		return "unknown", "connections without HTTP were seen too, so that the protocol stays detected"
 	case t.connections > 0 && t.sni == t.connections:
 		return "TLS", ""
 	case t.connections > 0:
 		return "opaque", ""
-	case kept != "":
-		return kept, ""
 	case t.calls > 0 && t.others == 0 && !probed:
 		return "gRPC", ""
 	case t.http1 > 0 && t.http2 == 0:
