@@ -5,6 +5,7 @@
 //	go run ./build/runtests -only unit           repository rules and units
 //	go run ./build/runtests -only controlplane   the controllers against an API server that fails them
 //	go run ./build/runtests -only e2e            that, and end to end on the embedded cluster
+//	go run ./build/runtests -only certmanager    with cert-manager and trust-manager, which are built first; not part of everything
 //	go run ./build/runtests -run REGEXP          only the tests that match
 //
 // Passing packages take a line each, failing tests show all that they printed.
@@ -25,7 +26,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "unit, controlplane (a part of e2e) or e2e; unit and e2e if empty")
+	only := flag.String("only", "", "unit, controlplane (a part of e2e), e2e or certmanager; unit and e2e if empty")
 	run := flag.String("run", "", "regular expression that test names have to match")
 	keep := flag.Bool("keep", false, "leave the end-to-end cluster running")
 	flag.Parse()
@@ -44,8 +45,10 @@ func main() {
 		}
 	case "e2e":
 		err = r.e2e(ctx, *keep)
+	case "certmanager":
+		err = r.certManager(ctx, *keep)
 	default:
-		fmt.Fprintf(os.Stderr, "runtests: -only takes unit, controlplane or e2e, not %q\n", *only)
+		fmt.Fprintf(os.Stderr, "runtests: -only takes unit, controlplane, e2e or certmanager, not %q\n", *only)
 		os.Exit(2)
 	}
 	if err != nil {
@@ -114,15 +117,13 @@ func (r *runner) cluster(ctx context.Context) error {
 	return nil
 }
 
-// e2e starts a cluster of its own, runs the tests on it and removes it.
+// e2e runs the end-to-end tests of the embedded cluster and of the mesh.
 func (r *runner) e2e(ctx context.Context, keep bool) error {
-	const cluster = "e2e"
 	if err := r.cluster(ctx); err != nil {
 		return err
 	}
-	r.say("Installing the OS packages that are missing")
-	if err := command(ctx, ".", "bin/devcluster", "deps").Run(); err != nil {
-		return fmt.Errorf("OS packages: %w", err)
+	if err := r.packages(ctx); err != nil {
+		return err
 	}
 	r.say("Controllers against an API server that fails them")
 	if err := r.controlplane(ctx); err != nil {
@@ -132,10 +133,67 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	if err := r.goTest(ctx, clusterModule, "-trimpath", "-tags=e2e", "-count=1", "./e2e"); err != nil {
 		return err
 	}
+	if err := r.mesh(ctx); err != nil {
+		return err
+	}
+	return r.onCluster(ctx, "e2e", keep, func() error {
+		r.say("End-to-end tests")
+		return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e/...")
+	})
+}
+
+// certManager runs those end-to-end tests that need cert-manager, on a cluster
+// without the mesh, which they install.
+func (r *runner) certManager(ctx context.Context, keep bool) error {
+	if err := r.cluster(ctx); err != nil {
+		return err
+	}
+	if err := r.packages(ctx); err != nil {
+		return err
+	}
+	if err := r.mesh(ctx); err != nil {
+		return err
+	}
+	r.say("Building cert-manager and trust-manager")
+	out, err := filepath.Abs("out/certmanager")
+	if err != nil {
+		return err
+	}
+	if err := command(ctx, "test/certmanager", "go", "run", ".", "-out", out).Run(); err != nil {
+		return fmt.Errorf("building cert-manager: %w", err)
+	}
+	if err := os.Setenv("LINKERD_CERTMANAGER", out); err != nil {
+		return err
+	}
+	if r.filter == "" {
+		r.filter = "TestCertManager"
+	}
+	return r.onCluster(ctx, "certmanager", keep, func() error {
+		r.say("End-to-end tests with cert-manager")
+		return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e")
+	})
+}
+
+// packages installs what the embedded cluster needs of the OS.
+func (r *runner) packages(ctx context.Context) error {
+	r.say("Installing the OS packages that are missing")
+	if err := command(ctx, ".", "bin/devcluster", "deps").Run(); err != nil {
+		return fmt.Errorf("OS packages: %w", err)
+	}
+	return nil
+}
+
+// mesh builds what is installed.
+func (r *runner) mesh(ctx context.Context) error {
 	r.say("Building the CLI and the images")
 	if err := command(ctx, ".", "make", "--no-print-directory", "cli", "images").Run(); err != nil {
 		return fmt.Errorf("building the mesh: %w", err)
 	}
+	return nil
+}
+
+// onCluster starts a cluster, runs tests on it and removes it.
+func (r *runner) onCluster(ctx context.Context, cluster string, keep bool, tests func() error) error {
 	if !keep {
 		defer func() {
 			r.say("Removing the cluster")
@@ -160,8 +218,7 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	if err := os.Setenv("LINKERD_E2E", strings.TrimSpace(string(kubeconfig))); err != nil {
 		return err
 	}
-	r.say("End-to-end tests")
-	return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e/...")
+	return tests()
 }
 
 // controlplane runs the tests of the controllers on API servers of their own, of which the built devcluster is the program.

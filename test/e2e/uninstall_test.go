@@ -59,18 +59,24 @@ func TestUninstallThenHelm(t *testing.T) {
 	w.steady(100)
 }
 
-// helm does what `helm install` does, with Helm's own library.
+// helm does what `helm install` does with a packed chart of the mesh.
 func (w *world) helm(release, dir string, values map[string]any) {
 	w.t.Helper()
 	archives, err := filepath.Glob(filepath.Join(dir, release+"-*.tgz"))
 	if err != nil || len(archives) != 1 {
 		w.t.Fatalf("archives of %s: %v, %v", release, archives, err)
 	}
-	chart, err := loader.Load(archives[0])
+	w.helmChart(release, "linkerd", archives[0], values)
+}
+
+// helmChart does what `helm install` does, with Helm's own library; the chart
+// is an archive or a folder.
+func (w *world) helmChart(release, namespace, path string, values map[string]any) {
+	w.t.Helper()
+	chart, err := loader.Load(path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	namespace := "linkerd"
 	flags := genericclioptions.NewConfigFlags(false)
 	flags.KubeConfig, flags.Namespace = &cluster.kubeconfig, &namespace
 	var conf action.Configuration
