@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,6 +148,9 @@ func loadActor(ctx context.Context, dir string) error {
 type house struct {
 	objects dynamic.Interface
 	mapper  meta.RESTMapper
+	// mesh are names of the installed mesh in scenes, each followed by what it
+	// stands for.
+	mesh []string
 }
 
 func newHouse() (*house, error) {
@@ -165,7 +169,41 @@ func newHouse() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &house{objects, restmapper.NewDiscoveryRESTMapper(groups)}, nil
+	mesh, err := meshNames()
+	if err != nil {
+		return nil, err
+	}
+	return &house{objects, restmapper.NewDiscoveryRESTMapper(groups), mesh}, nil
+}
+
+// meshNames finds what a proxy outside of the cluster has to know.
+func meshNames() ([]string, error) {
+	core, ctx := cluster.client.CoreV1(), context.Background()
+	issuer, err := core.Secrets("linkerd").Get(ctx, "linkerd-identity-issuer", metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	roots, err := core.ConfigMaps("linkerd").Get(ctx, "linkerd-identity-trust-roots", metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	pods, err := core.Pods("linkerd").List(ctx, metav1.ListOptions{LabelSelector: "linkerd.io/control-plane-component=destination"})
+	if err != nil {
+		return nil, err
+	}
+	out := []string{
+		"${ISSUER_CRT}", base64.StdEncoding.EncodeToString(issuer.Data["crt.pem"]),
+		"${ISSUER_KEY}", base64.StdEncoding.EncodeToString(issuer.Data["key.pem"]),
+		"${ANCHORS}", base64.StdEncoding.EncodeToString([]byte(roots.Data["ca-bundle.crt"])),
+	}
+	for _, p := range pods.Items {
+		for _, c := range append(p.Spec.InitContainers, p.Spec.Containers...) {
+			if c.Name == "linkerd-proxy" {
+				return append(out, "${PROXY_IMAGE}", c.Image), nil
+			}
+		}
+	}
+	return nil, errors.New("the destination controller has no proxy")
 }
 
 // stage is two namespaces with actors in them: ns, with the servers and most
@@ -203,7 +241,7 @@ func (s *stage) home(who string) string {
 
 // names replaces what differs from stage to stage.
 func (s *stage) names() *strings.Replacer {
-	return strings.NewReplacer("${NS}", s.ns, "${FAR}", s.far, "${OUTSIDE}", s.outside)
+	return strings.NewReplacer(append([]string{"${NS}", s.ns, "${FAR}", s.far, "${OUTSIDE}", s.outside}, s.mesh...)...)
 }
 
 // address is where a call goes: services' short names get their namespace,
@@ -511,9 +549,24 @@ func (s *stage) perform(t *testing.T, name string) {
 // at is the world where an actor is.
 func (p *performance) at(who string) *world { return &world{t: p.t, ns: p.stage.home(who)} }
 
+// addressForm is a pod's address in a resource, which is known only once the
+// pod is there.
+var addressForm = regexp.MustCompile(`\$\{IP:([a-z-]+)\}`)
+
 func (p *performance) applyFiles(files []string) error {
 	for _, f := range files {
-		list, err := objects(p.scene.files[f])
+		var missing error
+		text := addressForm.ReplaceAllStringFunc(p.scene.files[f], func(m string) string {
+			to, err := p.stage.address("pod/" + addressForm.FindStringSubmatch(m)[1] + ":0")
+			if err != nil {
+				missing = err
+			}
+			return strings.TrimSuffix(to, ":0")
+		})
+		if missing != nil {
+			return missing
+		}
+		list, err := objects(text)
 		if err != nil {
 			return err
 		}
@@ -593,6 +646,24 @@ func (p *performance) mark(field, ref string, pairs []string) error {
 		return nil
 	})
 	return patch(p.ctx, set)
+}
+
+// condition writes a condition into an object's status, as an operator's
+// automation does.
+func (p *performance) condition(ref, kind, status string) error {
+	c, object, err := p.stage.named(ref)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC().Format(time.RFC3339)
+	raw, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{map[string]any{
+		"type": kind, "status": status, "lastTransitionTime": now, "lastProbeTime": now, "reason": "Scene", "message": "",
+	}}}})
+	if err != nil {
+		return err
+	}
+	_, err = c.Patch(p.ctx, object, types.MergePatchType, raw, metav1.PatchOptions{}, "status")
+	return err
 }
 
 func (p *performance) ready(pods []string) error {

@@ -95,15 +95,15 @@ func splitWords(text string) ([]string, error) {
 // parse makes a step of its words.
 func (s *scene) parse(words []string) (func(*performance) error, error) {
 	verb, args := words[0], words[1:]
+	if len(args) == 0 {
+		return nil, fmt.Errorf("nothing is said of what to %s", verb)
+	}
 	switch verb {
 	case "apply", "delete":
 		for _, f := range args {
 			if _, ok := s.files[f]; !ok {
 				return nil, fmt.Errorf("no file %s", f)
 			}
-		}
-		if len(args) == 0 {
-			return nil, fmt.Errorf("no file is named")
 		}
 		if verb == "apply" {
 			return func(p *performance) error { return p.applyFiles(args) }, nil
@@ -120,6 +120,12 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 		}
 		field := map[string]string{"annotate": "annotations", "label": "labels"}[verb]
 		return func(p *performance) error { return p.mark(field, args[0], args[1:]) }, nil
+	case "condition":
+		kind, status, ok := strings.Cut(args[len(args)-1], "=")
+		if len(args) != 2 || !ok {
+			return nil, fmt.Errorf("want KIND/NAME TYPE=STATUS")
+		}
+		return func(p *performance) error { return p.condition(args[0], kind, status) }, nil
 	case "ready":
 		return func(p *performance) error { return p.ready(args) }, nil
 	case "status":

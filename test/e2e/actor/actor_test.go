@@ -2,13 +2,25 @@ package actor
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	spiffepb "github.com/linkerd-go/linkerd-go/api/proto/spiffe"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -135,6 +147,60 @@ func TestMoodAndFate(t *testing.T) {
 	again := Call{Protocol: HTTP, Target: server.HTTP, Path: "/", Header: map[string]string{headerKey: "k", headerFail: "500", headerFailTimes: "1"}}
 	if a, b := call(again), call(again); a.Outcome != "500" || b.Outcome != "200" {
 		t.Errorf("attempts of one call: %s, %s; want 500, 200", a.Outcome, b.Outcome)
+	}
+}
+
+// TestAgent: the certificate that is handed out is the issuer's for the ID.
+func TestAgent(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"crt.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const id = "spiffe://root.linkerd.cluster.local/vm"
+	socket := filepath.Join(dir, "agent.sock")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- ServeAgent(ctx, socket, id, dir) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := spiffepb.NewSpiffeWorkloadAPIClient(conn).FetchX509SVID(t.Context(), &spiffepb.X509SVIDRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := x509.ParseCertificates(got.GetSvids()[0].GetX509Svid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(chain) != 2 || chain[0].URIs[0].String() != id || chain[0].CheckSignatureFrom(chain[1]) != nil {
+		t.Errorf("got %d certificates, the first for %v", len(chain), chain[0].URIs)
 	}
 }
 

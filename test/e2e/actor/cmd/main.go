@@ -1,5 +1,7 @@
-// Command cmd runs an actor, a pod of the end-to-end tests of policies: see
-// package actor. Its only argument is the actor's name.
+// Command cmd is the program in the pods of the end-to-end tests of policies:
+//
+//	actor NAME                  an actor, see package actor
+//	actor agent SOCKET ID DIR   the SPIFFE agent of a machine outside of the cluster
 package main
 
 import (
@@ -13,18 +15,24 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: actor NAME")
-		os.Exit(2)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a, err := actor.Listen(os.Args[1], actor.Everywhere)
-	if err == nil {
-		err = a.Serve(ctx)
-	}
-	if err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "actor:", err)
 		os.Exit(1)
 	}
+}
+
+func run(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 4 && args[0] == "agent":
+		return actor.ServeAgent(ctx, args[1], args[2], args[3])
+	case len(args) == 1:
+		a, err := actor.Listen(args[0], actor.Everywhere)
+		if err != nil {
+			return err
+		}
+		return a.Serve(ctx)
+	}
+	return fmt.Errorf("usage: actor NAME, or actor agent SOCKET ID DIR")
 }
