@@ -43,6 +43,8 @@ const (
 	// KeyRequestIssuer and KeyRequestAnchor are when an operator asked for a new one, RFC 3339.
 	KeyRequestIssuer = "request-issuer"
 	KeyRequestAnchor = "request-anchor"
+	// KeyRequestCancel is when an operator wanted no new anchor any more.
+	KeyRequestCancel = "request-cancel"
 	// KeyStatus is a Status.
 	KeyStatus = "status"
 	// KeyLeafLifetime is the lifetime that certificates are issued with, KeyOlderLeaves until when ones may live that were

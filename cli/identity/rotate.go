@@ -24,14 +24,14 @@ import (
 
 type rotateOptions struct {
 	*command.Globals
-	anchor, issuer, status, force bool
+	anchor, issuer, cancel, status, force bool
 }
 
 // newRotate returns the command linkerd identity rotate, an addition of ours.
 func newRotate(w *command.World, g *command.Globals) *cobra.Command {
 	o := &rotateOptions{Globals: g}
 	cmd := &cobra.Command{
-		Use:   "rotate [--issuer | --anchor | --status]",
+		Use:   "rotate [--issuer | --anchor | --cancel | --status]",
 		Args:  cobra.NoArgs,
 		Short: "Replace the issuer or the trust anchor of the mesh",
 		Long: `Replace the issuer or the trust anchor of the mesh.
@@ -40,7 +40,8 @@ The control plane does so by itself before they expire; this asks for it now.
 Nothing has to be restarted: a new trust anchor is first distributed to every
 proxy, then the issuer changes, and when all certificates have been renewed the
 old anchor leaves. That takes about two lifetimes of certificates, two days
-unless configured otherwise.
+unless configured otherwise. Until the issuer changes a new anchor can be taken
+back.
 
 Credentials that the control plane did not make, such as those of cert-manager,
 are replaced by who made them.`,
@@ -50,6 +51,9 @@ are replaced by who made them.`,
   # A new trust anchor, and with it a new issuer.
   linkerd identity rotate --anchor
 
+  # No new trust anchor after all.
+  linkerd identity rotate --cancel
+
   # How far it is.
   linkerd identity rotate --status`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return rotate(cmd.Context(), w, o) },
@@ -57,10 +61,12 @@ are replaced by who made them.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.issuer, "issuer", false, "Replace the issuer (default)")
 	f.BoolVar(&o.anchor, "anchor", false, "Replace the trust anchor, and with it the issuer")
+	f.BoolVar(&o.cancel, "cancel", false, "Take a new trust anchor back that is being distributed")
 	f.BoolVar(&o.status, "status", false, "Replace nothing, show what goes on")
 	f.BoolVar(&o.force, "force", false, "Replace the trust anchor although other clusters are linked")
-	cmd.MarkFlagsMutuallyExclusive("status", "anchor")
-	cmd.MarkFlagsMutuallyExclusive("status", "issuer")
+	for _, what := range []string{"anchor", "issuer"} {
+		cmd.MarkFlagsMutuallyExclusive("status", "cancel", what)
+	}
 	return cmd
 }
 
@@ -83,12 +89,22 @@ func rotate(ctx context.Context, w *command.World, o *rotateOptions) error {
 	}
 	maps := c.Kube.CoreV1().ConfigMaps(o.Namespace)
 	if !o.status {
-		key := rotation.KeyRequestIssuer
-		if o.anchor {
+		key, what := rotation.KeyRequestIssuer, "a new issuer"
+		switch {
+		case o.cancel:
+			cm, err := maps.Get(ctx, rotation.ConfigMap, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if err := refuseCancel(cm, w.Now()); err != nil {
+				return err
+			}
+			key, what = rotation.KeyRequestCancel, "no new trust anchor"
+		case o.anchor:
 			if err := refuseLinked(ctx, c, o.force); err != nil {
 				return err
 			}
-			key = rotation.KeyRequestAnchor
+			key, what = rotation.KeyRequestAnchor, "a new trust anchor"
 		}
 		at := w.Now().UTC().Format(time.RFC3339)
 		patch, err := json.Marshal(map[string]any{"data": map[string]string{key: at}})
@@ -98,10 +114,6 @@ func rotate(ctx context.Context, w *command.World, o *rotateOptions) error {
 		if _, err := maps.Patch(ctx, rotation.ConfigMap, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 			return fmt.Errorf("failed to ask for a rotation: %w", err)
 		}
-		what := "a new issuer"
-		if o.anchor {
-			what = "a new trust anchor"
-		}
 		fmt.Fprintf(w.Out, "Asked for %s. The control plane begins within a minute; `linkerd identity rotate --status` shows how far it is.\n", what)
 		return nil
 	}
@@ -110,6 +122,22 @@ func rotate(ctx context.Context, w *command.World, o *rotateOptions) error {
 		return err
 	}
 	return show(w.Out, cm, w.Now())
+}
+
+// refuseCancel says why a rotation cannot be taken back.
+func refuseCancel(cm *corev1.ConfigMap, now time.Time) error {
+	s, err := rotation.ParseStatus(cm.Data)
+	if err != nil || s == nil {
+		return err // who asks at once cancels what was not looked at yet
+	}
+	switch {
+	case s.Phase == "renewing":
+		return command.Failf("The issuer is of the new trust anchor already, and workloads have its certificates. The rotation ends by itself on %s;\n"+
+			"after that --anchor makes another one.", s.Until.Format(time.RFC3339))
+	case s.Anchor != nil && !now.Before(s.Anchor.Due):
+		return command.Failf("The trust anchor is due: it was to be replaced from %s on, and would be again.", s.Anchor.Due.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // refuseLinked refuses a new anchor while other clusters are linked: they have

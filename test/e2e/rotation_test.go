@@ -12,7 +12,8 @@ import (
 )
 
 // TestTrustAnchorRotatesUnderTraffic replaces the trust anchor of the mesh, with
-// certificates that live for half a minute, while every request counts.
+// certificates that live for half a minute, while every request counts, and
+// kills the replica that does it in each of the phases.
 func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
 	// On a busy machine a connection may take longer than the usual limits (100
 	// ms to the application). That is not the question here: a certificate that
@@ -21,18 +22,27 @@ func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
 	if out := w.must("kubectl -n linkerd get configmap linkerd-config -o jsonpath={.data.values}"); !strings.Contains(out, "renewAt") {
 		t.Skip("the control plane was installed before it could rotate")
 	}
-	t.Cleanup(func() {
+	restored := false
+	restore := func() {
+		restored = true
 		w.must("linkerd upgrade --identity-issuance-lifetime=24h0m0s --identity-clock-skew-allowance=20s" +
 			" --set identity.rotation.margin=5m --set identity.rotation.interval=30s | kubectl apply -f -")
+	}
+	t.Cleanup(func() {
+		if !restored {
+			restore()
+		}
 		w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
 	})
-	// The margin is for the kubelet, which brings changed files to a pod within
-	// a minute and a half.
-	w.must("linkerd upgrade --identity-issuance-lifetime=20s --identity-clock-skew-allowance=5s" +
-		" --set identity.rotation.margin=100s --set identity.rotation.interval=1s | kubectl apply -f -")
+	// The margin is for the kubelet: that of the embedded cluster brings changed
+	// files to a pod within a quarter of a minute.
+	w.must("linkerd upgrade --identity-issuance-lifetime=15s --identity-clock-skew-allowance=5s" +
+		" --set identity.rotation.margin=15s --set identity.rotation.interval=1s | kubectl apply -f -")
+	// Two: one is killed while proxies ask for certificates.
+	w.must("kubectl -n linkerd scale deployment/linkerd-identity --replicas=2")
 	w.must("kubectl -n linkerd rollout status deployment --timeout=180s")
 	w.eventually(2*time.Minute, "the new lifetime to be noticed", func() error {
-		if got := w.rotationData()[rotation.KeyLeafLifetime]; got != "30s" {
+		if got := w.rotationData()[rotation.KeyLeafLifetime]; got != "25s" {
 			return fmt.Errorf("it is %q", got)
 		}
 		return nil
@@ -60,6 +70,10 @@ func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
 		if !seen[s.Phase] {
 			seen[s.Phase] = true
 			t.Logf("%s: %s, until %s", s.Phase, s.Next, s.Until.Format(time.TimeOnly))
+			if s.Phase != "steady" {
+				leader := w.must("kubectl -n linkerd get lease " + rotation.Lease + " -o jsonpath={.spec.holderIdentity}")
+				t.Logf("killing %s", w.must("kubectl -n linkerd delete pod --force --grace-period=0 "+leader+" 2>&1"))
+			}
 		}
 		if s.Error != "" {
 			t.Fatalf("rotation fails: %s", s.Error)
@@ -83,7 +97,7 @@ func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
 	after := w.bundle()
 	w.must("kubectl -n " + w.ns + " rollout restart deployment/front")
 	w.must("kubectl -n " + w.ns + " rollout status deployment/front --timeout=180s")
-	time.Sleep(30 * time.Second)
+	time.Sleep(20 * time.Second)
 	s := w.stats("traffic")
 	t.Logf("%d requests over the whole rotation, p99 %.1f ms", s.Sent, s.P99Millis)
 	if s.Failed > 0 {
@@ -97,7 +111,7 @@ func TestTrustAnchorRotatesUnderTraffic(t *testing.T) {
 	}
 	w.must("linkerd check --proxy")
 	// An upgrade must not bring the first anchor back.
-	w.must("linkerd upgrade | kubectl apply -f -")
+	restore()
 	if got := w.bundle(); len(got) != 1 || got[0] != after[0] {
 		t.Errorf("after an upgrade the trust anchors are others: %d", len(got))
 	}

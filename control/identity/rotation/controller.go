@@ -138,9 +138,11 @@ func (c *Controller) do(ctx context.Context, o *objects, w World, d Decision) er
 				return err
 			}
 		}
+	case Abandon:
+		// It leaves the bundle as an earlier one does.
+		k = Keys{Current: k.Current, Cross: k.Cross, Retired: retire(k.Retired, k.Next)}
 	case Promote:
-		k = Keys{Current: k.Next, Cross: crossOfNext(k), Retired: append([]string{fingerprint(k.Current.Cert)}, k.Retired...)}
-		k.Retired = k.Retired[:min(len(k.Retired), maxRetired)]
+		k = Keys{Current: k.Next, Cross: crossOfNext(k), Retired: retire(k.Retired, k.Current)}
 	default:
 		return fmt.Errorf("unknown step %q", d.Step)
 	}
@@ -153,6 +155,12 @@ func (c *Controller) do(ctx context.Context, o *objects, w World, d Decision) er
 
 // maxRetired limits the fingerprints that are kept: the manifests that could bring an anchor back are not that old.
 const maxRetired = 8
+
+// retire adds an anchor to those that have left.
+func retire(retired []string, anchor *Authority) []string {
+	out := append([]string{fingerprint(anchor.Cert)}, retired...)
+	return out[:min(len(out), maxRetired)]
+}
 
 // crossOfNext are the cross certificates for issuers of the next anchor.
 func crossOfNext(k Keys) []*x509.Certificate {

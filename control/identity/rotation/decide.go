@@ -60,6 +60,9 @@ type World struct {
 	Issuer *x509.Certificate
 	// IssuerRequested and AnchorRequested are when an operator asked for a new one, zero for never.
 	IssuerRequested, AnchorRequested time.Time
+	// CancelRequested is when an operator wanted no new anchor any more. It is of no effect on what was asked for later, on
+	// what is due, or once an issuer is the next anchor's.
+	CancelRequested time.Time
 	// OlderLeaves is until when leaves may live that were issued with a longer lifetime than the present one.
 	OlderLeaves time.Time
 }
@@ -90,6 +93,8 @@ const (
 	IssueNext    Step = "issue under the next anchor"
 	// MakeAnchor makes Keys.Next.
 	MakeAnchor Step = "make the next anchor"
+	// Abandon takes Keys.Next back, by which nothing was signed yet.
+	Abandon Step = "abandon the next anchor"
 	// Promote makes Keys.Next the current anchor.
 	Promote Step = "make the next anchor the current one"
 )
@@ -143,7 +148,7 @@ func steady(w World, p Policy) Decision {
 	if left := without(w.Bundle, w.Keys.Retired); len(left) < len(w.Bundle) && !w.Now.Before(settled) {
 		return Decision{Step: Publish, Phase: Steady, Reason: "an earlier anchor is not needed any more", Bundle: left}
 	}
-	if asked(w.AnchorRequested, issued(current), w.Now) {
+	if asked(w.AnchorRequested, issued(current), w.Now) && w.AnchorRequested.After(w.CancelRequested) {
 		return act(MakeAnchor, "a new anchor was asked for")
 	}
 	if !w.Now.Before(p.due(current)) {
@@ -169,6 +174,10 @@ func steady(w World, p Policy) Decision {
 // rotating decides while there are two anchors.
 func rotating(w World, p Policy) Decision {
 	current, next := w.Keys.Current.Cert, w.Keys.Next.Cert
+	cancelled := !w.CancelRequested.Before(issued(next)) && !w.Now.Before(w.CancelRequested)
+	if cancelled && w.Now.Before(p.due(current)) && !signedBy(w.Issuer, next, w.Now) {
+		return Decision{Step: Abandon, Phase: Distributing, Reason: "it is not wanted any more"}
+	}
 	if !contains(w.Bundle, current) || !contains(w.Bundle, next) || w.PublishedAt.IsZero() {
 		return Decision{Step: Publish, Phase: Distributing, Reason: "the next anchor is to be trusted", Bundle: with(w.Bundle, current, next)}
 	}

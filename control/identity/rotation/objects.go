@@ -62,6 +62,7 @@ func (o *objects) world(now time.Time) (World, error) {
 	}
 	w.IssuerRequested = timeIn(o.state, api.KeyRequestIssuer)
 	w.AnchorRequested = timeIn(o.state, api.KeyRequestAnchor)
+	w.CancelRequested = timeIn(o.state, api.KeyRequestCancel)
 	w.OlderLeaves = timeIn(o.state, api.KeyOlderLeaves)
 	return w, nil
 }

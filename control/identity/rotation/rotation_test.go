@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 //
 //	lives ISSUER ANCHOR  the lifetimes; a transcript has it once, where it begins
 //	run TOTAL STEP       lets time pass; everybody acts once a step
-//	request anchor       what `linkerd identity rotate --anchor` does; likewise issuer
+//	request anchor       what `linkerd identity rotate --anchor` does; likewise issuer and cancel
 //	leaf LIFETIME        changes the lifetime of workloads' certificates
 //	crash before N       the process dies at its Nth write from now, before it; or `after`
 //	start NAME [live]    starts a proxy, of ours if live, with the bundle of the time
