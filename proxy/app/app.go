@@ -410,10 +410,15 @@ func (a *App) control(set *series.Set) error {
 		if err != nil {
 			return err
 		}
+		over := tracing.OTLP
+		if cfg.Trace.OpenCensus {
+			over = tracing.OpenCensus
+		}
 		a.tracer = tracing.New(tracing.Options{
-			Resource: a.traceResource(), Export: tracing.Over(collector.Conn), Now: a.o.Clock.Now,
+			Resource: a.traceResource(), Export: over(collector.Conn), Now: a.o.Clock.Now,
 			Log: logs.For(a.o.Log.Logger(), "linkerd_opentelemetry"),
 		})
+		traceMetrics(a.reg, a.tracer)
 	}
 	destination, err := connect("dst", cfg.Destination)
 	if err != nil {

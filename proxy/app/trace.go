@@ -4,8 +4,25 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 )
+
+// traceMetrics adds what is told about the export of spans (proxy chapter,
+// section 23.7), and, by a name of ours, how many were dropped.
+func traceMetrics(reg *metric.Registry, t *tracing.Tracer) {
+	number := func(f *metric.Family, read func(tracing.Stats) uint64) {
+		f.Func("", func() float64 { return float64(read(t.Stats())) })
+	}
+	number(reg.Legacy("opentelemetry_span_export_streams", "Number of exports that are under way.", metric.Gauge),
+		func(s tracing.Stats) uint64 { return s.Streams })
+	number(reg.Legacy("opentelemetry_span_export_requests", "Total count of requests to export spans."),
+		func(s tracing.Stats) uint64 { return s.Requests })
+	number(reg.Legacy("opentelemetry_span_exports", "Total count of spans that were exported."),
+		func(s tracing.Stats) uint64 { return s.Exported })
+	number(reg.Open("opentelemetry_spans_dropped", "Total count of spans that the collector was too slow for"),
+		func(s tracing.Stats) uint64 { return s.Dropped })
+}
 
 // traceResource says which process spans are from; later sources win (proxy
 // chapter, section 22.3).

@@ -182,7 +182,9 @@ type DNS struct{ MinTTL, MaxTTL time.Duration }
 
 // Trace is where spans go, disabled without a collector.
 type Trace struct {
-	Collector       Controller
+	Collector Controller
+	// OpenCensus says that the collector speaks that and not OTLP.
+	OpenCensus      bool
 	ServiceName     string
 	AttributesPath  string
 	ExtraAttributes string

@@ -224,6 +224,7 @@ func Load(lookup func(string) (string, bool), cpus int) (*Config, *Problems) {
 		DNS: DNS{MinTTL: l.optional("DNS_MIN_TTL"), MaxTTL: l.optional("DNS_MAX_TTL")},
 		Trace: Trace{
 			Collector:       l.controller("TRACE_COLLECTOR_SVC", false),
+			OpenCensus:      get(l, "TRACE_PROTOCOL", text, "") == "opencensus",
 			ServiceName:     get(l, "TRACE_SERVICE_NAME", text, ""),
 			AttributesPath:  get(l, "TRACE_ATTRIBUTES_PATH", text, ""),
 			ExtraAttributes: get(l, "TRACE_EXTRA_ATTRIBUTES", text, ""),

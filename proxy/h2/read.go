@@ -616,6 +616,12 @@ func (c *conn) settings(h header, p []byte) error {
 	defer c.mu.Unlock()
 	if !c.gotFirst {
 		c.gotFirst = true
+		if c.server && !c.stopping {
+			// The preface is complete; see prefaceLimit.
+			if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+				return err
+			}
+		}
 		c.peerMax = maxWindow // unless it says otherwise
 	}
 	for ; len(p) > 0; p = p[6:] {

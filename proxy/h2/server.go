@@ -60,7 +60,13 @@ func (s *Server) Close() error {
 func (s *Server) Serve() error {
 	c := s.c
 	c.running.Go(c.writeLoop)
-	err := c.preface()
+	// A client that says nothing must not hold the connection for ever. The
+	// limit ends with its first frame; from then on keep-alive tells whether it
+	// lives.
+	err := c.nc.SetReadDeadline(time.Now().Add(prefaceLimit))
+	if err == nil {
+		err = c.preface()
+	}
 	if err == nil {
 		c.startKeepAlive()
 		err = c.readLoop()
@@ -69,6 +75,10 @@ func (s *Server) Serve() error {
 	c.running.Wait()
 	return err
 }
+
+// prefaceLimit is how long a client's preface, its first SETTINGS included, may
+// take. Upstream sets no limit.
+const prefaceLimit = 10 * time.Second
 
 // preface reads the client's connection preface.
 func (c *conn) preface() error {

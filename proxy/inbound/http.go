@@ -57,6 +57,9 @@ type request struct {
 	// tap is nil unless somebody observes the request.
 	tap   *tap.Session
 	bytes uint64
+	// elsewhere is how long the application had the request, for the access
+	// log.
+	elsewhere time.Duration
 	// spans is nil unless the request is traced.
 	spans *tracing.Spans
 }
@@ -133,7 +136,14 @@ func (r *request) handle() error {
 	}
 	defer pick.Release()
 	r.spans.Client(x.Request)
+	var sent time.Time
+	if p.cfg.AccessLog != nil {
+		sent = p.cfg.Clock.Now()
+	}
 	resp, err := pick.Service().client.RoundTrip(&x.Canceler, x.Request, &r.body)
+	if p.cfg.AccessLog != nil {
+		r.elsewhere = p.cfg.Clock.Now().Sub(sent)
+	}
 	waiting = false
 	p.inFlight.Add(-1)
 	if err != nil {
@@ -398,7 +408,7 @@ func (r *request) access(head *exchange.ResponseHead) {
 	total := r.p.cfg.Clock.Now().Sub(r.started)
 	r.p.cfg.AccessLog.Write(&accesslog.Entry{
 		Client: r.c.client, ClientID: r.c.tls.Client.String(), Received: r.started,
-		Total: total, Processing: total, Request: r.x.Request, Response: head,
+		Total: total, Processing: total - r.elsewhere, Request: r.x.Request, Response: head,
 	})
 }
 

@@ -13,8 +13,8 @@ const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 // scopeName says who made the spans.
 const scopeName = "linkerd-proxy"
 
-// Over exports over a connection to an OTLP collector.
-func Over(conn *rpc.Conn) Exporter {
+// OTLP exports over a connection to a collector that speaks OTLP.
+func OTLP(conn *rpc.Conn) Exporter {
 	return func(ctx context.Context, resource []Attribute, spans []Span) error {
 		// Nothing is wanted of the response.
 		_, err := conn.Call(ctx, exportMethod, encode(resource, spans), rpc.Wait)

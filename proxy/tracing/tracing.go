@@ -2,7 +2,7 @@
 // trace (proxy chapter, section 22.3). The proxy never starts a trace: a
 // request without a sampled context costs a look at its headers.
 //
-//	t := tracing.New(tracing.Options{Resource: ..., Export: tracing.Over(conn), ...})
+//	t := tracing.New(tracing.Options{Resource: ..., Export: tracing.OTLP(conn), ...})
 //	go t.Run(ctx)
 //	...
 //	s := t.Server(head, ...)        // nil if it is not traced
@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -72,6 +73,22 @@ const (
 type Tracer struct {
 	o     Options
 	spans chan Span
+
+	streams, requests, exported, dropped atomic.Uint64
+}
+
+// Stats tells what became of the spans.
+type Stats struct {
+	// Streams are the exports under way, Requests all that were begun.
+	Streams, Requests uint64
+	// Exported and Dropped count spans; those of exports that failed are in
+	// neither.
+	Exported, Dropped uint64
+}
+
+// Stats tells what became of the spans so far.
+func (t *Tracer) Stats() Stats {
+	return Stats{Streams: t.streams.Load(), Requests: t.requests.Load(), Exported: t.exported.Load(), Dropped: t.dropped.Load()}
 }
 
 // New makes a tracer; Run has to run.
@@ -93,9 +110,14 @@ func (t *Tracer) Run(ctx context.Context) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, exportLimit)
 		defer cancel()
+		t.requests.Add(1)
+		t.streams.Store(1)
 		if err := t.o.Export(ctx, t.o.Resource, pending); err != nil {
 			t.o.Log.Warn("Failed to export spans", "spans", len(pending), "error", err)
+		} else {
+			t.exported.Add(uint64(len(pending)))
 		}
+		t.streams.Store(0)
 		pending = pending[:0]
 	}
 	for {
@@ -191,6 +213,7 @@ func (s *Spans) Response(status int) {
 		select {
 		case s.t.spans <- out:
 		default:
+			s.t.dropped.Add(1)
 			s.t.o.Log.Debug("Span dropped")
 		}
 	}

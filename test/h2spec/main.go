@@ -37,7 +37,7 @@ func main() {
 	verbose := flag.Bool("v", false, "show the frames")
 	flag.Parse()
 	h := &host.Host{}
-	p := pair.New(h)
+	p := pair.New(h, limits)
 	stop, err := serve(p)
 	ok := err == nil
 	for _, c := range []struct{ name, addr string }{{"outbound", p.Outbound(pair.HTTP2)}, {"inbound", p.Inbound(pair.HTTP2)}} {
@@ -60,6 +60,10 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// limits makes the proxies announce how many streams a client may have open. By
+// default they announce none, and the suite leaves out the case that exceeds it.
+var limits = pair.Env{"INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS": "100", "OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS": "100"}
 
 func run(addr netip.AddrPort, section string, verbose bool) (bool, error) {
 	c := &config.Config{

@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 		// of a stream is, and give it two seconds.
 		t.Skip("the suite goes by the clock; it runs without the race detector")
 	}
-	p := pair.New(t)
+	p := pair.New(t, limits)
 	stop, err := serve(p)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -90,16 +91,25 @@ type Pair struct {
 
 	mu    sync.Mutex
 	addrs map[netip.AddrPort]string // guarded by mu; what addresses of the story are
+	env   Env
 }
 
+// Env is configuration of the proxies besides what a Pair needs: variables without
+// the prefix LINKERD2_PROXY_.
+type Env map[string]string
+
 // New starts the pair and stops it with the test.
-func New(t testing.TB) *Pair {
+func New(t testing.TB, env ...Env) *Pair {
 	t.Helper()
 	p := &Pair{
 		Control: testcontrol.New(t), t: t, ca: testca.New(t),
 		client: map[Service]*app.App{}, server: map[Service]*app.App{}, addrs: map[netip.AddrPort]string{},
 	}
 	p.Control.Identity = p.ca
+	p.env = Env{}
+	for _, e := range env {
+		maps.Copy(p.env, e)
+	}
 	for _, s := range services {
 		policy, server := testcontrol.ServicePolicy("ns", s.String(), 80), testcontrol.OpenServer()
 		endpoint := testcontrol.MeshedEndpoint(s.endpoint().String(), ServerID, 0)
@@ -220,6 +230,7 @@ func (p *Pair) start(name, id string, s Service) *app.App {
 		"INBOUND_DEFAULT_POLICY": "all-unauthenticated", "DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8", "LOG": "warn,linkerd=info",
 		"SHUTDOWN_GRACE_PERIOD": "5s",
 	}
+	maps.Copy(env, p.env)
 	cfg, problems := config.Load(func(name string) (string, bool) {
 		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
 		return v, ok
