@@ -195,7 +195,8 @@ func (s *Server) refuse(status int) {
 
 // How much of an unwanted request body is read to keep the connection, and how
 // long a closing connection is read so that the client gets the response and
-// not a reset.
+// not a reset. The latter has no limit in bytes: a client that has seen the
+// response stops, and one that has not would not get it.
 const (
 	maxDiscard    = 256 << 10
 	lingerTime    = time.Second
@@ -213,13 +214,12 @@ func (s *Server) linger() {
 	if s.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
-	for n := 0; n < maxDiscard; {
-		b, m, err := netx.ReadLazy(s.conn, 1<<10)
+	for {
+		b, _, err := netx.ReadLazy(s.conn, 16<<10)
 		b.Free()
 		if err != nil {
 			return
 		}
-		n += m
 	}
 }
 

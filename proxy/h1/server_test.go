@@ -153,6 +153,34 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
+// TestRefusedUpload: who is refused while he sends much can send on until he has
+// seen the answer, but not for long.
+func TestRefusedUpload(t *testing.T) {
+	const head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n"
+	withConn(t, ServerOptions{}, answer, func(s *Server, c net.Conn) {
+		io.WriteString(c, head)
+		if n, err := c.Write(make([]byte, 3000000)); err != nil {
+			t.Errorf("cut after %d bytes: %v", n, err)
+		}
+		if got := read(c); !strings.Contains(got, "connection: close") || !strings.Contains(got, "ok|closed") {
+			t.Errorf("got %q", got)
+		}
+	})
+	withConn(t, ServerOptions{}, answer, func(s *Server, c net.Conn) {
+		start := time.Now()
+		io.WriteString(c, head)
+		for {
+			if _, err := c.Write(make([]byte, 1000)); err != nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("was listened to for %s", d)
+		}
+	})
+}
+
 // TestTunnel leaves HTTP for an echo, and half-closes.
 func TestTunnel(t *testing.T) {
 	for _, tc := range []struct{ name, req, resp, want string }{
