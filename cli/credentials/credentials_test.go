@@ -1,7 +1,9 @@
 package credentials
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -122,5 +124,67 @@ func TestNormalize(t *testing.T) {
 	}
 	if _, err := NormalizeKey(i.Certificate); err == nil {
 		t.Error("a certificate is taken for a key")
+	}
+}
+
+// TestKindsOfKeys: what an issuer and an anchor of each kind of key are told.
+func TestKindsOfKeys(t *testing.T) {
+	rsaKey := func(bits int) crypto.Signer {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	ecKey := func(curve elliptic.Curve) crypto.Signer {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for title, c := range map[string]struct {
+		key            crypto.Signer
+		issuer, anchor string
+	}{
+		"ECDSA P-256": {ecKey(elliptic.P256()), "", ""},
+		"ECDSA P-384": {ecKey(elliptic.P384()), "must use P-256 curve for public key, instead P-384 was used", "must use P-256 curve for public key, instead P-384 was used"},
+		"RSA 2048":    {rsaKey(2048), "issuer certificate must use ECDSA for public key algorithm, instead RSA was used", ""},
+		"RSA 3072":    {rsaKey(3072), "issuer certificate must use ECDSA for public key algorithm, instead RSA was used", "RSA must use a 2048 or 4096 bit public key, instead 3072 bit public key was used"},
+		"Ed25519":     {edKey, "issuer certificate must use ECDSA for public key algorithm, instead Ed25519 was used", "trust anchor must use ECDSA or RSA for public key algorithm, instead Ed25519 was used"},
+	} {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keyDER, err := x509.MarshalPKCS8PrivateKey(c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := encode("CERTIFICATE", der)
+		says := func(err error) string {
+			if err == nil {
+				return ""
+			}
+			return err.Error()
+		}
+		if got := says(Verify(Issuer{text, text, encode("PRIVATE KEY", keyDER)}, name, now)); got != c.issuer {
+			t.Errorf("issuer of %s: %q, want %q", title, got, c.issuer)
+		}
+		if got := says(AnchorAlgorithm(parsed)); got != c.anchor {
+			t.Errorf("anchor of %s: %q, want %q", title, got, c.anchor)
+		}
 	}
 }
