@@ -47,7 +47,11 @@ func explanations(ctx context.Context, w *command.World, o *options, c *cluster.
 		pods := explain.Meshed(object.Pods)
 		if len(pods) == 0 {
 			if len(object.Pods) > 0 {
-				fmt.Fprintf(w.Err, "%s %s/%s has no running pod in the mesh, so that no policy applies to it\n", object.Type, object.Namespace, object.Name)
+				what := "has no running pod in the mesh"
+				if object.Type == workload.Pod {
+					what = "is not running in the mesh"
+				}
+				fmt.Fprintf(w.Err, "%s %s/%s %s, so that no policy applies to it\n", object.Type, object.Namespace, object.Name, what)
 			}
 			continue
 		}

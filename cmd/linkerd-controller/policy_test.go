@@ -26,6 +26,7 @@ import (
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	explainpb "github.com/linkerd-go/linkerd-go/api/proto/explain"
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
@@ -181,6 +182,13 @@ func TestPolicyServes(t *testing.T) {
 	server, err := inboundpb.NewInboundServerPoliciesClient(conn).GetPort(ctx, &inboundpb.PortSpec{Workload: "shop:web-1", Port: 8080})
 	if err != nil || server.GetLabels()["name"] != "web" || server.GetProtocol().GetOpaque() == nil {
 		t.Errorf("got %v, %v", server, err)
+	}
+	why, err := explainpb.NewExplainClient(conn).Inbound(ctx, &explainpb.InboundRequest{
+		Namespace: "shop", Workload: &explainpb.InboundRequest_Pod{Pod: "web-1"}, Port: &explainpb.InboundRequest_PortNumber{PortNumber: 8080},
+		Client: &explainpb.Client{Authentication: &explainpb.Client_Unauthenticated{}},
+	})
+	if err != nil || why.GetVerdict() != explainpb.Verdict_DENIED || why.GetDecidedBy().GetName() != "web" {
+		t.Errorf("got %v, %v", why, err)
 	}
 	stream, err := outboundpb.NewOutboundPoliciesClient(conn).Watch(ctx, &outboundpb.TrafficSpec{
 		SourceWorkload: "shop:web-1", Target: &outboundpb.TrafficSpec_Authority{Authority: "web.shop.svc.cluster.local:80"},

@@ -69,10 +69,7 @@ func Inbound(config *core.Config, source Source, w *core.Workload, port uint16, 
 		q.request = request.complete(q.compiled.Protocol == core.ProtocolGRPC)
 	}
 	q.selection()
-	e := q.refused()
-	if e == nil {
-		e = q.decide()
-	}
+	e := q.decide()
 	e.Port = port
 	q.unusable()
 	e.Steps = q.steps
@@ -193,44 +190,6 @@ func sorted(servers []*core.Server) []*core.Server {
 
 func sortedPolicies(lookup core.Lookup, namespace string) []*core.AuthorizationPolicy {
 	return slices.SortedFunc(slices.Values(lookup.AuthorizationPolicies(namespace)), func(a, b *core.AuthorizationPolicy) int { return cmp.Compare(a.Name, b.Name) })
-}
-
-// refused is the explanation of a policy that proxies refuse as a whole, since they cannot read a part of it; nil for others.
-// Source: proxy API chapter, section 5.8.
-func (q *inbound) refused() *Explanation {
-	refuse := func(by Resource, what string) *Explanation {
-		q.step(Step{Mark: No, Subject: by, Text: what + ": proxies cannot read that, and refuse all of the port's policy"})
-		return &Explanation{
-			Verdict: Denied, By: by, Status: http.StatusInternalServerError, Code: int(codes.Internal),
-			Summary: fmt.Sprintf("denied: nobody reaches %s: proxies refuse its policy, for %s has %s", q.what(), by, what),
-			Answer:  "HTTP 500 (gRPC: Internal); connections that are not HTTP are closed",
-		}
-	}
-	bad := func(list []core.Authorization) *Explanation {
-		for _, a := range list {
-			for _, identity := range a.Clients.Identities {
-				name, _, isSuffix := core.SplitIdentity(identity)
-				if _, ok := normalIdentity(name); !isSuffix && !ok {
-					return refuse(q.by(a), fmt.Sprintf("identity %q, which is %s", identity, ErrIdentity))
-				}
-			}
-		}
-		return nil
-	}
-	if e := bad(q.compiled.Authorizations); e != nil {
-		return e
-	}
-	for _, r := range slices.Concat(q.compiled.HTTPRoutes, q.compiled.GRPCRoutes) {
-		if e := bad(r.Authorizations); e != nil {
-			return e
-		}
-		for _, h := range r.Hosts {
-			if _, ok := normalIdentity(h.Name); !ok || strings.Contains(h.Name, "://") {
-				return refuse(Resource{Group: r.Ref.Group, Kind: r.Ref.Kind, Namespace: q.workload.Namespace, Name: r.Ref.Name}, fmt.Sprintf("hostname %q, which is no DNS name", hostText(h)))
-			}
-		}
-	}
-	return nil
 }
 
 // outcome is what a list of authorizations comes to.
@@ -534,6 +493,9 @@ func (q *inbound) choose(routes []inboundRoute, server outcome) (verdicts []verd
 			}
 			q.step(s)
 			verdicts = append(verdicts, verdictOf{outcome: o, text: text})
+		}
+		if len(routes) > 0 && routes[0].Ref.Default == "" {
+			q.step(Step{Text: "requests that no route takes, the kubelet's probes too, are answered with HTTP 404 (gRPC: NotFound)"})
 		}
 		return verdicts, false
 	}
