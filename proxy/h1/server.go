@@ -193,12 +193,14 @@ func (s *Server) refuse(status int) {
 	}
 }
 
-// How much of an unwanted request body is read to keep the connection, and how
-// long a closing connection is read so that the client gets the response and
-// not a reset. The latter has no limit in bytes: a client that has seen the
-// response stops, and one that has not would not get it.
+// How long a request body that was nobody's when the response came may be to
+// keep the connection; how long a closing connection is read so that the client
+// gets the response and not a reset; and for how long a connection that was to
+// be kept is read for the rest of a body. The times have no limit in bytes
+// beside them: a client that has seen the response may stop, and one that has
+// not would not get it.
 const (
-	maxDiscard    = 256 << 10
+	maxUnread     = 256 << 10
 	lingerTime    = time.Second
 	discardPeriod = 2 * time.Second
 )
@@ -285,8 +287,8 @@ func (s *Server) sendContinue() error {
 	return err
 }
 
-// discard reads what the handler left of the request's body, if that is little;
-// else the connection is closed.
+// discard reads what the handler left of the request's body, if that does not
+// take long; else the connection is closed.
 func (s *Server) discard() {
 	if s.close {
 		return
@@ -301,15 +303,14 @@ func (s *Server) discard() {
 	if b.closed.Swap(false) {
 		b.err = nil
 	}
-	if b.left > maxDiscard || s.conn.SetReadDeadline(time.Now().Add(discardPeriod)) != nil {
+	if s.conn.SetReadDeadline(time.Now().Add(discardPeriod)) != nil {
 		return
 	}
-	for n := 0; n < maxDiscard; {
+	for {
 		f, err := b.body.Next()
 		if err != nil {
 			return
 		}
-		n += len(f.Data)
 		if f.End {
 			s.close = s.conn.SetReadDeadline(time.Time{}) != nil
 			return
@@ -327,7 +328,7 @@ func (s *Server) hopeless() bool {
 	case bodyFailed:
 		return true
 	case bodyUnread:
-		return s.req.ExpectContinue || s.req.ContentLength > maxDiscard
+		return s.req.ExpectContinue || s.req.ContentLength > maxUnread
 	}
 	return false
 }

@@ -181,6 +181,31 @@ func TestRefusedUpload(t *testing.T) {
 	})
 }
 
+// TestUploadAnsweredEarly: a connection that was not said to close goes on after
+// the rest of a long upload.
+func TestUploadAnsweredEarly(t *testing.T) {
+	early := func(x *exchange.Exchange) {
+		if x.Body != exchange.Empty {
+			// Begun on, so that it is not known to be unwanted.
+			if _, err := x.Body.Next(); err != nil {
+				t.Error(err)
+			}
+		}
+		answer(x)
+	}
+	withConn(t, ServerOptions{}, early, func(s *Server, c net.Conn) {
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+		if n, err := c.Write(make([]byte, 3000000)); err != nil {
+			t.Fatalf("cut after %d bytes: %v", n, err)
+		}
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		got := read(c)
+		if first, second, _ := strings.Cut(got, "ok"); strings.Contains(first, "connection: close") || !strings.Contains(second, "ok|closed") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // TestTunnel leaves HTTP for an echo, and half-closes.
 func TestTunnel(t *testing.T) {
 	for _, tc := range []struct{ name, req, resp, want string }{
