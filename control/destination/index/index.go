@@ -41,6 +41,8 @@ type Index struct {
 	endpoints  map[portKey]*endpointsTopic
 	profiles   map[ProfileQuery]*profileTopic
 	services   map[core.ID]*serviceTopic
+	// peak is the most that there was in the tables and among the dependents since these were made.
+	peak int
 }
 
 // New returns an index that knows nothing yet.
@@ -93,6 +95,32 @@ func (x *Index) flush() {
 		x.dependents.compute(n, x.tables)
 	}
 	x.options.Metrics.sizes(x.tables)
+	x.shrink()
+}
+
+// shrinkFrom is the least peak that is worth making maps anew.
+const shrinkFrom = 1024
+
+// shrink makes the maps anew when most of what was in them is gone.
+func (x *Index) shrink() {
+	size := x.tables.size() + len(x.dependents)
+	x.peak = max(x.peak, size)
+	if x.peak < shrinkFrom || size > x.peak/4 {
+		return
+	}
+	x.peak = size
+	x.tables.shrink()
+	x.dependents = rebuilt(x.dependents)
+}
+
+// rebuilt returns a map of the same content that takes no more memory than that needs: a map keeps its memory when members are
+// deleted.
+func rebuilt[M ~map[K]V, K comparable, V any](old M) M {
+	m := make(M, len(old))
+	for k, v := range old {
+		m[k] = v
+	}
+	return m
 }
 
 // touch marks the answers that depend on a fact.

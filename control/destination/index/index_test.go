@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -108,6 +109,37 @@ func TestBurstIsOneAnswer(t *testing.T) {
 		<-sub.Changed()
 		if got := sub.Latest().Entries; len(got) != 1 || got[0].Addr.Addr().String() != "192.0.2.5" {
 			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// TestShrink removes most of a large cluster: what stays is still followed.
+func TestShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, stop := startIndex(t, nil)
+		services := x.serviceSink()
+		many := map[kube.Key]*core.Service{kube.Key(web): {ID: web, Ports: []core.ServicePort{{Port: 80}}}}
+		for i := range 2 * shrinkFrom {
+			id := core.ID{Namespace: "emo", Name: "other-" + strconv.Itoa(i)}
+			many[kube.Key(id)] = &core.Service{ID: id}
+		}
+		services.Replace(many)
+		sub, err := x.Endpoints(t.Context(), EndpointsQuery{Service: web, Port: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		<-sub.Changed()
+		services.Replace(map[kube.Key]*core.Service{kube.Key(web): many[kube.Key(web)]})
+		x.sliceSink().Apply(kube.Key{Namespace: "emo", Name: "web-1"}, slice("192.0.2.1"))
+		<-sub.Changed()
+		if got := len(sub.Latest().Entries); got != 1 {
+			t.Errorf("got %d entries", got)
+		}
+		synctest.Wait()
+		stop()
+		if x.peak >= shrinkFrom {
+			t.Errorf("the maps are still those of %d objects", x.peak)
 		}
 	})
 }

@@ -85,6 +85,19 @@ func newTables(touch func(fact)) *tables {
 	}
 }
 
+// size is how much there is.
+func (t *tables) size() int {
+	return len(t.services) + len(t.slices) + len(t.pods) + len(t.externals) + len(t.profiles) + len(t.servers) + len(t.owners) + len(t.zones)
+}
+
+// shrink gives back the memory of what is gone.
+func (t *tables) shrink() {
+	t.services, t.slices, t.slicesOf, t.pods = rebuilt(t.services), rebuilt(t.slices), rebuilt(t.slicesOf), rebuilt(t.pods)
+	t.externals, t.profiles, t.servers, t.owners = rebuilt(t.externals), rebuilt(t.profiles), rebuilt(t.servers), rebuilt(t.owners)
+	t.zones, t.servicesAt, t.podsAt = rebuilt(t.zones), rebuilt(t.servicesAt), rebuilt(t.podsAt)
+	t.hostPorts, t.externalAt = rebuilt(t.hostPorts), rebuilt(t.externalAt)
+}
+
 // swap replaces an object of a table and reports whether that changed anything.
 func swap[T any](table map[core.ID]*T, id core.ID, object *T) (old *T, changed bool) {
 	old = table[id]

@@ -6,7 +6,7 @@
 //	server.Stop() // all streams end with OK
 //	server.Wait() // their goroutines have ended
 //
-// Each stream has two goroutines: the handler's, which waits for a reason to end, and one that sends. So a client that
-// does not read blocks nothing but its own sender, and can still be ended. Messages are made once for all streams that see
-// the same. Source: proxy API chapter, sections 1.6, 3 and 4.
+// Each stream has two goroutines: the handler's, which waits for a change or a reason to end, and while there is something to
+// send, one that sends. So a client that does not read blocks nothing but its own sender, and can still be ended. Messages are
+// made once for all streams that see the same. Source: proxy API chapter, sections 1.6, 3 and 4.
 package serve

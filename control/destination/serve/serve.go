@@ -219,42 +219,45 @@ func (s *Server) failed(ctx context.Context, err error, code codes.Code, text st
 // any more, or in another way), or the client does not keep up; all of these end the stream with OK. messages returns what
 // takes the client from one answer to the next.
 func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*M, overflow func()) error {
-	ended := make(chan struct{})
-	defer close(ended)
-	failed := make(chan error, 1)
-	s.senders.Go(func() {
-		var last *T
-		for {
-			select {
-			case <-ended:
-				return
-			case <-sub.Changed():
-			}
-			next := sub.Latest()
-			for _, m := range messages(last, next) {
-				// This may block for as long as the client does not read. When the handler returns, it fails.
-				if err := stream.Send(m); err != nil {
-					failed <- err
-					return
-				}
-			}
-			last = next
-		}
-	})
-	select {
-	case <-stream.Context().Done():
-		return nil
-	case <-s.stopping:
-		return nil
-	case <-from.Stopped():
-		return nil
-	case <-sub.Overflow():
-		overflow()
-		return nil
-	case err := <-failed:
-		if stream.Context().Err() != nil {
+	changed := sub.Changed()
+	sent := make(chan error, 1)
+	var last *T
+	for {
+		select {
+		case <-stream.Context().Done():
 			return nil
+		case <-s.stopping:
+			return nil
+		case <-from.Stopped():
+			return nil
+		case <-sub.Overflow():
+			overflow()
+			return nil
+		case <-changed:
+			had, next := last, sub.Latest()
+			last = next
+			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
+			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
+			// thousands of them, waiting, would be much of the memory that streams take.
+			changed = nil
+			s.senders.Go(func() { sent <- send(stream, messages(had, next)) })
+		case err := <-sent:
+			if err != nil {
+				if stream.Context().Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("sending: %w", err)
+			}
+			changed = sub.Changed()
 		}
-		return fmt.Errorf("sending: %w", err)
 	}
+}
+
+func send[M any](stream grpc.ServerStreamingServer[M], messages []*M) error {
+	for _, m := range messages {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }

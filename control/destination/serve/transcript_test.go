@@ -156,6 +156,8 @@ func newCluster(t *testing.T, s settings, remote bool, trustDomain string) *clus
 	if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
 		t.Fatal(err)
 	}
+	// Each watch begins after its list, and the fake loses what comes in between.
+	synctest.Wait()
 	return c
 }
 

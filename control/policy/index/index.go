@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
@@ -67,6 +68,8 @@ type Index struct {
 	statuses      map[status.Key]*statusOf
 	// outdated has the patches of statuses that are not what they should be.
 	outdated map[status.Key][]byte
+	// peak is the most that there was in the tables and among the dependents since these were made.
+	peak int
 }
 
 // inboundKey is a question about what comes in.
@@ -143,7 +146,33 @@ func (x *Index) Run(ctx context.Context) {
 			delete(x.dirty, n)
 			x.dependents.compute(n, x.tables)
 		}
+		x.shrink()
 	}
+}
+
+// shrinkFrom is the least peak that is worth making maps anew.
+const shrinkFrom = 1024
+
+// shrink makes the maps anew when most of what was in them is gone.
+func (x *Index) shrink() {
+	size := x.tables.size() + len(x.dependents)
+	x.peak = max(x.peak, size)
+	if x.peak < shrinkFrom || size > x.peak/4 {
+		return
+	}
+	x.peak = size
+	x.tables.shrink()
+	x.dependents = rebuilt(x.dependents)
+}
+
+// rebuilt returns a map of the same content that takes no more memory than that needs: a map keeps its memory when members are
+// deleted.
+func rebuilt[M ~map[K]V, K comparable, V any](old M) M {
+	m := make(M, len(old))
+	for k, v := range old {
+		m[k] = v
+	}
+	return m
 }
 
 // touch marks the answers that depend on a fact.
@@ -264,8 +293,9 @@ func (x *Index) compile(r *reader, target core.Target, namespace string) *Answer
 // inboundView and outboundView are all that an answer depends on, besides the tables.
 type (
 	inboundView struct {
-		namespace, shape string
-		port             uint16
+		namespace string
+		shape     unique.Handle[string]
+		port      uint16
 	}
 	outboundView struct {
 		target    core.Target

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -103,8 +104,8 @@ type tables struct {
 	unusable map[string]map[unusableKey]error
 
 	// What follows is derived.
-	// shapes are what makes workloads different, but for their names.
-	shapes     map[WorkloadKey]string
+	// shapes are what makes workloads different, but for their names. Replicas share them.
+	shapes     map[WorkloadKey]unique.Handle[string]
 	servicesAt map[netip.Addr]map[core.ID]struct{}
 	routesOf   map[core.Parent]map[routeKey]struct{}
 	statusesOf map[core.Parent]map[status.Key]struct{}
@@ -125,10 +126,25 @@ func newTables(touch func(fact)) *tables {
 		routes:                make(map[routeKey]*core.Route),
 		statuses:              make(map[status.Key]status.Object),
 		unusable:              make(map[string]map[unusableKey]error),
-		shapes:                make(map[WorkloadKey]string),
+		shapes:                make(map[WorkloadKey]unique.Handle[string]),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
 		statusesOf:            make(map[core.Parent]map[status.Key]struct{}),
+	}
+}
+
+// size is how much there is of what can be much.
+func (t *tables) size() int {
+	return len(t.workloads) + len(t.servicesAt) + len(t.routes) + len(t.statuses)
+}
+
+// shrink gives back the memory of what is gone.
+func (t *tables) shrink() {
+	t.workloads, t.shapes, t.servicesAt = rebuilt(t.workloads), rebuilt(t.shapes), rebuilt(t.servicesAt)
+	t.routes, t.routesOf = rebuilt(t.routes), rebuilt(t.routesOf)
+	t.statuses, t.statusesOf = rebuilt(t.statuses), rebuilt(t.statusesOf)
+	for namespace, services := range t.services {
+		t.services[namespace] = rebuilt(services)
 	}
 }
 
@@ -157,7 +173,7 @@ func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
 		delete(t.shapes, key)
 	default:
 		t.workloads[key] = w
-		t.shapes[key] = shape(w)
+		t.shapes[key] = unique.Make(shape(w))
 	}
 	t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
 }

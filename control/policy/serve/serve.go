@@ -261,34 +261,31 @@ func (s *Server) failed(ctx context.Context, err error) error {
 // follow sends what a subscription brings until the client leaves, the server stops, or the subscription ends; all of these
 // end the stream with OK.
 func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *index.Subscription[T], encode func(*T) any) error {
-	ended := make(chan struct{})
-	defer close(ended)
-	failed := make(chan error, 1)
-	s.senders.Go(func() {
-		for {
-			select {
-			case <-ended:
-				return
-			case <-sub.Changed():
-			}
-			// This may block for as long as the client does not read. When the handler returns, it fails.
-			if err := stream.Send(sub.Latest().Encoded(encode).(*M)); err != nil {
-				failed <- err
-				return
-			}
-		}
-	})
-	select {
-	case <-stream.Context().Done():
-		return nil
-	case <-s.stopping:
-		return nil
-	case <-sub.Ended():
-		return nil
-	case err := <-failed:
-		if stream.Context().Err() != nil {
+	changed := sub.Changed()
+	sent := make(chan error, 1)
+	for {
+		select {
+		case <-stream.Context().Done():
 			return nil
+		case <-s.stopping:
+			return nil
+		case <-sub.Ended():
+			return nil
+		case <-changed:
+			answer := sub.Latest()
+			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
+			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
+			// thousands of them, waiting, would be much of the memory that streams take.
+			changed = nil
+			s.senders.Go(func() { sent <- stream.Send(answer.Encoded(encode).(*M)) })
+		case err := <-sent:
+			if err != nil {
+				if stream.Context().Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("sending: %w", err)
+			}
+			changed = sub.Changed()
 		}
-		return fmt.Errorf("sending: %w", err)
 	}
 }
