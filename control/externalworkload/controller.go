@@ -16,7 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -88,7 +90,7 @@ func (c *Controller) Watches() []*kube.Watch {
 	})
 	return []*kube.Watch{
 		kube.NewWatch("services", kube.Resource(typed, typed.CoreV1().Services("")), readService, serviceSink{c}),
-		kube.NewWatch("externalworkloads", kube.Resource(dyn, dyn.Resource(workloads)), readWorkload, workloadSink{c}),
+		kube.NewWatch("externalworkloads", kube.Resource(dyn, dyn.Resource(workloads)), c.readWorkload, workloadSink{c}),
 		kube.NewWatch("endpointslices", own, readSlice, sliceSink{c}),
 	}
 }
@@ -232,7 +234,9 @@ func readService(s *corev1.Service) (*Service, error) {
 	return service, nil
 }
 
-func readWorkload(u *unstructured.Unstructured) (*Workload, error) {
+// readWorkload keeps what slices are made of. The API server refuses a whole slice for one address or port that it does not
+// take, which would cost all other workloads of the Service; so these are left out here.
+func (c *Controller) readWorkload(u *unstructured.Unstructured) (*Workload, error) {
 	var w v1beta1.ExternalWorkload
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &w); err != nil {
 		return nil, fmt.Errorf("decoding external workload: %w", err)
@@ -240,13 +244,23 @@ func readWorkload(u *unstructured.Unstructured) (*Workload, error) {
 	if w.DeletionTimestamp != nil {
 		return nil, nil
 	}
+	ignored := func(field string, err error) {
+		c.options.Logger.Warn("part of an external workload ignored", "namespace", w.Namespace, "name", w.Name, "field", field, "error", err)
+	}
 	workload := &Workload{Namespace: w.Namespace, Name: w.Name, UID: w.UID, Labels: w.Labels}
-	for _, ip := range w.Spec.WorkloadIPs {
-		if addr, err := netip.ParseAddr(ip.IP); err == nil {
-			workload.IPs = append(workload.IPs, addr.Unmap())
+	for i, ip := range w.Spec.WorkloadIPs {
+		addr, err := endpointAddress(ip.IP)
+		if err != nil {
+			ignored(fmt.Sprintf("spec.workloadIPs[%d].ip", i), err)
+		} else if !slices.Contains(workload.IPs, addr) {
+			workload.IPs = append(workload.IPs, addr)
 		}
 	}
-	for _, p := range w.Spec.Ports {
+	for i, p := range w.Spec.Ports {
+		if p.Port < 1 || p.Port > math.MaxUint16 {
+			ignored(fmt.Sprintf("spec.ports[%d].port", i), fmt.Errorf("%d is not a number from 1 to 65535", p.Port))
+			continue
+		}
 		workload.Ports = append(workload.Ports, WorkloadPort{Name: p.Name, Port: p.Port, Protocol: corev1.Protocol(p.Protocol)})
 	}
 	for _, condition := range w.Status.Conditions {
@@ -255,6 +269,22 @@ func readWorkload(u *unstructured.Unstructured) (*Workload, error) {
 		}
 	}
 	return workload, nil
+}
+
+// endpointAddress reads an address that an endpoint may have, by the rules of the API server.
+func endpointAddress(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("%q is not an IP address", text)
+	}
+	addr = addr.Unmap()
+	switch {
+	case addr.Zone() != "":
+		err = fmt.Errorf("%q has a zone", text)
+	case addr.IsUnspecified(), addr.IsLoopback(), addr.IsLinkLocalUnicast(), addr.IsMulticast():
+		err = fmt.Errorf("%q is not the address of a machine that others can reach", text)
+	}
+	return addr, err
 }
 
 func readSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error) {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const (
@@ -233,7 +234,8 @@ func (p *planner) endpoint(w *Workload, addresses []string) discoveryv1.Endpoint
 	if zone, ok := w.Labels[labelZone]; ok {
 		endpoint.Zone = &zone
 	}
-	if p.service.Headless {
+	// A name may have dots, a host name of a slice may not.
+	if p.service.Headless && len(validation.IsDNS1123Label(w.Name)) == 0 {
 		name := w.Name
 		endpoint.Hostname = &name
 	}

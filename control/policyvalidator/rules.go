@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,42 +22,7 @@ func (v *Validator) authorizationPolicy(p *policyv1alpha1.AuthorizationPolicy) e
 	return err
 }
 
-// dnsIdentity is an identity in the form of a DNS name, or a suffix of such. Source: control plane chapter, the patterns at
-// its beginning.
-var dnsIdentity = regexp.MustCompile(`^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-
-var (
-	spiffeDomain  = regexp.MustCompile(`^[a-z0-9._-]+$`)
-	spiffeSegment = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
-)
-
-// identity checks an identity as users write it.
-func identity(text string) error {
-	path, isSPIFFE := strings.CutPrefix(text, "spiffe://")
-	if !isSPIFFE {
-		if !dnsIdentity.MatchString(text) {
-			return fmt.Errorf("%q is neither a DNS-like identity nor a SPIFFE ID", text)
-		}
-		return nil
-	}
-	segments := strings.Split(path, "/")
-	if !spiffeDomain.MatchString(segments[0]) {
-		return fmt.Errorf("%q is not a SPIFFE ID: its trust domain must consist of a-z, 0-9, '-', '.' and '_'", text)
-	}
-	for _, segment := range segments[1:] {
-		if !spiffeSegment.MatchString(segment) || segment == "." || segment == ".." {
-			return fmt.Errorf("%q is not a SPIFFE ID: %q is no segment of its path", text, segment)
-		}
-	}
-	return nil
-}
-
 func (v *Validator) meshTLSAuthentication(a *policyv1alpha1.MeshTLSAuthentication) error {
-	for i, text := range a.Spec.Identities {
-		if err := identity(text); err != nil {
-			return fmt.Errorf("spec.identities[%d]: %w", i, err)
-		}
-	}
 	for i, ref := range a.Spec.IdentityRefs {
 		if strings.EqualFold(ref.Kind, "Namespace") && ref.Namespace != "" {
 			return fmt.Errorf("spec.identityRefs[%d].namespace: a reference to a Namespace must not have one", i)
@@ -128,14 +92,8 @@ func (v *Validator) rateLimit(p *policyv1alpha1.HTTPLocalRateLimitPolicy) error 
 	if err != nil {
 		return err
 	}
-	if p.Spec.Total != nil && read.Total == 0 {
-		return errors.New("spec.total.requestsPerSecond: must be greater than 0")
-	}
 	within := func(field string, rate uint32) error {
-		switch {
-		case rate == 0:
-			return fmt.Errorf("%s.requestsPerSecond: must be greater than 0", field)
-		case p.Spec.Total != nil && rate > read.Total:
+		if p.Spec.Total != nil && rate > read.Total {
 			return fmt.Errorf("%s.requestsPerSecond: must not be greater than spec.total.requestsPerSecond", field)
 		}
 		return nil

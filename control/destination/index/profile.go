@@ -24,6 +24,7 @@ func (c converter) serviceProfile(u *unstructured.Unstructured) (*core.ServicePr
 	profile := &core.ServiceProfile{ID: idOf(&sp), Budget: core.DefaultRetryBudget}
 	for _, spec := range sp.Spec.Routes {
 		if spec == nil {
+			c.logger.Error("route ignored", "profile", profile.ID, "error", "it is null")
 			continue
 		}
 		route, err := c.route(profile.ID, spec)
@@ -35,9 +36,12 @@ func (c converter) serviceProfile(u *unstructured.Unstructured) (*core.ServicePr
 	}
 	if b := sp.Spec.RetryBudget; b != nil {
 		ttl, err := time.ParseDuration(b.TTL)
-		if err != nil {
+		switch {
+		case err != nil:
 			c.logger.Error("retry budget ignored", "profile", profile.ID, "error", err)
-		} else {
+		case b.RetryRatio < 0:
+			c.logger.Error("retry budget ignored", "profile", profile.ID, "error", fmt.Errorf("the ratio %g is negative", b.RetryRatio))
+		default:
 			profile.Budget = core.RetryBudget{Ratio: b.RetryRatio, MinPerSecond: uint32(max(b.MinRetriesPerSecond, 0)), TTL: ttl}
 		}
 	}

@@ -100,13 +100,18 @@ func (r Reader) ServerAuthorization(a *policyv1beta1.ServerAuthorization) (*core
 		authorization.Clients.Anonymous = true
 		return authorization, nil
 	}
-	authorization.Clients.Identities = append([]string(nil), client.MeshTLS.Identities...)
-	for _, account := range client.MeshTLS.ServiceAccounts {
-		id := core.ID{Namespace: account.Namespace, Name: account.Name}
-		if id.Namespace == "" {
-			id.Namespace = a.Namespace
+	for i, text := range client.MeshTLS.Identities {
+		if err := checkIdentity(text); err != nil {
+			return nil, at(item("spec.client.meshTLS.identities", i), err)
 		}
-		authorization.Clients.Identities = append(authorization.Clients.Identities, r.Config.ServiceAccountIdentity(id))
+	}
+	authorization.Clients.Identities = append([]string(nil), client.MeshTLS.Identities...)
+	for i, account := range client.MeshTLS.ServiceAccounts {
+		identity, err := r.account(item("spec.client.meshTLS.serviceAccounts", i), a.Namespace, account.Namespace, account.Name)
+		if err != nil {
+			return nil, err
+		}
+		authorization.Clients.Identities = append(authorization.Clients.Identities, identity)
 	}
 	if len(authorization.Clients.Identities) == 0 {
 		return nil, at("spec.client", ErrPermitsNobody)
@@ -151,9 +156,19 @@ func (r Reader) AuthorizationPolicy(p *policyv1alpha1.AuthorizationPolicy) (*cor
 	default:
 		return nil, fmt.Errorf("spec.targetRef: %s is none of Server, HTTPRoute, GRPCRoute, Namespace", kindName(group, kind))
 	}
+	if policy.TargetName == "" {
+		return nil, errors.New("spec.targetRef.name: must be set")
+	}
+	// An empty list lets everybody in, which somebody who left it out need not have meant.
+	if p.Spec.RequiredAuthenticationRefs == nil {
+		return nil, errors.New("spec.requiredAuthenticationRefs: must be set")
+	}
 	var unsupported []string
 	for i, ref := range p.Spec.RequiredAuthenticationRefs {
 		field := item("spec.requiredAuthenticationRefs", i)
+		if ref.Name == "" {
+			return nil, at(field+".name", errors.New("must be set"))
+		}
 		id := &core.ID{Namespace: ref.Namespace, Name: ref.Name}
 		if id.Namespace == "" {
 			id.Namespace = p.Namespace
@@ -190,6 +205,11 @@ func (r Reader) AuthorizationPolicy(p *policyv1alpha1.AuthorizationPolicy) (*cor
 // MeshTLSAuthentication reads a MeshTLSAuthentication. Source: proxy API chapter, section 5.6.
 func (r Reader) MeshTLSAuthentication(a *policyv1alpha1.MeshTLSAuthentication) (*core.MeshTLSAuthentication, error) {
 	authentication := &core.MeshTLSAuthentication{Object: object(a)}
+	for i, text := range a.Spec.Identities {
+		if err := checkIdentity(text); err != nil {
+			return nil, at(item("spec.identities", i), err)
+		}
+	}
 	authentication.Identities = append(authentication.Identities, a.Spec.Identities...)
 	for i, ref := range a.Spec.IdentityRefs {
 		field := item("spec.identityRefs", i)
@@ -198,11 +218,11 @@ func (r Reader) MeshTLSAuthentication(a *policyv1alpha1.MeshTLSAuthentication) (
 		}
 		switch {
 		case is(ref.Group, ref.Kind, core.GroupCore, "ServiceAccount"):
-			id := core.ID{Namespace: ref.Namespace, Name: ref.Name}
-			if id.Namespace == "" {
-				id.Namespace = a.Namespace
+			identity, err := r.account(field, a.Namespace, ref.Namespace, ref.Name)
+			if err != nil {
+				return nil, err
 			}
-			authentication.Identities = append(authentication.Identities, r.Config.ServiceAccountIdentity(id))
+			authentication.Identities = append(authentication.Identities, identity)
 		case is(ref.Group, ref.Kind, core.GroupCore, "Namespace"):
 			authentication.Identities = append(authentication.Identities, r.Config.NamespaceIdentity(ref.Name))
 		default:
@@ -279,8 +299,11 @@ func (r Reader) RateLimit(p *policyv1alpha1.HTTPLocalRateLimitPolicy) (*core.Rat
 		Accepted: accepted(p.Status.Conditions),
 	}
 	rate := func(field string, n int64) (uint32, error) {
+		if n == 0 {
+			return 0, fmt.Errorf("%s.requestsPerSecond: must be greater than 0", field)
+		}
 		if n < 0 || n > math.MaxUint32 {
-			return 0, fmt.Errorf("%s.requestsPerSecond: %d is not a number from 0 to %d", field, n, uint32(math.MaxUint32))
+			return 0, fmt.Errorf("%s.requestsPerSecond: %d is not a number from 1 to %d", field, n, uint32(math.MaxUint32))
 		}
 		return uint32(n), nil
 	}
@@ -305,11 +328,11 @@ func (r Reader) RateLimit(p *policyv1alpha1.HTTPLocalRateLimitPolicy) (*core.Rat
 			if !is(client.Group, client.Kind, core.GroupCore, "ServiceAccount") {
 				return nil, fmt.Errorf("%s: %s is not a ServiceAccount", item(field+".clientRefs", j), kindName(client.Group, client.Kind))
 			}
-			id := core.ID{Namespace: client.Namespace, Name: client.Name}
-			if id.Namespace == "" {
-				id.Namespace = p.Namespace
+			identity, err := r.account(item(field+".clientRefs", j), p.Namespace, client.Namespace, client.Name)
+			if err != nil {
+				return nil, err
 			}
-			override.Identities = append(override.Identities, r.Config.ServiceAccountIdentity(id))
+			override.Identities = append(override.Identities, identity)
 		}
 		limit.Overrides = append(limit.Overrides, override)
 	}

@@ -3,6 +3,7 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"slices"
@@ -116,7 +117,11 @@ func (r Reader) TCPRoute(route *gatewayv1.TCPRoute) (*core.Route, error) {
 // routeOf reads what all kinds of routes have.
 func routeOf(group string, kind core.RouteKind, o metav1.Object, spec gatewayv1.CommonRouteSpec, status gatewayv1.RouteStatus) (*core.Route, error) {
 	route := &core.Route{Object: object(o), Group: group, Kind: kind}
-	for _, ref := range spec.ParentRefs {
+	for i, ref := range spec.ParentRefs {
+		// Admission refuses it. Cut down to its lower half it would mean another port, or all of them.
+		if port := or(ref.Port, 1); port < 1 || port > math.MaxUint16 {
+			return nil, fmt.Errorf("%s.port: %d is not a number from 1 to 65535", item("spec.parentRefs", i), port)
+		}
 		parent, ok := ParentOf(ref, o.GetNamespace())
 		if !ok {
 			continue // of another controller
@@ -426,6 +431,9 @@ func redirect(field string, filter *gatewayv1.HTTPRequestRedirectFilter) (*core.
 		Port:   uint16(or(filter.Port, 0)),
 		Status: uint16(status),
 	}
+	if port := or(filter.Port, 0); port < 0 || port > math.MaxUint16 {
+		return nil, fmt.Errorf("%s.port: %d is not a number from 1 to 65535", field, port)
+	}
 	var err error
 	read.Path, err = pathModifier(field+".path", filter.Path)
 	return read, err
@@ -625,6 +633,9 @@ func BackendKind(ref gatewayv1.BackendObjectReference) core.BackendKind {
 	return ""
 }
 
+// maxWeight is the largest share that a backend may have.
+const maxWeight = 1_000_000
+
 // backendRef reads a reference to a backend; what is wrong with it stays with the reference. Source: proxy API chapter,
 // section 6.7.
 func backendRef(ref gatewayv1.BackendRef) core.BackendRef {
@@ -632,9 +643,12 @@ func backendRef(ref gatewayv1.BackendRef) core.BackendRef {
 		Kind:   BackendKind(ref.BackendObjectReference),
 		ID:     core.ID{Namespace: string(or(ref.Namespace, "")), Name: string(ref.Name)},
 		Port:   uint16(or(ref.Port, 0)),
-		Weight: uint32(or(ref.Weight, 1)),
+		Weight: uint32(min(max(or(ref.Weight, 1), 0), maxWeight)),
 	}
-	switch {
+	switch port := or(ref.Port, 1); {
+	case port < 1 || port > math.MaxUint16:
+		backend.Port = 0
+		backend.Invalid = fmt.Sprintf("%d is not a port", port)
 	case backend.Kind == "":
 		group := string(or(ref.Group, ""))
 		if group == "" {
