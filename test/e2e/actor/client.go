@@ -285,6 +285,9 @@ func (q *requests) say(ctx context.Context) Result {
 	var body io.Reader
 	if method == http.MethodPost || method == http.MethodPut {
 		body = strings.NewReader("something")
+		if q.call.Body > 0 {
+			body = io.LimitReader(zeros{}, q.call.Body)
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+q.call.Target+q.call.Path, body)
 	if err != nil {
@@ -320,6 +323,14 @@ func (q *requests) say(ctx context.Context) Result {
 	}
 	q.begun = true
 	return r
+}
+
+// zeros has any number of them.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 func (q *requests) close() { q.transport.CloseIdleConnections() }

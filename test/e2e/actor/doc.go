@@ -48,6 +48,8 @@ type Call struct {
 	// Header is sent with requests, as metadata with gRPC. "Host" replaces
 	// the authority.
 	Header map[string]string
+	// Body is how many bytes POST and PUT requests send.
+	Body int64
 	// ServerName is of TLS.
 	ServerName string
 	// Times is how often to call, once if 0: requests follow each other on

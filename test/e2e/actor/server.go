@@ -202,8 +202,8 @@ func (a *Actor) handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		f := a.decide(r.Header.Get, false)
 		sleep(r.Context(), f.delay)
-		io.Copy(io.Discard, r.Body)
-		seen := map[string]string{":path": r.URL.RequestURI(), ":method": r.Method, ":authority": r.Host, ":version": r.Proto}
+		read, _ := io.Copy(io.Discard, r.Body)
+		seen := map[string]string{":path": r.URL.RequestURI(), ":method": r.Method, ":authority": r.Host, ":version": r.Proto, ":body": strconv.FormatInt(read, 10)}
 		for k, v := range r.Header {
 			seen[strings.ToLower(k)] = strings.Join(v, ", ")
 		}
