@@ -16,8 +16,13 @@ const (
 	// largeHead is the buffer beyond which a head has to ask whether there is
 	// memory for it.
 	largeHead = 16 << 10
-	// bodyBuffer is taken for bodies that do not fit beside their head.
+	// bodyBuffer is taken for bodies that do not fit beside their head, longBody
+	// for those that are longer than that, or of unknown length and not slow.
 	bodyBuffer = 32 << 10
+	longBody   = 64 << 10
+	// most is the largest buffer that is taken for a message because the last
+	// one would have filled it. It is kept until the message is answered.
+	most = longBody
 )
 
 // reader is the reading half of a connection.
@@ -33,6 +38,10 @@ type reader struct {
 	r, w int         // cur.B[r:w] was read and not consumed
 	base int         // cur.B[:base] must not be written over
 	full bool        // the last read filled its space: more will come
+	// size is how long the present message is, as far as it was read, and last
+	// how long the one before was: a connection whose messages are long reads
+	// the next with few calls, and passes it on in large pieces.
+	size, last int
 	// scarce, if set, tells that memory is.
 	scarce func() bool
 }
@@ -69,8 +78,13 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 		var n int
 		var err error
 		if rd.head == nil {
-			rd.head, n, err = netx.ReadLazy(rd.conn, headBuffer)
+			want := headBuffer
+			if rd.last > headBuffer && (rd.scarce == nil || !rd.scarce()) {
+				want = min(rd.last, most)
+			}
+			rd.head, n, err = netx.ReadLazy(rd.conn, want)
 			rd.cur, rd.r, rd.w = rd.head, 0, n
+			rd.size = n
 		} else {
 			if rd.w == len(rd.cur.B) {
 				if rd.r > 0 {
@@ -87,6 +101,7 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 			}
 			n, err = rd.conn.Read(rd.cur.B[rd.w:])
 			rd.w += n
+			rd.size += n
 		}
 		if n > 0 && began != nil {
 			if err := began(); err != nil {
@@ -106,6 +121,7 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 // rewind gives up the last head: what is left unread moves to the front of the
 // head buffer, and without anything left there is no buffer.
 func (rd *reader) rewind() {
+	rd.last = rd.size
 	if rd.r == rd.w {
 		rd.release()
 		return
@@ -118,6 +134,7 @@ func (rd *reader) rewind() {
 		}
 	}
 	copy(rd.head.B, rest)
+	rd.size = len(rest)
 	rd.big.Free()
 	rd.big = nil
 	rd.cur, rd.r, rd.w, rd.base, rd.full = rd.head, 0, len(rest), 0, false
@@ -136,15 +153,20 @@ func (rd *reader) release() {
 func (rd *reader) fill(want int64) error {
 	const least = 1 << 10
 	space := len(rd.cur.B) - rd.base
-	if rd.cur == rd.head && (rd.full || space < least || want > int64(space)) && (want < 0 || want > int64(space)) {
+	if rd.cur == rd.head && space < bodyBuffer && (rd.full || space < least || want > int64(space)) && (want < 0 || want > int64(space)) {
 		if rd.big == nil {
-			rd.big = buf.Get(bodyBuffer)
+			size := bodyBuffer
+			if want > bodyBuffer || want < 0 && rd.full {
+				size = longBody
+			}
+			rd.big = buf.Get(size)
 		}
 		rd.cur, rd.base = rd.big, 0
 	}
 	rd.r, rd.w = rd.base, rd.base
 	n, err := rd.conn.Read(rd.cur.B[rd.base:])
 	rd.w = rd.base + n
+	rd.size += n
 	rd.full = rd.w == len(rd.cur.B)
 	if n > 0 {
 		return nil

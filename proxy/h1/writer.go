@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 )
 
@@ -23,7 +24,17 @@ type writer struct {
 	tmp [24]byte
 	// any says that at least one byte went out since it was last cleared.
 	any bool
+	// sock is the socket that what is written to conn goes to unchanged, nil
+	// if there is none; it is looked for once. counters are told of what is
+	// written to it.
+	sock     *netx.TCP
+	looked   bool
+	counters []netx.Counters
 }
+
+// together is how much data is worth to be written from where it is, with what
+// was gathered before it: less is copied.
+const together = 2 << 10
 
 func (w *writer) bytes(p []byte) {
 	for len(p) > 0 && w.err == nil {
@@ -32,6 +43,9 @@ func (w *writer) bytes(p []byte) {
 		}
 		if w.n == 0 && len(p) >= len(w.b.B) {
 			w.raw(p)
+			return
+		}
+		if len(p) >= together && w.n+len(p) > len(w.b.B) && w.both(p) {
 			return
 		}
 		c := copy(w.b.B[w.n:], p)
@@ -50,6 +64,29 @@ func (w *writer) str(s string) {
 		return
 	}
 	w.bytes([]byte(s))
+}
+
+// both writes what was gathered and p with one call, if conn is a plain socket.
+func (w *writer) both(p []byte) bool {
+	if !w.looked {
+		w.sock, w.counters = netx.Socket(w.conn)
+		w.looked = true
+	}
+	if w.sock == nil {
+		return false
+	}
+	n, err := w.sock.WriteBoth(w.b.B[:w.n], p)
+	w.n = 0
+	if n > 0 {
+		w.any = true
+		for _, c := range w.counters {
+			c.AddWritten(n)
+		}
+	}
+	if err != nil {
+		w.err = err
+	}
+	return true
 }
 
 func (w *writer) raw(p []byte) {

@@ -2,7 +2,6 @@ package inbound
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -232,7 +231,7 @@ func (c *Conn) terminate(timeout time.Duration) error {
 	if c.target.Port() == c.p.cfg.Port {
 		cfg = c.p.cfg.TLS.DirectConfig()
 	}
-	t := tls.Server(conn, cfg)
+	t := meshtls.Server(conn, cfg)
 	// Upstream sets no limit, which lets a client hold a connection for ever
 	// by never finishing.
 	ctx, cancel := context.WithTimeout(c.p.ctx, handshakeLimit)

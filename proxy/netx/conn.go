@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -55,17 +57,28 @@ func CloseWrite(c net.Conn) error {
 }
 
 // TCP is a TCP connection that reads lazily. It is made by Listener and Dialer.
+// It does its own system calls; see sysRead.
 type TCP struct {
 	*net.TCPConn
 	raw syscall.RawConn
-	// want, got, n and err are the parameters and results of read, which is
-	// a method value kept in readFn because a closure per call would be
-	// garbage. Only the reading goroutine uses them.
-	want   int
-	got    *buf.Buffer
-	n      int
-	err    error
-	readFn func(fd uintptr) bool
+	// want, dst, got, n and err are the parameters and results of lazy and
+	// read, which are method values kept in lazyFn and readFn because a
+	// closure per call would be garbage. Only the reading goroutine uses them.
+	want           int
+	dst            []byte
+	got            *buf.Buffer
+	n              int
+	err            syscall.Errno
+	lazyFn, readFn func(fd uintptr) bool
+
+	// wmu guards the same for writing: src is what is left of the pieces,
+	// written how much has gone.
+	wmu     sync.Mutex
+	src     [2][]byte
+	iov     [2]syscall.Iovec
+	written int
+	werr    syscall.Errno
+	writeFn func(fd uintptr) bool
 }
 
 var (
@@ -77,51 +90,146 @@ var (
 func NewTCP(c *net.TCPConn) *TCP {
 	t := &TCP{TCPConn: c}
 	t.raw, _ = c.SyscallConn()
-	t.readFn = t.read
+	t.lazyFn, t.readFn, t.writeFn = t.lazy, t.read, t.write
 	return t
 }
 
 // NetConn returns the connection of the standard library.
 func (t *TCP) NetConn() net.Conn { return t.TCPConn }
 
-// ReadLazy implements LazyReader.
-func (t *TCP) ReadLazy(n int) (*buf.Buffer, int, error) {
-	t.want, t.got, t.n, t.err = n, nil, 0, nil
-	err := t.raw.Read(t.readFn)
-	b := t.got
-	t.got = nil
-	switch {
-	case err != nil:
-		// Deadline or closed: read did not run last.
-	case t.err != nil:
-		err = &net.OpError{Op: "read", Net: "tcp", Source: t.LocalAddr(), Addr: t.RemoteAddr(), Err: t.err}
-	case t.n == 0:
-		err = io.EOF
-	default:
-		return b, t.n, nil
+// failed is an error as the standard library makes it.
+func (t *TCP) failed(op string, err error) error {
+	var o *net.OpError
+	if errors.As(err, &o) {
+		// The deadline passed, or the connection was closed.
+		o.Op = op
+		return o
 	}
-	b.Free()
-	return nil, 0, err
+	return &net.OpError{Op: op, Net: "tcp", Source: t.LocalAddr(), Addr: t.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
-// read is called by the runtime's poller when the socket may be readable.
-func (t *TCP) read(fd uintptr) bool {
+// ReadLazy implements LazyReader.
+func (t *TCP) ReadLazy(n int) (*buf.Buffer, int, error) {
+	t.want, t.got, t.n, t.err = n, nil, 0, 0
+	err := t.raw.Read(t.lazyFn)
+	b := t.got
+	t.got = nil
+	if err = t.outcome(err); err != nil {
+		b.Free()
+		return nil, 0, err
+	}
+	return b, t.n, nil
+}
+
+// Read implements net.Conn.
+func (t *TCP) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	t.dst, t.n, t.err = p, 0, 0
+	err := t.raw.Read(t.readFn)
+	t.dst = nil
+	if err = t.outcome(err); err != nil {
+		return 0, err
+	}
+	return t.n, nil
+}
+
+// outcome is the error of a read; err is that of waiting for it.
+func (t *TCP) outcome(err error) error {
+	switch {
+	case err != nil:
+		return t.failed("read", err)
+	case t.err != 0:
+		return t.failed("read", t.err)
+	case t.n == 0:
+		return io.EOF
+	}
+	return nil
+}
+
+// lazy is called by the runtime's poller when the socket may be readable.
+func (t *TCP) lazy(fd uintptr) bool {
 	b := buf.Get(t.want)
+	t.dst = b.B
+	done := t.read(fd)
+	t.dst = nil
+	if !done || t.err != 0 {
+		b.Free()
+		return done
+	}
+	t.got = b
+	return true
+}
+
+// read likewise.
+func (t *TCP) read(fd uintptr) bool {
 	for {
-		n, err := syscall.Read(int(fd), b.B)
-		switch err {
-		case nil:
-			t.got, t.n = b, n
+		switch n, e := sysRead(fd, t.dst); e {
+		case 0:
+			t.n = n
 			return true
 		case syscall.EINTR:
-			continue
 		case syscall.EAGAIN:
-			b.Free()
 			return false
+		default:
+			t.err = e
+			return true
 		}
-		b.Free()
-		t.err = err
-		return true
+	}
+}
+
+// Write implements net.Conn.
+func (t *TCP) Write(p []byte) (int, error) { return t.WriteBoth(p, nil) }
+
+// WriteBoth writes first, then second, if possible with one system call.
+func (t *TCP) WriteBoth(first, second []byte) (int, error) {
+	t.wmu.Lock()
+	defer t.wmu.Unlock()
+	t.src, t.written, t.werr = [2][]byte{first, second}, 0, 0
+	err := t.raw.Write(t.writeFn)
+	t.src = [2][]byte{}
+	switch {
+	case err != nil:
+		err = t.failed("write", err)
+	case t.werr != 0:
+		err = t.failed("write", t.werr)
+	}
+	return t.written, err
+}
+
+// write is called by the runtime's poller when the socket may be writable.
+func (t *TCP) write(fd uintptr) bool {
+	for {
+		a, b := t.src[0], t.src[1]
+		var n int
+		var e syscall.Errno
+		switch {
+		case len(a) > 0 && len(b) > 0:
+			t.iov[0].Base, t.iov[1].Base = &a[0], &b[0]
+			t.iov[0].SetLen(len(a))
+			t.iov[1].SetLen(len(b))
+			n, e = sysWritev(fd, t.iov[:])
+			t.iov = [2]syscall.Iovec{}
+		case len(a) > 0:
+			n, e = sysWrite(fd, a)
+		case len(b) > 0:
+			n, e = sysWrite(fd, b)
+		default:
+			return true
+		}
+		switch e {
+		case 0:
+			t.written += n
+			m := min(n, len(a))
+			t.src = [2][]byte{a[m:], b[n-m:]}
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			t.werr = e
+			return true
+		}
 	}
 }
 
@@ -346,24 +454,24 @@ func socket(c net.Conn) *net.TCPConn {
 
 // Socket returns the TCP socket to which bytes written to c go unchanged, nil
 // if there is none, with the counters that its wrappers would have told.
-func Socket(c net.Conn) (*net.TCPConn, []Counters) {
-	s := socket(c)
-	if s == nil {
-		return nil, nil
-	}
+func Socket(c net.Conn) (*TCP, []Counters) {
 	var counters []Counters
 	for c != nil {
 		switch t := c.(type) {
+		case *TCP:
+			return t, counters
 		case *Counting:
 			counters = append(counters, t.to)
 			c = t.Conn
 		case *Prefix:
 			c = t.Conn
+		case interface{ Plain() net.Conn }:
+			c = t.Plain()
 		default:
-			return s, counters
+			return nil, nil
 		}
 	}
-	return s, counters
+	return nil, nil
 }
 
 // Alive looks at an idle connection: it reports false if the peer has closed

@@ -11,6 +11,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/h2"
+	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
@@ -172,7 +173,7 @@ func (e *endpoint) connectTo(ctx context.Context, session thdr.Session) (net.Con
 	if err != nil || e.tls == nil {
 		return c, err
 	}
-	t := tls.Client(c, e.tls)
+	t := meshtls.Client(c, e.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)
