@@ -194,7 +194,7 @@ func measure() error {
 		<-interrupted
 		host.Fatal("interrupted")
 	}()
-	r := &runner{o: o, dir: host.TempDir(), rounds: 3, warm: 500 * time.Millisecond, round: 2 * time.Second, steady: 4 * time.Second}
+	r := &runner{o: o, dir: host.TempDir(), rounds: 3, warm: 500 * time.Millisecond, round: 1750 * time.Millisecond, steady: 3500 * time.Millisecond}
 	if o.quick {
 		r.rounds, r.warm, r.round, r.steady = 1, 500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond
 	}

@@ -134,6 +134,36 @@ func TestTheSameAgainIsNoAnswer(t *testing.T) {
 	})
 }
 
+// TestShrink removes most of a large cluster: what stays is still followed.
+func TestShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := run(t)
+		apply(t, x, pod("web-1", "app: web"))
+		apply(t, x, server("TLS"))
+		sub, err := x.Inbound(t.Context(), web("web-1"), 8080)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		<-sub.Changed()
+		other := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod"}}
+		other.SetNamespace("shop")
+		for _, put := range []func(context.Context, *unstructured.Unstructured) error{x.Apply, x.Delete} {
+			for i := range 2000 {
+				other.SetName(fmt.Sprintf("other-%d", i))
+				if err := put(t.Context(), other); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		apply(t, x, server("opaque"))
+		<-sub.Changed()
+		if got := sub.Latest().Value.Protocol; got != core.ProtocolOpaque {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
 // TestSlowStream checks that who does not take answers gets the latest when it does, and that nobody waits for it.
 func TestSlowStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

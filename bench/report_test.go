@@ -1,0 +1,32 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+func TestBar(t *testing.T) {
+	for _, c := range []struct {
+		value, bar, aim float64
+		want            string
+	}{
+		{1.2, 1.5, 1.2, "aim"}, {1.4, 1.5, 1.2, "bar"}, {1.6, 1.5, 1.2, "missed"},
+		{1.1, 0.8, 1, "aim"}, {0.9, 0.8, 1, "bar"}, {0.7, 0.8, 1, "missed"},
+		{0, 0, 0, "aim"}, {1, 0, 0, "missed"},
+	} {
+		if got := bar("s", "f", c.value, c.bar, c.aim).Met; got != c.want {
+			t.Errorf("%v of bar %v and aim %v: %s, want %s", c.value, c.bar, c.aim, got, c.want)
+		}
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	var all []time.Duration
+	for i := range 100 {
+		all = append(all, time.Duration(100-i)*time.Millisecond)
+	}
+	r := latencies("s", all)
+	if *r.P50 != 51 || *r.P99 != 100 || *r.P999 != 100 {
+		t.Errorf("got %v %v %v", *r.P50, *r.P99, *r.P999)
+	}
+}
