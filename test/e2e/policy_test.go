@@ -500,8 +500,10 @@ type performance struct {
 	start  time.Time
 	before map[string]samples // metrics of a proxy when the scene began
 	held   map[string]string  // clients by the name of the conversation
-	again  func()             // makes the last call that was expected since a change
-	undo   []func(context.Context) error
+	// atLeast is how much a flow has to show.
+	atLeast map[string]int
+	again   func() // makes the last call that was expected since a change
+	undo    []func(context.Context) error
 }
 
 // perform performs a scene and clears the stage.
@@ -511,7 +513,7 @@ func (s *stage) perform(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	p := &performance{world: &world{t: t, ns: s.ns}, ctx: t.Context(), scene: sc, stage: s,
-		start: time.Now(), before: map[string]samples{}, held: map[string]string{}}
+		start: time.Now(), before: map[string]samples{}, held: map[string]string{}, atLeast: map[string]int{}}
 	defer func() {
 		// The test's context may be over.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -744,6 +746,9 @@ func (p *performance) says(held string, want *wanted) error {
 
 func (p *performance) flow(name, client string, c actor.Call) error {
 	p.held[name] = client
+	if p.atLeast[name] = c.Times; c.Times == 0 {
+		p.atLeast[name] = 10
+	}
 	p.undo = append(p.undo, func(ctx context.Context) error {
 		_, err := p.stage.orders.Flowed(ctx, client, name)
 		return err
@@ -760,7 +765,7 @@ func (p *performance) flowed(name string, want *wanted) error {
 	if err != nil {
 		return err
 	}
-	if len(got) < 10 {
+	if len(got) < p.atLeast[name] {
 		return fmt.Errorf("only %d were sent: nothing was shown", len(got))
 	}
 	p.t.Logf("%s: %d", name, len(got))

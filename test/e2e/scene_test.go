@@ -259,6 +259,8 @@ func option(c *actor.Call, o string) (err error) {
 	switch {
 	case key == "times":
 		c.Times, err = strconv.Atoi(value)
+	case key == "method":
+		c.Method = value
 	case key == "body":
 		c.Body, err = strconv.ParseInt(value, 10, 64)
 	case key == "host":

@@ -153,6 +153,7 @@ func (c *client) close() {
 type flow struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
+	times   int      // to say something, or 0 for until it is ended
 	results []Result // of all that was said; to be read when done
 }
 
@@ -160,7 +161,7 @@ type flow struct {
 func (c *client) flow(name string, call Call) {
 	c.flowed(name)
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &flow{cancel: cancel, done: make(chan struct{})}
+	f := &flow{cancel: cancel, done: make(chan struct{}), times: call.Times}
 	c.mu.Lock()
 	c.flows[name] = f
 	c.mu.Unlock()
@@ -172,7 +173,7 @@ func (f *flow) run(ctx context.Context, call Call) {
 	defer close(f.done)
 	conv := begin(call)
 	defer func() { conv.close() }()
-	for ctx.Err() == nil {
+	for n := 0; ctx.Err() == nil && (f.times == 0 || n < f.times); n++ {
 		// What is under way when the flow ends is waited for, not cut.
 		r := timed(context.WithoutCancel(ctx), call, conv)
 		r.Header, r.Seen = nil, nil
@@ -186,7 +187,8 @@ func (f *flow) run(ctx context.Context, call Call) {
 	}
 }
 
-// flowed ends a flow and returns all of its results.
+// flowed ends a flow, or waits for its end if it is to go so many times, and
+// returns all of its results.
 func (c *client) flowed(name string) Answers {
 	c.mu.Lock()
 	f := c.flows[name]
@@ -195,8 +197,11 @@ func (c *client) flowed(name string) Answers {
 	if f == nil {
 		return Answers{}
 	}
-	f.cancel()
+	if f.times == 0 {
+		f.cancel()
+	}
 	<-f.done
+	f.cancel()
 	return Answers{f.results}
 }
 
@@ -207,7 +212,7 @@ func begin(call Call) conversation {
 		p := new(http.Protocols)
 		p.SetHTTP1(call.Protocol == HTTP)
 		p.SetUnencryptedHTTP2(call.Protocol == HTTP2)
-		return &requests{call: call, transport: &http.Transport{Protocols: p, MaxConnsPerHost: 1}}
+		return &requests{call: call, transport: &http.Transport{Protocols: p, MaxConnsPerHost: 1, ExpectContinueTimeout: time.Second}}
 	case GRPC, Stream:
 		conn, err := grpc.NewClient("passthrough:///"+call.Target, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), authority(call))
@@ -283,7 +288,7 @@ func (q *requests) say(ctx context.Context) Result {
 		method = http.MethodGet
 	}
 	var body io.Reader
-	if method == http.MethodPost || method == http.MethodPut {
+	if method == http.MethodPost || method == http.MethodPut || q.call.Body > 0 {
 		body = strings.NewReader("something")
 		if q.call.Body > 0 {
 			body = io.LimitReader(zeros{}, q.call.Body)
