@@ -189,8 +189,14 @@ func ownPorts(pods []*corev1.Pod) map[uint16]bool {
 	return ports
 }
 
-// probedByHTTP reports whether the kubelet asks the port for health in HTTP/1.
-func probedByHTTP(pods []*corev1.Pod, port uint16) bool {
+// probes says how the kubelet asks a port for health.
+type probes struct {
+	// http is in HTTP/1, which proxies let in by themselves; other is by
+	// connecting or in gRPC, as clients without identity do.
+	http, other bool
+}
+
+func probesOf(pods []*corev1.Pod, port uint16) (found probes) {
 	is := func(c *corev1.Container, at intstr.IntOrString) bool {
 		if at.Type == intstr.Int {
 			return at.IntVal == int32(port)
@@ -202,14 +208,20 @@ func probedByHTTP(pods []*corev1.Pod, port uint16) bool {
 			for i := range containers {
 				c := &containers[i]
 				for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
-					if p != nil && p.HTTPGet != nil && is(c, p.HTTPGet.Port) {
-						return true
+					switch {
+					case p == nil:
+					case p.HTTPGet != nil:
+						found.http = found.http || is(c, p.HTTPGet.Port)
+					case p.TCPSocket != nil:
+						found.other = found.other || is(c, p.TCPSocket.Port)
+					case p.GRPC != nil:
+						found.other = found.other || p.GRPC.Port == int32(port)
 					}
 				}
 			}
 		}
 	}
-	return false
+	return found
 }
 
 // serverFor finds the Server that is in force at a port, and whether it was
@@ -254,7 +266,8 @@ func (s *server) forPort(port uint16, t *traffic, before *v1beta3.Server, set se
 	if before != nil {
 		kept = before.Spec.ProxyProtocol
 	}
-	protocol, why := t.protocol(kept, probedByHTTP(s.pods, port))
+	probed := probesOf(s.pods, port)
+	protocol, why := t.protocol(kept, probed.http)
 	if set.routes && len(t.routes) > 0 {
 		documents = s.forRoutes(name, t, set)
 	} else {
@@ -273,6 +286,9 @@ func (s *server) forPort(port uint16, t *traffic, before *v1beta3.Server, set se
 		notes = append(notes, why)
 	}
 	documents = append(documents, d)
+	if probed.other && t.unmeshed > 0 {
+		notes = append(notes, "the kubelet, which probes it by TCP or gRPC, is among the clients without identity, so that their networks have to contain the nodes")
+	}
 	documents[0].comment = append([]string{fmt.Sprintf("Port %d of %s %s:", port, s.kind, s.name)}, documents[0].comment...)
 	return documents, notes
 }

@@ -7,6 +7,7 @@
 //	go x.WatchLater(ctx, clients, missing)      // kinds that are installed later
 //	sub, err := x.Inbound(ctx, workload, 8080)
 //	for range sub.Changed() { answer := sub.Latest() ... }
+//	err := x.View(ctx, func(v index.View) { ... }) // a look at what is known, as for explanations
 //
 // All state belongs to the goroutine of Run. Watches and streams send it functions to call; between two batches of them it
 // brings the topics up to date that read something that changed. A topic is one question (a port of a workload, a

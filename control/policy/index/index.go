@@ -430,7 +430,7 @@ func (s *sink[T]) Delete(key kube.Key) { s.index.post(func() { s.remove(core.ID(
 // Replace implements kube.Sink.
 func (s *sink[T]) Replace(objects map[kube.Key]result[T]) {
 	s.index.post(func() {
-		known := slices.Concat(s.ids(), s.index.tables.statusIDs(s.kind.resource))
+		known := slices.Concat(s.ids(), s.index.tables.statusIDs(s.kind.resource), s.index.tables.unusableIDs(s.kind))
 		for _, id := range known {
 			if _, ok := objects[kube.Key(id)]; !ok {
 				s.remove(id)

@@ -78,6 +78,19 @@ func (t *tables) setUnusable(k *kind, id core.ID, err error) {
 	t.unusable[id.Namespace][key] = err
 }
 
+// unusableIDs lists the objects of a kind that cannot be used.
+func (t *tables) unusableIDs(k *kind) []core.ID {
+	var ids []core.ID
+	for namespace, objects := range t.unusable {
+		for key := range objects {
+			if key.group == k.resource.Group && key.kind == k.name {
+				ids = append(ids, core.ID{Namespace: namespace, Name: key.name})
+			}
+		}
+	}
+	return ids
+}
+
 // routeKey names a route among those of all kinds.
 type routeKey struct {
 	group string
