@@ -119,6 +119,7 @@ func New(o Options) (_ *App, err error) {
 	a.reg = metric.NewRegistry(metric.Options{Retain: a.cfg.Admin.RetainMetrics, Now: o.Clock.Now})
 	set := series.New(a.reg)
 	processMetrics(a.reg, o.Clock.Now())
+	droppedSeries(a.reg)
 	if o.Memory != nil {
 		a.memory = overload.New(overload.Options{
 			Read: o.Memory, Conns: a.expendable, Log: logs.For(o.Log.Logger(), "linkerd_app", "memory"), Now: o.Clock.Now,
@@ -181,6 +182,9 @@ func (a *App) Addrs() Addrs {
 
 // Metrics is the exposition, for tests.
 func (a *App) Metrics() string { return string(a.reg.AppendText(nil)) }
+
+// Families describes what Metrics has, for tests.
+func (a *App) Families() []metric.Description { return a.reg.Families() }
 
 // Store has the proxy's credentials, for tests.
 func (a *App) Store() *meshtls.Store { return a.store }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -30,10 +31,13 @@ func processMetrics(reg *metric.Registry, started time.Time) {
 	gauge, seconds := metric.Option(metric.Gauge), metric.Unit("seconds")
 	reg.Open("proxy_build_info", "Proxy build info", gauge).Gauge(metric.Labels(
 		"date", build.Date, "git_sha", build.SHA, "profile", "release", "vendor", vendor, "version", version.Version)).Set(1)
-	// The name is that of the upstream proxy's library; the values are ours.
-	reg.Open("rustls_info", "Proxy TLS info", gauge).Gauge(metric.Labels(
-		"tls_suites", "TLS13_AES_128_GCM_SHA256,TLS13_AES_256_GCM_SHA384,TLS13_CHACHA20_POLY1305_SHA256,",
-		"tls_kx_groups", "X25519MLKEM768,X25519,secp256r1,secp384r1,", "tls_rand", "go", "tls_key_provider", "go", "tls_fips", "false")).Set(1)
+	// The name is that of the upstream proxy's library; the values are ours. Source: proxy chapter, sections 6.1 and 23.
+	suites, groups := "TLS13_AES_128_GCM_SHA256,TLS13_AES_256_GCM_SHA384,TLS13_CHACHA20_POLY1305_SHA256,", "X25519MLKEM768,X25519,secp256r1,secp384r1,"
+	if fips140.Enabled() {
+		suites, groups = "TLS13_AES_256_GCM_SHA384,TLS13_AES_128_GCM_SHA256,", "secp256r1,secp384r1,"
+	}
+	reg.Open("rustls_info", "Proxy TLS info", gauge).Gauge(metric.Labels("tls_suites", suites, "tls_kx_groups", groups,
+		"tls_rand", "go", "tls_key_provider", "go", "tls_fips", strconv.FormatBool(fips140.Enabled()))).Set(1)
 	reg.Open("process_start_time_seconds", "Time that the process started (in seconds since the UNIX epoch)", gauge, seconds).
 		Gauge("").Set(float64(started.UnixMilli()) / 1000)
 	reg.Open("process_uptime_seconds", "Total time since the process started (in seconds)", seconds).
@@ -48,6 +52,13 @@ func processMetrics(reg *metric.Registry, started time.Time) {
 	reg.Open("process_threads", "Number of OS threads in the process.", gauge).Func("", threads)
 	reg.Open("go_gc_heap_allocs_objects", "Total number of objects allocated on the heap").Func("", allocations)
 	reg.Open("go_goroutines", "Number of goroutines", gauge).Func("", func() float64 { return float64(runtime.NumGoroutine()) })
+}
+
+// droppedSeries adds the count of series that there was no room for; the name is
+// ours.
+func droppedSeries(reg *metric.Registry) {
+	reg.Open("proxy_metrics_dropped_series", "Series that were given up because their family had too many").
+		Func("", func() float64 { return float64(reg.Dropped()) })
 }
 
 // memoryMetrics adds what is told about the memory limit; the names are ours.

@@ -21,7 +21,9 @@ import (
 const failureCodes model.CodeSet = 1<<2 | 1<<4 | 1<<7 | 1<<13 | 1<<14 | 1<<15
 
 const (
-	codeUnknown           = 2
+	codeUnknown = 2
+	// codeLast is the last that is told apart; gRPC has seventeen.
+	codeLast              = 99
 	codeResourceExhausted = 8
 )
 
@@ -122,6 +124,11 @@ func (r Response) class(code int) Class {
 		c.GRPC = strconv.Itoa(codeUnknown)
 	case r.grpc:
 		c.GRPC = strconv.Itoa(code)
+		if code > codeLast {
+			// As gRPC's libraries do; servers must not make up any number
+			// of labels.
+			c.GRPC = strconv.Itoa(codeUnknown)
+		}
 		c.Failure = failureCodes.Contains(uint32(code))
 		limited = limited || code == codeResourceExhausted
 	default:

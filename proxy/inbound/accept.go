@@ -224,7 +224,7 @@ func (c *Conn) terminate(timeout time.Duration) error {
 		c.tls = series.ServerTLS{Reason: series.NoTLSFromRemote}
 		return nil
 	case sni != c.p.cfg.TLS.ServerName():
-		c.tls = series.ServerTLS{State: series.TLSOpaque, SNI: sni}
+		c.tls = series.ServerTLS{State: series.TLSOpaque, SNI: c.p.cfg.Series.Names.Label(sni)}
 		return nil
 	}
 	cfg := c.p.cfg.TLS.ServerConfig()

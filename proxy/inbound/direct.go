@@ -41,7 +41,7 @@ func (c *Conn) direct() error {
 		return fmt.Errorf("transport header: %w", err)
 	}
 	p.cfg.Series.TransportHeaders.Count(metric.Labels("session_protocol", header.Session.String(),
-		"target_port", strconv.Itoa(int(header.Port)), "target_name", header.Name, "client_id", c.tls.Client.String()))
+		"target_port", strconv.Itoa(int(header.Port)), "target_name", p.cfg.Series.Names.Label(header.Name), "client_id", c.tls.Client.String()))
 	if header.Name != "" {
 		return c.gateway(header)
 	}

@@ -41,7 +41,9 @@ type request struct {
 	carried origproto.Form
 	// body and response watch both bodies.
 	body, response observe.Body
-	started        time.Time
+	// ending is around response if that is of gRPC.
+	ending  refusal.Tail
+	started time.Time
 	// sent is when the request's body was over, as time since started; the
 	// client may still send while the response ends.
 	sent    atomic.Int64
@@ -212,7 +214,7 @@ func (r *request) authority() string {
 	if !r.p.cfg.AuthorityLabels {
 		return ""
 	}
-	return string(r.x.Request.Authority)
+	return r.p.cfg.Series.Names.Label(string(r.x.Request.Authority))
 }
 
 // verdict is what a filter decided, as a refusal.
@@ -309,12 +311,20 @@ func (r *request) tail(b exchange.Body) exchange.Body {
 	if b.Ended() || !refusal.IsGRPC(r.x.Request) {
 		return b
 	}
-	return &refusal.Tail{Body: b, Refuse: func(err error) *refusal.Refusal {
-		if errors.Is(err, exchange.ErrClientGone) {
-			return nil
-		}
-		return r.refuse(err)
-	}, Informational: r.informational()}
+	r.ending = refusal.Tail{Body: b, Judge: (*tailSide)(r), Informational: r.informational()}
+	return &r.ending
+}
+
+// tailSide judges the end of a gRPC response. It is the request itself, since
+// every call would have to allocate another.
+type tailSide request
+
+// Judge implements refusal.Judge.
+func (t *tailSide) Judge(err error) *refusal.Refusal {
+	if errors.Is(err, exchange.ErrClientGone) {
+		return nil
+	}
+	return (*request)(t).refuse(err)
 }
 
 // serveNext lets another handler answer, watching as for the application.

@@ -20,6 +20,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 )
 
 // proxyProcess is a whole proxy as its process runs it, except that it is
@@ -72,6 +73,7 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 	if accessLog != nil {
 		options.AccessLog = accessLog
 	}
+	options.Memory = memory
 	p.App, err = app.New(options)
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +87,7 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 			return nil
 		}
 		stopped = true
+		exported.add(p.Families(), p.Metrics())
 		cancel()
 		select {
 		case err := <-done:
@@ -106,6 +109,9 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 
 // accessLog is where proxies that are started write their access log.
 var accessLog *lockedBuilder
+
+// memory is that of proxies that are started; nil for no limit.
+var memory func() (overload.Usage, error)
 
 // adminGet asks the admin server.
 func (p *proxyProcess) adminGet(t *testing.T, path string) (int, string) {

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/linkerd-go/linkerd-go/proxy/accept"
 	"github.com/linkerd-go/linkerd-go/proxy/clock"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
@@ -30,8 +28,6 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/watch"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Names of the story.
 const (
@@ -229,6 +225,7 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 		}
 		for name, reg := range map[string]*metric.Registry{"outbound": m.out.reg, "inbound": m.in.reg} {
 			text := string(reg.AppendText(nil))
+			exported.add(reg.Families(), text)
 			if strings.Contains(text, ",,") {
 				t.Errorf("%s metrics have an empty pair:\n%s", name, text)
 			}

@@ -2,6 +2,7 @@ package metric
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -16,7 +17,15 @@ type Options struct {
 	Retain time.Duration
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
+	// Limit is how many series a family may have, for peers have a say in
+	// labels: beyond it those go that nobody holds, the longest unused first,
+	// and if all are held new ones are not exported. 0 means DefaultLimit.
+	Limit int
 }
+
+// DefaultLimit is far more than honest traffic makes, and about a megabyte a
+// family.
+const DefaultLimit = 5000
 
 // Registry holds families in the order in which they were added. Legacy
 // families are written first, as Prometheus text; the others follow as
@@ -27,12 +36,17 @@ type Registry struct {
 	// legacy, open and hooks are guarded by mu.
 	legacy, open []*Family
 	hooks        []func()
+	// dropped counts the series that were given up for want of room.
+	dropped atomic.Uint64
 }
 
 // NewRegistry returns an empty registry.
 func NewRegistry(opts Options) *Registry {
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Limit <= 0 {
+		opts.Limit = DefaultLimit
 	}
 	return &Registry{opts: opts}
 }
@@ -167,11 +181,65 @@ func (f *Family) hold(labels string) *series {
 		if f.kind == HistogramKind {
 			s.counts = make([]atomic.Uint64, len(f.limits)+1)
 		}
+		if len(f.order) >= f.reg.opts.Limit && !f.evictLocked() {
+			// It counts, but nobody will see it.
+			f.reg.dropped.Add(1)
+			s.refs = 1
+			return s
+		}
 		f.series[s.labels] = s
 		f.order = append(f.order, s)
 	}
 	s.refs++
 	return s
+}
+
+// evictLocked removes a part of the series that nobody holds, the longest unused
+// ones, and reports whether there were any.
+func (f *Family) evictLocked() bool {
+	var idle []*series
+	for _, s := range f.order {
+		if s.refs == 0 {
+			idle = append(idle, s)
+		}
+	}
+	slices.SortStableFunc(idle, func(a, b *series) int { return a.touched.Compare(b.touched) })
+	// Several at a time, for finding them takes a look at all.
+	idle = idle[:min(len(idle), max(f.reg.opts.Limit/10, 1))]
+	for _, s := range idle {
+		delete(f.series, s.labels)
+	}
+	f.order = slices.DeleteFunc(f.order, func(s *series) bool { return f.series[s.labels] != s })
+	f.reg.dropped.Add(uint64(len(idle)))
+	return len(idle) > 0
+}
+
+// Dropped is how many series were given up because their family had too many.
+func (r *Registry) Dropped() uint64 { return r.dropped.Load() }
+
+// Families describes all families, in the order in which they are written.
+func (r *Registry) Families() []Description {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Description
+	for _, list := range [][]*Family{r.legacy, r.open} {
+		for _, f := range list {
+			d := Description{Name: f.name, Kind: f.kind, Bounds: f.bounds}
+			if !f.legacy && f.kind == CounterKind {
+				d.Name += "_total"
+			}
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// Description is what a family looks like.
+type Description struct {
+	// Name is the name of its series, without the suffixes of histograms.
+	Name   string
+	Kind   Kind
+	Bounds []float64
 }
 
 func (f *Family) release(s *series) {

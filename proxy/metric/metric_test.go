@@ -3,6 +3,7 @@ package metric
 import (
 	"flag"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +108,50 @@ func TestHandlesDoNotAllocate(t *testing.T) {
 	g := r.Legacy("c", "C.", Gauge).Gauge("")
 	if n := testing.AllocsPerRun(100, func() { c.Add(1); h.Observe(5); g.Add(1) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestSeriesAreBounded: whatever peers put into labels, a family has so many
+// series and no more; those in use stay.
+func TestSeriesAreBounded(t *testing.T) {
+	now := time.Unix(0, 0)
+	r := NewRegistry(Options{Limit: 100, Now: func() time.Time { return now }})
+	f := r.Open("x", "x")
+	held := f.Counter(Labels("who", "held"))
+	held.Add(5)
+	for i := range 10_000 {
+		now = now.Add(time.Second)
+		f.Count(Labels("who", strconv.Itoa(i)))
+	}
+	text := string(r.AppendText(nil))
+	if n := strings.Count(text, "x_total{"); n > 100 || n < 80 {
+		t.Errorf("%d series", n)
+	}
+	for _, want := range []string{`x_total{who="held"} 5`, `x_total{who="9999"} 1`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(text, `who="0"`) || r.Dropped() < 9900 {
+		t.Errorf("the oldest is still there, or not counted: %d", r.Dropped())
+	}
+	// If all are in use the new ones count nowhere, and come back in time.
+	g := r.Open("y", "y")
+	var all []Counter
+	for i := range 150 {
+		all = append(all, g.Counter(Labels("who", strconv.Itoa(i))))
+	}
+	for _, c := range all {
+		c.Add(1)
+	}
+	if n := strings.Count(string(r.AppendText(nil)), "y_total{"); n != 100 {
+		t.Errorf("%d series", n)
+	}
+	for _, c := range all {
+		c.Release()
+	}
+	g.Count(Labels("who", "new"))
+	if !strings.Contains(string(r.AppendText(nil)), `y_total{who="new"} 1`) {
+		t.Error("there is no room although nobody holds anything")
 	}
 }

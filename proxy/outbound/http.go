@@ -68,6 +68,8 @@ type request struct {
 	copies []*copied
 
 	attempt attempt
+	// ending is around the response's body if that is of gRPC.
+	ending refusal.Tail
 }
 
 // attempt is one try to have the request answered.
@@ -212,7 +214,7 @@ func (r *request) hostname() []byte {
 	if !uri.Name(host) {
 		return nil
 	}
-	return host
+	return []byte(r.p.cfg.Series.Names.Label(string(host)))
 }
 
 // try makes attempts until one is answered for good, and passes its response
@@ -488,10 +490,16 @@ func (r *request) tail(b exchange.Body) exchange.Body {
 	if !r.grpc || b.Ended() {
 		return b
 	}
-	return &refusal.Tail{Body: b, Informational: r.told().Informational, Refuse: func(err error) *refusal.Refusal {
-		return refuse(err, r.version)
-	}}
+	r.ending = refusal.Tail{Body: b, Informational: r.told().Informational, Judge: (*tailSide)(r)}
+	return &r.ending
 }
+
+// tailSide judges the end of a gRPC response. It is the request itself, since
+// every call would have to allocate another.
+type tailSide request
+
+// Judge implements refusal.Judge.
+func (t *tailSide) Judge(err error) *refusal.Refusal { return refuse(err, t.version) }
 
 // abandon gives up a response that is to be tried again.
 func (a *attempt) abandon(resp *exchange.Response) {

@@ -169,7 +169,7 @@ func (c *Conn) serveTLS() error {
 	})
 	if w.rule != nil {
 		set := c.p.cfg.Series
-		labels := metric.Join(w.rule.labels, metric.Labels("hostname", sni))
+		labels := metric.Join(w.rule.labels, metric.Labels("hostname", set.Names.Label(sni)))
 		set.TLSRouteOpen.Count(labels)
 		defer set.TLSRouteClose.Count(metric.Join(labels, metric.Labels("error", routeErrorLabel(err))))
 	}

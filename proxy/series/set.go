@@ -1,6 +1,8 @@
 package series
 
 import (
+	"time"
+
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 )
 
@@ -8,6 +10,9 @@ import (
 // identity and of DNS are added by their owners.
 type Set struct {
 	reg *metric.Registry
+	// Names bounds the values of labels that peers choose: server names of
+	// passed-through TLS, authorities, names in transport headers.
+	Names *Vocabulary
 
 	// Endpoint metrics, section 23.2.
 	requests, latency, responses *metric.Family
@@ -57,6 +62,9 @@ type outboundRoute struct {
 	backendRequests, backendDuration, backendStatuses, backendFrames *metric.Family
 }
 
+// maxNames is how many names that peers choose labels have.
+const maxNames = 200
+
 // latencyBuckets are the upper bounds of legacy latencies, in milliseconds.
 var latencyBuckets = []float64{
 	1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1000, 2000, 3000, 4000, 5000,
@@ -65,7 +73,7 @@ var latencyBuckets = []float64{
 
 // New adds the families to the registry.
 func New(reg *metric.Registry) *Set {
-	s := &Set{reg: reg}
+	s := &Set{reg: reg, Names: NewVocabulary(maxNames, 10*time.Minute, time.Now)}
 	exp := metric.Option(metric.Expires)
 	ms := metric.Buckets(1, latencyBuckets...)
 	legacy := reg.Legacy
