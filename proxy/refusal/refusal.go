@@ -244,12 +244,22 @@ func percentEncode(s string) string {
 	return string(b)
 }
 
+// Judge says what becomes of a body's error; nil lets it pass on as it is.
+type Judge interface {
+	Judge(err error) *Refusal
+}
+
+// JudgeFunc is a function as a Judge.
+type JudgeFunc func(error) *Refusal
+
+// Judge calls f.
+func (f JudgeFunc) Judge(err error) *Refusal { return f(err) }
+
 // Tail turns the failure of a gRPC response's body into trailers, so that the
 // client hears the reason instead of a reset.
 type Tail struct {
 	exchange.Body
-	// Refuse judges the body's error; nil lets it pass on as it is.
-	Refuse func(error) *Refusal
+	Judge Judge
 	// Informational allows grpc-message.
 	Informational bool
 	ended         bool
@@ -263,7 +273,7 @@ func (t *Tail) Next() (exchange.Frame, error) {
 	if err == nil {
 		return f, nil
 	}
-	r := t.Refuse(err)
+	r := t.Judge.Judge(err)
 	if r == nil {
 		return f, err
 	}

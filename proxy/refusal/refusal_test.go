@@ -93,7 +93,7 @@ func TestTail(t *testing.T) {
 	fails := errors.New("timed out processing response stream: idle timeout: 1s")
 	tail := &Tail{
 		Body: &broken{frames: []string{"one"}, err: fails}, Informational: true,
-		Refuse: func(err error) *Refusal { return TimedOut(err.Error(), err) },
+		Judge: JudgeFunc(func(err error) *Refusal { return TimedOut(err.Error(), err) }),
 	}
 	if f, err := tail.Next(); err != nil || string(f.Data) != "one" || tail.Ended() {
 		t.Fatalf("got %q, %v", f.Data, err)
@@ -106,7 +106,7 @@ func TestTail(t *testing.T) {
 		t.Error("not ended after its trailers")
 	}
 	reset := &exchange.ResetError{Code: exchange.CodeCancel, Remote: true}
-	tail = &Tail{Body: &broken{err: reset}, Refuse: func(error) *Refusal { return nil }}
+	tail = &Tail{Body: &broken{err: reset}, Judge: JudgeFunc(func(error) *Refusal { return nil })}
 	if _, err := tail.Next(); err != reset {
 		t.Errorf("got %v", err)
 	}
