@@ -77,11 +77,24 @@ func (c Class) labels() string {
 }
 
 func statusLabel(status int) string {
+	if status >= 100 && status < 600 {
+		return statusLabels[3*(status-100):][:3]
+	}
 	if status == 0 {
 		return ""
 	}
 	return strconv.Itoa(status)
 }
+
+// statusLabels are the labels of all statuses one after the other: one is looked
+// up for each request.
+var statusLabels = func() string {
+	var b []byte
+	for status := int64(100); status < 600; status++ {
+		b = strconv.AppendInt(b, status, 10)
+	}
+	return string(b)
+}()
 
 // HTTP counts the requests of one endpoint, route or controller.
 type HTTP struct {
