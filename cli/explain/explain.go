@@ -34,6 +34,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	explainpb "github.com/linkerd-go/linkerd-go/api/proto/explain"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
@@ -288,6 +289,8 @@ func Resource(r *explainpb.Resource) string {
 	switch {
 	case r == nil:
 		return ""
+	case r.GetKind() == "default" && names.IsDefaultPolicy(r.GetName()):
+		return "default policy " + r.GetName()
 	case r.GetNamespace() == "":
 		return r.GetKind() + " " + r.GetName()
 	}

@@ -177,6 +177,7 @@ func find(ctx context.Context, w *command.World, c *cluster.Cluster, x *workload
 			pods = append(pods, o.Pods...)
 		}
 	}
+	controllers := 0
 	type key struct{ kind, name string }
 	byOwner := map[key]*server{}
 	seen := map[*corev1.Pod]bool{}
@@ -185,6 +186,10 @@ func find(ctx context.Context, w *command.World, c *cluster.Cluster, x *workload
 			continue
 		}
 		seen[p] = true
+		if p.Labels[names.LabelControlPlaneComponent] != "" {
+			controllers++
+			continue
+		}
 		for _, kind := range top {
 			name := x.Owned(p, kind)
 			if name == "" {
@@ -221,6 +226,10 @@ func find(ctx context.Context, w *command.World, c *cluster.Cluster, x *workload
 			continue
 		}
 		kept = append(kept, s)
+	}
+	if controllers > 0 {
+		// Whoever is meshed tomorrow has to be served too.
+		fmt.Fprintln(w.Err, "The control plane has to serve workloads that are not there yet, so that what it has seen is no policy for it; it is left out.")
 	}
 	if len(kept) == 0 {
 		return nil, command.Failf("No meshed pods were found in namespace %s.", namespace)

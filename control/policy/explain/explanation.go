@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 )
@@ -59,8 +60,8 @@ func (r Resource) String() string {
 	switch {
 	case r == Resource{}:
 		return ""
-	case r.Kind == kindDefault:
-		return "default " + r.Name
+	case r.Kind == kindDefault && names.IsDefaultPolicy(r.Name):
+		return "default policy " + r.Name
 	case r.Namespace == "":
 		return r.Kind + " " + r.Name
 	}
