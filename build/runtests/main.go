@@ -94,6 +94,9 @@ func (r *runner) unit(ctx context.Context) error {
 	if err := r.goTest(ctx, ".", "-race", "./..."); err != nil {
 		return err
 	}
+	if err := r.fuzz(ctx); err != nil {
+		return err
+	}
 	r.say("What the race detector would falsify: budgets, and suites that go by the clock")
 	if err := r.goTest(ctx, ".", "-run", "Allocat|Idle|Memory|Budget|TestConformance",
 		"./proxy/integration", "./proxy/pool", "./proxy/h1", "./proxy/h2", "./test/h2spec"); err != nil {

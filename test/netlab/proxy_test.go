@@ -91,6 +91,7 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 		"POLICY_WORKLOAD": "w", "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token, "IDENTITY_TRUST_ANCHORS": string(ca.PEM),
 		"IDENTITY_LOCAL_NAME": id, "INBOUND_DEFAULT_POLICY": "all-unauthenticated", "LOG": "info",
 		"INBOUND_LISTEN_ADDR": "[::]:4143", "OUTBOUND_LISTEN_ADDRS": "127.0.0.1:4140,[::1]:4140", "ADMIN_LISTEN_ADDR": "[::]:4191",
+		"CONTROL_LISTEN_ADDR": "[::]:4190", "TAP_SVC_NAME": tapID,
 		"INBOUND_IPS": "10.77.0.2,fd77::2", "INBOUND_DETECT_TIMEOUT": "1s", "OUTBOUND_DETECT_TIMEOUT": "1s",
 	}
 	cfg, problems := config.Load(func(name string) (string, bool) {
@@ -174,6 +175,7 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "220 peer speaks first\n" {
 		t.Errorf("got %q, %v", line, err)
 	}
+	meshServers(t, lab, ca, id)
 	text := a.Metrics()
 	for _, want := range []string{
 		`tcp_open_total{direction="inbound",peer="src",target_addr="10.77.0.2:8080"`,
