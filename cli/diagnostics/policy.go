@@ -222,9 +222,6 @@ func explainPolicy(ctx context.Context, w *command.World, o *policyOptions, reso
 	if err != nil {
 		return err
 	}
-	if canonical == workload.Service && (o.explain.From != "" || o.explain.FromIP != "") {
-		return errors.New("what a Service's routes do depends on the namespace of the client only; give it with --from-namespace")
-	}
 	if q.Client, err = o.explain.Client(ctx, c, o.namespace); err != nil {
 		return err
 	}

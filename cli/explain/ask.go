@@ -7,8 +7,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	explainpb "github.com/linkerd-go/linkerd-go/api/proto/explain"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/workload"
@@ -52,7 +55,8 @@ type Question struct {
 	Port    string
 	Client  *explainpb.Client
 	Request *explainpb.Request
-	// ClientNamespace is where the clients of a Service are.
+	// ClientNamespace is where the clients of a Service are; empty takes that of
+	// Client, else that of the Service.
 	ClientNamespace string
 }
 
@@ -64,12 +68,18 @@ func (a *Asker) Ask(ctx context.Context, c *cluster.Cluster, q Question) ([]Answ
 			return nil, fmt.Errorf("port %q of a Service must be a number from 1 to 65535", q.Port)
 		}
 		e, err := a.Outbound(ctx, &explainpb.OutboundRequest{
-			Namespace: q.Namespace, Service: q.Name, Port: uint32(port), ClientNamespace: q.ClientNamespace, Request: q.Request,
+			Namespace: q.Namespace, Service: q.Name, Port: uint32(port), ClientNamespace: q.clientNamespace(), Request: q.Request,
 		})
 		if err != nil {
 			return nil, err
 		}
-		return []Answer{{Explanation: e}}, nil
+		answers := []Answer{{Explanation: e}}
+		if q.Client == nil {
+			return answers, nil
+		}
+		// Who the client is matters at the pods behind the Service.
+		inbound, err := a.behind(ctx, c, q, int32(port))
+		return append(answers, inbound...), err
 	}
 	ask := &explainpb.InboundRequest{Namespace: q.Namespace, Client: q.Client, Request: q.Request}
 	if port, err := strconv.ParseUint(q.Port, 10, 32); err == nil {
@@ -96,6 +106,54 @@ func (a *Asker) Ask(ctx context.Context, c *cluster.Cluster, q Question) ([]Answ
 		ask.Workload = &explainpb.InboundRequest_Pod{Pod: pod.Name}
 		return ask
 	})
+}
+
+// clientNamespace is the namespace whose routes the client has.
+func (q Question) clientNamespace() string {
+	if q.ClientNamespace != "" {
+		return q.ClientNamespace
+	}
+	if account := q.Client.GetServiceAccount(); account != nil {
+		return account.GetNamespace()
+	}
+	if id, ok := names.ParseIdentity(q.Client.GetIdentity()); ok {
+		return id.Namespace
+	}
+	return q.Namespace
+}
+
+// behind asks about the pods that a Service selects, at the port of theirs that
+// its port stands for.
+func (a *Asker) behind(ctx context.Context, c *cluster.Cluster, q Question, port int32) ([]Answer, error) {
+	service, err := c.Kube.CoreV1().Services(q.Namespace).Get(ctx, q.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil // the explanation says so
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed to get Service %s/%s: %w", q.Namespace, q.Name, err)
+	}
+	pods, err := q.pods(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range service.Spec.Ports {
+		if p.Port != port {
+			continue
+		}
+		ask := &explainpb.InboundRequest{Namespace: q.Namespace, Client: q.Client, Request: q.Request}
+		ask.Port = &explainpb.InboundRequest_PortNumber{PortNumber: uint32(port)}
+		switch {
+		case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
+			ask.Port = &explainpb.InboundRequest_PortName{PortName: p.TargetPort.StrVal}
+		case p.TargetPort.IntVal != 0:
+			ask.Port = &explainpb.InboundRequest_PortNumber{PortNumber: uint32(p.TargetPort.IntVal)}
+		}
+		return a.Pods(ctx, pods, func(pod *corev1.Pod) *explainpb.InboundRequest {
+			ask.Workload = &explainpb.InboundRequest_Pod{Pod: pod.Name}
+			return ask
+		})
+	}
+	return nil, nil
 }
 
 // pods are those that run and have a proxy.

@@ -16,8 +16,8 @@ type traffic struct {
 	clients
 	// requests and connections were let in.
 	requests, connections float64
-	// denied were not.
-	denied float64
+	// refused were not.
+	refused clients
 	// http1, http2 and other are results of detection.
 	http1, http2, other float64
 	// calls and others are responses with and without a gRPC status.
@@ -48,6 +48,9 @@ func (c *clients) add(labels map[string]string, n float64) {
 	}
 	c.unmeshed += n
 }
+
+// any reports whether there is anybody.
+func (c *clients) any() bool { return len(c.identities) > 0 || c.unmeshed > 0 }
 
 // names are the identities, in order.
 func (c *clients) names() []string {
@@ -123,7 +126,7 @@ func count(ports map[uint16]*traffic, samples []scrape.Sample) error {
 				t.sni += s.Value
 			}
 		case "inbound_http_authz_deny_total", "inbound_tcp_authz_deny_total":
-			t.denied += s.Value
+			t.refused.add(l, s.Value)
 		case "response_total":
 			switch {
 			case l["grpc_status"] != "":

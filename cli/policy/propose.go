@@ -82,7 +82,7 @@ func propose(s *server, existing []v1beta3.Server, set settings) ([]document, []
 	}
 	own := ownPorts(s.pods)
 	for port, t := range s.ports {
-		if _, known := numbers[port]; !known && !own[port] && (t.seen() || t.denied > 0) {
+		if _, known := numbers[port]; !known && !own[port] && (t.seen() || t.refused.any()) {
 			ports = append(ports, port)
 		}
 	}
@@ -92,8 +92,8 @@ func propose(s *server, existing []v1beta3.Server, set settings) ([]document, []
 		f := finding{port: port, name: numbers[port]}
 		if t == nil || !t.seen() {
 			f.text, f.warning = "nothing was seen, so nothing is proposed, and the default policy goes on to apply", true
-			if t != nil && t.denied > 0 {
-				f.text = fmt.Sprintf("nothing was let in and %.0f refused, so nothing is proposed", t.denied)
+			if t != nil && t.refused.any() {
+				f.text = fmt.Sprintf("nobody was let in, so nothing is proposed; refused were %s", t.refused.report())
 			}
 			findings = append(findings, f)
 			continue
@@ -114,8 +114,8 @@ func propose(s *server, existing []v1beta3.Server, set settings) ([]document, []
 				f.text += "; " + note
 			}
 		}
-		if t.denied > 0 {
-			f.text += fmt.Sprintf("; %.0f more were refused, whose clients are not in the proposal", t.denied)
+		if t.refused.any() {
+			f.text += fmt.Sprintf("; refused, and not in the proposal for it, were %s", t.refused.report())
 			f.warning = true
 		}
 		findings = append(findings, f)
@@ -124,15 +124,18 @@ func propose(s *server, existing []v1beta3.Server, set settings) ([]document, []
 }
 
 // report says what was seen.
-func (t *traffic) report() string {
+func (t *traffic) report() string { return t.what() + " from " + t.clients.report() }
+
+// report names clients, those that came most often first.
+func (c *clients) report() string {
 	var from []string
-	for _, id := range t.byCount() {
-		from = append(from, fmt.Sprintf("%s (%.0f)", short(id), t.identities[id]))
+	for _, id := range c.byCount() {
+		from = append(from, fmt.Sprintf("%s (%.0f)", short(id), c.identities[id]))
 	}
-	if t.unmeshed > 0 {
-		from = append(from, fmt.Sprintf("clients without identity (%.0f)", t.unmeshed))
+	if c.unmeshed > 0 {
+		from = append(from, fmt.Sprintf("clients without identity (%.0f)", c.unmeshed))
 	}
-	return fmt.Sprintf("%s from %s", t.what(), strings.Join(from, ", "))
+	return strings.Join(from, ", ")
 }
 
 // short is the part of an identity that people know.
