@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"flag"
 	"fmt"
@@ -43,7 +44,7 @@ func parse(fs *flag.FlagSet, common *ctrlflags.Common, args []string, stdout, st
 	}
 	slog.SetDefault(logger)
 	kube.SetLogger(logger)
-	logger.Info("starting", "command", fs.Name(), "version", version.Version)
+	logger.Info("starting", "command", fs.Name(), "version", version.Version, "fips140", fips140.Enabled())
 	return logger, nil
 }
 
@@ -70,6 +71,7 @@ func start(ctx context.Context, options admin.Options) (*process, func(), error)
 		return nil, nil, err
 	}
 	p.Go(func() error { return server.Serve(ctx, lis) })
+	calm.Limit()
 	p.Go(func() error { calm.Run(ctx); return nil })
 	return p, release, nil
 }

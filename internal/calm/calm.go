@@ -1,10 +1,15 @@
-// Package calm gives memory back to the system when a process has come to rest after work: without that, what a start, a new
-// list of a large cluster's objects or a wave of streams took stays with the process until it works as much again. An idle
-// process collects garbage once in two minutes, and the runtime returns what is free slowly.
+// Package calm keeps a process from holding more memory than it has to.
 //
+//	calm.Limit()     // first of all
 //	go calm.Run(ctx) // until ctx is done
 //
-// A process needs it once. It costs nothing while the process does nothing, and one collection after each piece of work.
+// Run gives memory back to the system when the process has come to rest after work: without that, what a start, a new list of
+// a large cluster's objects or a wave of streams took stays with the process until it works as much again. An idle process
+// collects garbage once in two minutes, and the runtime returns what is free slowly. It costs nothing while the process does
+// nothing, and one collection after each piece of work.
+//
+// Limit lets the process collect more often as it comes near the limit of its container, instead of being killed there. A
+// process needs each once.
 package calm
 
 import (
