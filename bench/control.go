@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ const (
 	// changes is how often one service is changed that all proxies follow,
 	// spread how many services are changed of those that a few follow each, and
 	// spreadRate how many of them per second.
-	changes, spread, spreadRate = 60, 500, 50
+	changes, spread, spreadRate = 100, 500, 50
 	// coldStarts is how often each controller is started.
 	coldStarts = 3
 	// limit is how long anything of the control plane may take before the
@@ -37,8 +38,8 @@ const (
 // world is the control plane's lab, with what was seen while it grew.
 type world struct {
 	*control.Lab
-	// before is the memory of both controllers when there was nothing, at that
-	// at each of sizes.
+	// before is the memory of both controllers when there was one service, at
+	// that at each of sizes.
 	before memory
 	at     []memory
 	// cpu is what learning the objects and the streams of each size took.
@@ -111,17 +112,28 @@ func (r *runner) populate() error {
 	}
 	w := &world{Lab: l}
 	r.world = w
+	// What is compared with are processes that have served before.
+	if err := l.Grow(ctx, 1); err != nil {
+		return err
+	}
+	if err := l.Fleet.Open(ctx, 2, func(int) int { return 0 }); err != nil {
+		return err
+	}
 	time.Sleep(rest)
 	if w.before, err = w.memory(); err != nil {
 		return err
 	}
-	fmt.Printf("control plane: nothing: destination %.1f MB, policy %.1f MB; %.0f s\n", w.before.destination, w.before.policy, time.Since(began).Seconds())
+	fmt.Printf("control plane: one service: destination %.1f MB, policy %.1f MB; %.0f s\n", w.before.destination, w.before.policy, time.Since(began).Seconds())
 	for _, size := range sizes {
 		spent, err := w.spent()
 		if err != nil {
 			return err
 		}
+		profiled := r.profileControl(fmt.Sprintf("control-memory-%d", size.services*control.EndpointsPerService), 15)
 		if err := l.Grow(ctx, size.services); err != nil {
+			return err
+		}
+		if err := <-profiled; err != nil {
 			return err
 		}
 		if err := l.Fleet.Quiet(ctx, time.Second); err != nil {
@@ -182,6 +194,20 @@ func (r *runner) controlProfile(name, path, kind string) error {
 	return errors.Join(errs...)
 }
 
+// profileControl begins a profile of both controllers, if profiles are wanted.
+// The channel receives when it is over.
+func (r *runner) profileControl(name string, seconds int) <-chan error {
+	done := make(chan error, 1)
+	if r.o.profile == "" {
+		done <- nil
+	} else {
+		go func() {
+			done <- r.controlProfile(name, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), "cpu.prof")
+		}()
+	}
+	return done
+}
+
 // report adds a figure without a bar.
 func (r *runner) report(scenario, figure string, value float64) {
 	r.figures = append(r.figures, verdict{Scenario: scenario, Figure: figure, Value: value, Met: "reported"})
@@ -233,7 +259,7 @@ func (r *runner) controlColdStart(ctx context.Context, s scenario) error {
 func latencies(name string, all []time.Duration) *row {
 	slices.Sort(all)
 	at := func(q float64) *float64 {
-		return number(all[min(int(q*float64(len(all))), len(all)-1)].Seconds() * 1e3)
+		return number(all[max(int(math.Ceil(q*float64(len(all))))-1, 0)].Seconds() * 1e3)
 	}
 	return &row{Scenario: name, System: ours, P50: at(0.5), P99: at(0.99), P999: at(0.999)}
 }
@@ -299,12 +325,7 @@ func (r *runner) told(name string, change func() ([]time.Duration, error)) error
 	if err != nil {
 		return err
 	}
-	profiled := make(chan error, 1)
-	if r.o.profile == "" {
-		profiled <- nil
-	} else {
-		go func() { profiled <- r.controlProfile(name, "/debug/pprof/profile?seconds=5", "cpu.prof") }()
-	}
+	profiled := r.profileControl(name, 5)
 	messages, began := w.Fleet.Messages(), time.Now()
 	all, err := change()
 	if err != nil {

@@ -26,7 +26,7 @@ func TestLatencies(t *testing.T) {
 		all = append(all, time.Duration(100-i)*time.Millisecond)
 	}
 	r := latencies("s", all)
-	if *r.P50 != 51 || *r.P99 != 100 || *r.P999 != 100 {
+	if *r.P50 != 50 || *r.P99 != 99 || *r.P999 != 100 {
 		t.Errorf("got %v %v %v", *r.P50, *r.P99, *r.P999)
 	}
 }
