@@ -30,12 +30,12 @@ const (
 	dataLink = "..data"
 )
 
-// Run calls changed, from its own goroutine, each time the files in dir may have been replaced, until ctx is done. A watch
-// that fails is made again, and changed is called then, because events may have been missed; a caller must therefore
-// accept calls without a change.
+// Run calls changed, from its own goroutine, each time the files in dir may have been replaced, until ctx is done. It calls
+// it once the watch is in place, too: the first time, because the files may have been replaced since the caller read them,
+// and after a watch that failed, because events may have been missed. A caller must therefore accept calls without a change.
 func Run(ctx context.Context, dir string, logger *slog.Logger, changed func()) {
-	for first := true; ; first = false {
-		err := watch(ctx, dir, !first, changed)
+	for {
+		err := watch(ctx, dir, changed)
 		if ctx.Err() != nil {
 			return
 		}
@@ -49,7 +49,7 @@ func Run(ctx context.Context, dir string, logger *slog.Logger, changed func()) {
 }
 
 // watch follows dir until ctx is done or the watch fails.
-func watch(ctx context.Context, dir string, again bool, changed func()) error {
+func watch(ctx context.Context, dir string, changed func()) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watching %s: %w", dir, err)
@@ -58,9 +58,7 @@ func watch(ctx context.Context, dir string, again bool, changed func()) error {
 	if err := watcher.Add(dir); err != nil {
 		return fmt.Errorf("watching %s: %w", dir, err)
 	}
-	if again {
-		changed()
-	}
+	changed()
 	var due <-chan time.Time
 	for {
 		select {

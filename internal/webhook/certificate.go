@@ -1,11 +1,13 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/linkerd-go/linkerd-go/internal/dirwatch"
@@ -49,8 +51,12 @@ func (c *Certificate) Reload() error {
 // Watch reloads the certificate each time its directory changes, until ctx is done.
 func (c *Certificate) Watch(ctx context.Context, logger *slog.Logger) {
 	dirwatch.Run(ctx, filepath.Dir(c.certFile), logger, func() {
+		old := c.current.Load()
 		if err := c.Reload(); err != nil {
 			logger.Warn("webhook certificate not reloaded; keeping the old one", "error", err)
+			return
+		}
+		if slices.EqualFunc(old.Certificate, c.current.Load().Certificate, bytes.Equal) {
 			return
 		}
 		logger.Info("webhook certificate reloaded", "file", c.certFile)
