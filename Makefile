@@ -8,6 +8,8 @@ MODULE  := github.com/linkerd-go/linkerd-go
 BIN     := $(CURDIR)/bin
 LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
 GO      := CGO_ENABLED=0 go
+# Go's cryptographic module for FIPS=1: the newest that has a certificate, see docs/fips.md.
+FIPSMODULE := v1.0.0
 
 .PHONY: help
 help: ## list the commands
@@ -66,8 +68,8 @@ cli: ## build bin/linkerd
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linkerd ./cmd/linkerd
 
 .PHONY: images
-images: ## build the container images into out/images; ARCH=amd64,arm64 or PUSH=registry/path for more
-	go run ./build/images -version $(VERSION) $(if $(ARCH),-arch $(ARCH)) $(if $(PUSH),-push $(PUSH)) $(if $(ONLY),-only $(ONLY))
+images: ## build the container images into out/images; ARCH=amd64,arm64 or PUSH=registry/path for more, FIPS=1 for FIPS 140-3
+	go run ./build/images -version $(VERSION) $(if $(FIPS),-fips $(FIPSMODULE)) $(if $(ARCH),-arch $(ARCH)) $(if $(PUSH),-push $(PUSH)) $(if $(ONLY),-only $(ONLY))
 
 .PHONY: devcluster
 devcluster: ## build the embedded Kubernetes: bin/devcluster, bin/kubectl

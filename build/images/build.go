@@ -32,6 +32,8 @@ type options struct {
 	out          string
 	version      string
 	push         string
+	// fips is the version of Go's cryptographic module to build with; empty builds with the toolchain's own cryptography.
+	fips string
 }
 
 // run builds, writes and pushes what the options say, with a line per image.
@@ -101,6 +103,9 @@ func describe() (string, error) {
 // build compiles the binary and wraps it up.
 func (o *options) build(s spec, arch string) (v1.Image, error) {
 	bin := filepath.Join(o.out, "bin", arch, s.name)
+	if o.fips != "" {
+		bin = filepath.Join(o.out, "bin", arch+"-fips", s.name)
+	}
 	// Without the tag gRPC links a page of traces, and with it all of the
 	// standard library's HTTP server and templates.
 	// The state of the work tree is no part of an image: an unrelated file in it
@@ -108,6 +113,9 @@ func (o *options) build(s spec, arch string) (v1.Image, error) {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace", "-o", bin,
 		"-ldflags", "-s -w -X "+module+"/internal/version.Version="+o.version, s.pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if o.fips != "" {
+		cmd.Env = append(cmd.Env, "GOFIPS140="+o.fips)
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("go build %s: %w", s.pkg, err)
@@ -142,6 +150,9 @@ func (o *options) build(s spec, arch string) (v1.Image, error) {
 		"org.opencontainers.image.source":   "https://" + module,
 		"org.opencontainers.image.version":  o.version,
 		"org.opencontainers.image.licenses": "Apache-2.0",
+	}
+	if o.fips != "" {
+		conf.Config.Labels["io.linkerd.fips140"] = o.fips
 	}
 	return mutate.ConfigFile(img, conf)
 }

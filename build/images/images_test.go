@@ -7,7 +7,9 @@ import (
 	"io"
 	stdlog "log"
 	"net/http/httptest"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -130,6 +132,37 @@ func TestEqualSourcesGiveEqualImages(t *testing.T) {
 			if strings.HasPrefix(s.Key, "vcs") {
 				t.Errorf("the program says %s=%s", s.Key, s.Value)
 			}
+		}
+	}
+}
+
+// TestFIPS runs what was built: the module is there, and on by itself.
+func TestFIPS(t *testing.T) {
+	for version, want := range map[string]string{"": "hello, fips140 false", "v1.0.0": "hello, fips140 true"} {
+		o := builder(t, runtime.GOARCH)
+		o.fips = version
+		if err := o.run(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		arch := runtime.GOARCH
+		if version != "" {
+			arch += "-fips"
+		}
+		out, err := exec.Command(filepath.Join(o.out, "bin", arch, "hello")).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("-fips %q: it printed %q: %v", version, out, err)
+		}
+		ref, err := name.NewTag("ghcr.io/linkerd-go/hello:v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := tarball.ImageFromPath(filepath.Join(o.out, "hello.tar"), &ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := img.ConfigFile()
+		if err != nil || conf.Config.Labels["io.linkerd.fips140"] != version {
+			t.Errorf("-fips %q: labels %v: %v", version, conf.Config.Labels, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@
 //	go run ./build/images -arch amd64,arm64     the same for both, one OCI layout each in out/images/*
 //	go run ./build/images -push REGISTRY/PATH   build for both and push
 //	go run ./build/images -only proxy,sample    some of them
+//	go run ./build/images -fips v1.0.0          with Go's FIPS 140-3 module, which is then switched on
 //
 // An archive in out/images is what `ctr image import`, `docker load` and
 // `devcluster load` take. Equal sources give equal images: time stamps are
@@ -26,6 +27,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/images", "directory to write to")
 	flag.StringVar(&o.version, "version", "", "tag of the images; what `git describe` says if empty")
 	flag.StringVar(&o.push, "push", "", "registry and path to push to, for example registry.example/linkerd-go; builds amd64 and arm64")
+	flag.StringVar(&o.fips, "fips", "", "build with this version of Go's FIPS 140-3 module, for example v1.0.0; see docs/fips.md")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "Build the container images.\n\nUsage: images [flags]")
 		flag.PrintDefaults()

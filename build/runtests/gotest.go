@@ -30,15 +30,22 @@ type event struct {
 // error says that the tests could not be run; that some failed is in the
 // counts.
 func (r *runner) goTest(ctx context.Context, dir string, args ...string) error {
+	var env []string
+	if dir == clusterModule {
+		env = []string{"CGO_ENABLED=0"}
+	}
+	return r.goTestWith(ctx, dir, env, args...)
+}
+
+// goTestWith is goTest with additions to the environment.
+func (r *runner) goTestWith(ctx context.Context, dir string, env []string, args ...string) error {
 	args = append([]string{"test", "-json"}, args...)
 	if r.filter != "" {
 		args = append(args, "-run", r.filter)
 	}
 	cmd := command(ctx, dir, "go", args...)
 	cmd.Stdout = nil
-	if dir == clusterModule {
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	}
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package meshtls
 
 import (
+	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
@@ -9,8 +10,16 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
-// curves are the key exchanges; crypto/tls prefers the hybrid one.
-var curves = []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384}
+// curves are the key exchanges; crypto/tls prefers the hybrid one. A FIPS build has those that no auditor asks about; which
+// ciphers it has is crypto/tls's own choice. Source: proxy chapter, section 6.1.
+var curves = keyExchanges(fips140.Enabled())
+
+func keyExchanges(fips bool) []tls.CurveID {
+	if fips {
+		return []tls.CurveID{tls.CurveP256, tls.CurveP384}
+	}
+	return []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384}
+}
 
 // base is what both roles have in common. Sessions are never resumed: a
 // resumed one would skip the verification by the current anchors, and tickets
