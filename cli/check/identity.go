@@ -221,7 +221,7 @@ func (s *state) identityDataPlane() health.Category {
 			sort.Strings(late)
 			return errors.Join(
 				bullets("Some pods do not have the current trust bundle and must be restarted:", stale),
-				bullets("Some pods have not taken the current trust bundle yet, for which they ask every few minutes:", late))
+				bullets("Some pods do not use the current trust bundle yet; they ask for it every few minutes, and keep an anchor of which certificates live:", late))
 		},
 	}}}
 }

@@ -2,10 +2,12 @@ package identity
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +34,16 @@ type Credentials struct {
 	// during file I/O.
 	reloading sync.Mutex
 	current   atomic.Pointer[Issuer]
+	// former are the anchors of issuers before the current one; it is replaced, not changed.
+	former atomic.Pointer[[]formerAnchor]
 	// loaded is closed with the first issuer.
 	loaded chan struct{}
+}
+
+// formerAnchor is one that an issuer led to until another issuer took its place.
+type formerAnchor struct {
+	anchor *x509.Certificate
+	until  time.Time // when the last leaf was issued under it, at the latest
 }
 
 // NewCredentials returns credentials without an issuer.
@@ -49,16 +59,60 @@ func (c *Credentials) Loaded() <-chan struct{} { return c.loaded }
 
 // set puts an issuer into use. The caller holds reloading.
 func (c *Credentials) set(issuer *Issuer) {
-	if c.current.Swap(issuer) == nil {
+	old := c.current.Load()
+	if old == nil {
+		c.current.Store(issuer)
 		close(c.loaded)
+		return
 	}
+	if !old.cert.Equal(issuer.cert) {
+		now := time.Now()
+		var former []formerAnchor
+		if p := c.former.Load(); p != nil {
+			former = slices.Clone(*p)
+		}
+		for _, anchor := range old.anchors(now) {
+			former = slices.DeleteFunc(former, func(f formerAnchor) bool { return f.anchor.Equal(anchor) })
+			former = append(former, formerAnchor{anchor, now})
+		}
+		// Before the issuer: who sees the new one must see them.
+		former = former[max(0, len(former)-maxFormer):]
+		c.former.Store(&former)
+	}
+	c.current.Store(issuer)
+}
+
+// maxFormer limits the anchors that are kept: more than this many in the life of a leaf are a test.
+const maxFormer = 8
+
+// Bundle returns the trust anchors for proxies, PEM, or nil before the first load: those of the file, and those under which a
+// leaf may still live. An anchor that is taken away too early, as by who knows only of the new one, cuts off nobody; only a
+// restart of this process makes it leave at once.
+func (c *Credentials) Bundle(lifetimes Lifetimes, now time.Time) []byte {
+	issuer := c.current.Load()
+	if issuer == nil {
+		return nil
+	}
+	var needed []*x509.Certificate
+	if former := c.former.Load(); former != nil {
+		for _, f := range *former {
+			if now.Before(f.until.Add(lifetimes.Issuance + 2*lifetimes.ClockSkew)) {
+				needed = append(needed, f.anchor)
+			}
+		}
+	}
+	return withAnchors(issuer.bundle, needed)
 }
 
 // Load reads the issuer for the first time.
 func (c *Credentials) Load() error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
-	issuer, err := c.read()
+	files, err := c.read()
+	if err != nil {
+		return err
+	}
+	issuer, err := files.issuer(time.Now())
 	if err != nil {
 		return err
 	}
@@ -67,34 +121,67 @@ func (c *Credentials) Load() error {
 }
 
 // Reload reads the files again. A good issuer replaces the current one; a bad one, or one that does not lead to the trust
-// anchors, leaves it in use. Either is told as an event; files that did not change are not. Issuer and trust anchors are
-// taken together: while the two are being changed one after the other the old pair stays in use.
+// anchors, leaves it in use. Either is told as an event; files that did not change are not.
+//
+// Issuer and trust anchors are changed one after the other. Where the anchors come first, and without the one that the
+// issuer is of, that one stays trusted beside them until the issuer follows.
 func (c *Credentials) Reload() {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
-	issuer, err := c.read()
-	if err != nil {
+	old := c.current.Load()
+	skip := func(err error) {
 		c.logger.Warn("issuer not updated; keeping the old one", "error", err)
 		c.events.IssuerUpdateSkipped(fmt.Sprintf("Skipping issuer update as certs could not be read from disk: %v", err))
+	}
+	files, err := c.read()
+	if err != nil {
+		skip(err)
 		return
 	}
-	if old := c.current.Load(); old != nil && old.pems == issuer.pems {
+	if old != nil && old.pems == files {
 		return
 	}
-	c.set(issuer)
-	c.logger.Info("issuer updated", "until", issuer.NotAfter())
-	c.events.IssuerUpdated("Updated identity issuer")
+	now := time.Now()
+	issuer, err := files.issuer(now)
+	switch {
+	case err == nil:
+		c.set(issuer)
+		c.logger.Info("issuer updated", "until", issuer.NotAfter())
+		c.events.IssuerUpdated("Updated identity issuer")
+	case old != nil && old.pems.cert == files.cert && old.pems.key == files.key:
+		both := files
+		both.roots = string(withAnchors([]byte(files.roots), old.anchors(now)))
+		issuer, bothErr := both.issuer(now)
+		if bothErr != nil {
+			skip(err)
+			return
+		}
+		issuer.pems = files
+		c.set(issuer)
+		c.logger.Warn("issuer is not of the new trust anchors; keeping its own beside them until it is replaced", "error", err)
+		c.events.IssuerUpdateSkipped(fmt.Sprintf("The trust anchors were replaced and the issuer was not, whose own stays trusted until it is: %v", err))
+	default:
+		skip(err)
+	}
 }
 
-func (c *Credentials) read() (*Issuer, error) {
-	var content [3][]byte
-	for i, file := range []string{c.files.Cert, c.files.Key, c.files.Roots} {
-		var err error
-		if content[i], err = os.ReadFile(file); err != nil {
-			return nil, fmt.Errorf("reading issuer credentials: %w", err)
+func (c *Credentials) read() (pems, error) {
+	var out pems
+	for _, f := range []struct {
+		path string
+		to   *string
+	}{{c.files.Cert, &out.cert}, {c.files.Key, &out.key}, {c.files.Roots, &out.roots}} {
+		content, err := os.ReadFile(f.path)
+		if err != nil {
+			return out, fmt.Errorf("reading issuer credentials: %w", err)
 		}
+		*f.to = string(content)
 	}
-	return NewIssuer(content[0], content[1], content[2], time.Now())
+	return out, nil
+}
+
+func (p pems) issuer(now time.Time) (*Issuer, error) {
+	return NewIssuer([]byte(p.cert), []byte(p.key), []byte(p.roots), now)
 }
 
 // Watch reloads the issuer each time the directory of its certificate or that of the trust anchors changes, until ctx is

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -27,10 +28,13 @@ type Issuer struct {
 	chain  []*x509.Certificate // above cert, in the order of the file; the anchor is usually not in it
 	key    *ecdsa.PrivateKey
 	roots  *x509.CertPool // what the chain must lead to
-	pems   string         // the files that it was read from, to see whether they changed
+	pems   pems           // what it was read from, to see whether that changed
 	bundle []byte         // the trust anchors as they were read, PEM
 	end    time.Time      // when the last of the trust anchors expires
 }
+
+// pems is the content of the three files.
+type pems struct{ cert, key, roots string }
 
 // NewIssuer reads an issuer from the content of its three files and checks it: the key belongs to the certificate, the
 // certificate is a CA, and it leads to one of the trust anchors now.
@@ -63,7 +67,7 @@ func NewIssuer(certPEM, keyPEM, rootsPEM []byte, now time.Time) (*Issuer, error)
 	}
 	issuer := &Issuer{
 		cert: certs[0], chain: certs[1:], key: key, roots: roots, bundle: rootsPEM, end: end,
-		pems: string(certPEM) + "\x00" + string(keyPEM) + "\x00" + string(rootsPEM),
+		pems: pems{string(certPEM), string(keyPEM), string(rootsPEM)},
 	}
 	if err := issuer.Verify(now); err != nil {
 		return nil, fmt.Errorf("verifying issuer certificate: %w", err)
@@ -76,17 +80,56 @@ func NewIssuer(certPEM, keyPEM, rootsPEM []byte, now time.Time) (*Issuer, error)
 
 // Verify checks that the issuer leads to a trust anchor at the given time. Its name does not matter.
 func (i *Issuer) Verify(now time.Time) error {
+	_, err := i.paths(now)
+	return err
+}
+
+// paths returns the ways that lead from the issuer to a trust anchor; each ends with that.
+func (i *Issuer) paths(now time.Time) ([][]*x509.Certificate, error) {
 	intermediates := x509.NewCertPool()
 	for _, cert := range i.chain {
 		intermediates.AddCert(cert)
 	}
-	_, err := i.cert.Verify(x509.VerifyOptions{
+	return i.cert.Verify(x509.VerifyOptions{
 		Roots:         i.roots,
 		Intermediates: intermediates,
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
-	return err
+}
+
+// anchors returns the trust anchors that the issuer leads to.
+func (i *Issuer) anchors(now time.Time) []*x509.Certificate {
+	paths, err := i.paths(now)
+	if err != nil {
+		return nil
+	}
+	var out []*x509.Certificate
+	for _, path := range paths {
+		if anchor := path[len(path)-1]; !slices.ContainsFunc(out, anchor.Equal) {
+			out = append(out, anchor)
+		}
+	}
+	return out
+}
+
+// withAnchors adds to a bundle those anchors that it does not have. A bundle that has all of them stays the same to the byte.
+func withAnchors(bundle []byte, anchors []*x509.Certificate) []byte {
+	if len(anchors) == 0 {
+		return bundle
+	}
+	has, err := parseCertificates(bundle)
+	if err != nil {
+		return bundle
+	}
+	out := bundle
+	for _, anchor := range anchors {
+		if slices.ContainsFunc(has, anchor.Equal) {
+			continue
+		}
+		out = append(append(slices.Clip(out), '\n'), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
+	}
+	return out
 }
 
 // NotAfter is when the first certificate from the issuer upwards expires. No leaf may outlive it.

@@ -13,8 +13,8 @@ import (
 	trustpb "github.com/linkerd-go/linkerd-go/api/proto/trust"
 )
 
-// Trust implements the Trust gRPC service: it tells proxies the trust anchors that the issuer in use was loaded with, so that
-// a proxy never hears of a bundle under which the certificates issued here would not verify. Any goroutine may use it.
+// Trust implements the Trust gRPC service: it tells proxies the trust anchors, among which there is always one of the issuer
+// in use: a proxy never hears of a bundle under which the certificates issued here would not verify. Any goroutine may use it.
 type Trust struct {
 	trustpb.UnimplementedTrustServer
 	// Credentials hold the anchors.
@@ -34,15 +34,15 @@ const (
 
 // GetBundle returns the trust anchors, unless the proxy has them.
 func (t *Trust) GetBundle(_ context.Context, request *trustpb.GetBundleRequest) (*trustpb.GetBundleResponse, error) {
-	issuer := t.Credentials.Issuer()
-	if issuer == nil {
+	bundle := t.Credentials.Bundle(t.Lifetimes, time.Now())
+	if bundle == nil {
 		return nil, status.Error(codes.Unavailable, "cert issuer not ready yet")
 	}
 	response := &trustpb.GetBundleResponse{
 		AskAgain: durationpb.New(max(askAgainMin, min(askAgainMax, t.Lifetimes.Issuance/10))),
 	}
-	if sum := sha256.Sum256(issuer.bundle); !bytes.Equal(sum[:], request.GetHave()) {
-		response.Bundle = issuer.bundle
+	if sum := sha256.Sum256(bundle); !bytes.Equal(sum[:], request.GetHave()) {
+		response.Bundle = bundle
 	}
 	return response, nil
 }
