@@ -61,7 +61,7 @@ func TestAPIServerFails(t *testing.T) {
 	policy := w.start("policy", starting{link: link, env: env}).ready()
 	all := w.followAll(t.Context(), destination, policy)
 	w.awaitAll(soon, all, 1)
-	// What is known is served on, so that a controller that has lost the API server is ready: see docs/control-plane.md.
+	// What is known is served on, so that a controller that has lost the API server is ready: see docs/resilience.md.
 	dog := watchReady(destination, policy)
 	number := 1
 
