@@ -67,6 +67,12 @@ func (a *Asker) Ask(ctx context.Context, c *cluster.Cluster, q Question) ([]Answ
 		if err != nil || port == 0 {
 			return nil, fmt.Errorf("port %q of a Service must be a number from 1 to 65535", q.Port)
 		}
+		if _, plain := q.Client.GetAuthentication().(*explainpb.Client_Unauthenticated); plain {
+			// It has no proxy that would follow routes.
+			if answers, err := a.behind(ctx, c, q, int32(port)); err != nil || len(answers) > 0 {
+				return answers, err
+			}
+		}
 		e, err := a.Outbound(ctx, &explainpb.OutboundRequest{
 			Namespace: q.Namespace, Service: q.Name, Port: uint32(port), ClientNamespace: q.clientNamespace(), Request: q.Request,
 		})

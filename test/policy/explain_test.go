@@ -270,33 +270,21 @@ func judged(by *model.Authorization, _ authz.Reason) judgement {
 // it is due to must be the proxy's. Where it does, a definite verdict must hold for all that the question may mean, and an
 // open one must have more than one answer, or be about an authorization that nobody of the few who are tried satisfies.
 func TestExplanationsAgreeWithTheProxy(t *testing.T) {
-	if *seed == 0 {
-		*seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("go test ./test/policy -seed %d", *seed)
+	begin(t)
 	config := policytest.Config()
 	counts := map[string]int{}
 	for n := range *worlds {
 		d := draw{rand.New(rand.NewPCG(*seed, uint64(n)))}
 		yaml := d.world()
-		x := index.New(index.Options{Config: config, Logger: slog.New(slog.DiscardHandler)})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); x.Run(ctx) }()
-		var objects policytest.Objects
-		for _, object := range objects.Read(t, yaml) {
-			_ = x.Apply(ctx, object) // some cannot be used, which is part of the test
-		}
-		service := explain.New(x, &config)
-		for range 60 {
-			q := d.question()
-			compare(ctx, t, x, service, &config, q, counts)
-			if t.Failed() {
-				t.Fatalf("world %d:\n%s", n, yaml)
+		on(t, &config, yaml, func(ctx context.Context, x *index.Index, service *explain.Service) {
+			for range 60 {
+				q := d.question()
+				compare(ctx, t, x, service, &config, q, counts)
+				if t.Failed() {
+					t.Fatalf("world %d:\n%s", n, yaml)
+				}
 			}
-		}
-		cancel()
-		<-done
+		})
 	}
 	t.Log(counts)
 	for _, verdict := range []string{"ALLOWED", "DENIED", "AUDITED", "NO_ROUTE", "DEPENDS"} {
@@ -306,8 +294,30 @@ func TestExplanationsAgreeWithTheProxy(t *testing.T) {
 	}
 }
 
+// begin settles the seed.
+func begin(t *testing.T) {
+	if *seed == 0 {
+		*seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("go test ./test/policy -seed %d", *seed)
+}
+
+// on calls f with an index that has the objects, and the service that explains it.
+func on(t *testing.T, config *core.Config, yaml string, f func(context.Context, *index.Index, *explain.Service)) {
+	x := index.New(index.Options{Config: *config, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); x.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	var objects policytest.Objects
+	for _, object := range objects.Read(t, yaml) {
+		_ = x.Apply(ctx, object) // some cannot be used, which is part of the test
+	}
+	f(ctx, x, explain.New(x, config))
+}
+
 // received is a policy as the proxy has it once it came over the wire, in whatever rendering its decoder reads.
-func received[M any](t *testing.T, decoder func(*M, time.Duration) (*model.ServerPolicy, error), sent proto.Message) *model.ServerPolicy {
+func received[M, P any](t *testing.T, decoder func(*M) (*P, error), sent proto.Message) *P {
 	t.Helper()
 	wire, err := proto.Marshal(sent)
 	if err != nil {
@@ -325,11 +335,16 @@ func received[M any](t *testing.T, decoder func(*M, time.Duration) (*model.Serve
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := decoder(message, 10*time.Second)
+	policy, err := decoder(message)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return policy
+}
+
+// within is a decoder with the proxy's detection timeout.
+func within[M, P any](decoder func(*M, time.Duration) (*P, error)) func(*M) (*P, error) {
+	return func(m *M) (*P, error) { return decoder(m, 10*time.Second) }
 }
 
 func compare(ctx context.Context, t *testing.T, x *index.Index, service *explain.Service, config *core.Config, q question, counts map[string]int) {
@@ -339,7 +354,7 @@ func compare(ctx context.Context, t *testing.T, x *index.Index, service *explain
 		t.Fatal(err)
 	}
 	defer sub.Close()
-	policy := received(t, decode.Server, serve.Inbound(&sub.Latest().Value))
+	policy := received(t, within(decode.Server), serve.Inbound(&sub.Latest().Value))
 	got, err := service.Inbound(ctx, &explainpb.InboundRequest{
 		Namespace: "emo", Workload: &explainpb.InboundRequest_Pod{Pod: "web"}, Port: &explainpb.InboundRequest_PortNumber{PortNumber: uint32(q.port)},
 		Client: q.client, Request: q.request,
