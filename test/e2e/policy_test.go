@@ -866,6 +866,17 @@ func (p *performance) logged(who, text string) error {
 	})
 }
 
+// cli runs the CLI until it prints what is wanted; its exit code does not matter.
+func (p *performance) cli(args string, want *regexp.Regexp) error {
+	return eventually(patience, func() error {
+		out, _ := shell(time.Minute, "linkerd "+args)
+		if !want.MatchString(out) {
+			return fmt.Errorf("it printed\n%s", out)
+		}
+		return nil
+	})
+}
+
 // explain prints the scene's resources and what the proxies said.
 func (p *performance) explain() {
 	for _, line := range []string{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,6 +139,8 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 		return func(p *performance) error { return p.still(args) }, nil
 	case "says", "flowed":
 		return parseSays(verb, args)
+	case "cli":
+		return parseCLI(args)
 	case "metric":
 		return parseMetric(args)
 	case "log":
@@ -462,6 +465,21 @@ func parseSays(verb string, words []string) (func(*performance) error, error) {
 		return func(p *performance) error { return p.flowed(left[0], want) }, nil
 	}
 	return func(p *performance) error { return p.says(left[0], want) }, nil
+}
+
+// parseCLI is of
+//
+//	cli WORD… -> REGEXP
+func parseCLI(words []string) (func(*performance) error, error) {
+	left, right, err := cut(words)
+	if err != nil || len(right) != 1 {
+		return nil, fmt.Errorf("want WORD… -> REGEXP: %v", err)
+	}
+	re, err := regexp.Compile(right[0])
+	if err != nil {
+		return nil, err
+	}
+	return func(p *performance) error { return p.cli(strings.Join(left, " "), re) }, nil
 }
 
 // parseStatus is of
