@@ -154,7 +154,7 @@ func TestPolicyFromTraffic(t *testing.T) {
 			`√ Server `+w.ns+`/catalog-8080: is for port 8080: podSelector app=catalog, port 8080; proxyProtocol gRPC, accessPolicy deny`)
 		w.explains("diagnostics policy deploy/catalog 8080 --from deploy/front --method GET --path /x", `^no route: `, `the client gets: HTTP 404`)
 		w.explains("diagnostics policy svc/catalog 8080 --explain", `^port 8080 of Service `+w.ns+`/catalog: no route is attached`, `port 8080 is taken as HTTP/2: the Service's appProtocol says so`)
-		w.explains("diagnostics policy svc/checkout 8080 --from deploy/traffic --path /shop.v1.Checkout/Place",
+		w.explains("diagnostics policy svc/checkout 8080 --from deploy/traffic --method POST --path /shop.v1.Checkout/Place",
 			`^allowed: POST /shop.v1.Checkout/Place to port 8080 of Service `+w.ns+`/checkout goes by `,
 			`^denied: ServiceAccount `+w.ns+`/traffic at \S+ is refused with POST /shop.v1.Checkout/Place at port 8080 of pod `)
 		w.must("kubectl -n " + w.ns + " delete meshtlsauthentication front-8080")
