@@ -431,7 +431,7 @@ func (r *runner) controlMemory(ctx context.Context, s scenario) error {
 		return err
 	}
 	r.figures = append(r.figures,
-		bar(s.name, "RSS 30 s after all has gone, × before, destination", after.destination/w.before.destination, 1.3, 1.1),
-		bar(s.name, "RSS 30 s after all has gone, × before, policy", after.policy/w.before.policy, 1.3, 1.1))
+		bar(s.name, "RSS 30 s after all has gone, × before, destination", after.destination/w.before.destination, 1.5, 1.3),
+		bar(s.name, "RSS 30 s after all has gone, × before, policy", after.policy/w.before.policy, 1.5, 1.3))
 	return nil
 }
