@@ -40,7 +40,7 @@ controlplane: ## the controllers against an API server that fails them; RUN=rege
 	@go run ./build/runtests -only controlplane $(if $(RUN),-run '$(RUN)')
 
 .PHONY: bench
-bench: ## measure the proxy next to nginx and HAProxy; SCENARIO=name for one (needs root)
+bench: ## measure the proxy next to nginx and HAProxy, and the controllers; SCENARIO=name for one (needs root)
 	@go run ./bench $(if $(SCENARIO),-scenario $(SCENARIO)) $(BENCHFLAGS)
 
 .PHONY: h2spec
