@@ -55,6 +55,10 @@ grpc-interop: ## the gRPC interoperability suite through both proxies
 conformance: ## the official Gateway API suite on a cluster of its own; RUN=name runs one test, KEEP=1 leaves the cluster
 	cd test/conformance && go run . $(if $(RUN),-run-test '$(RUN)',-report $(CURDIR)/docs/conformance/gateway-api.yaml) $(if $(KEEP),-keep)
 
+.PHONY: cni
+cni: ## the mesh with the CNI plugin in place of init containers, on a cluster of its own; not part of `make test`
+	@go run ./build/runtests -only cni $(if $(RUN),-run '$(RUN)') $(if $(KEEP),-keep)
+
 .PHONY: certmanager
 certmanager: ## the mesh with its credentials kept by the real cert-manager and trust-manager, on a cluster of its own; not part of `make test`
 	@go run ./build/runtests -only certmanager $(if $(RUN),-run '$(RUN)') $(if $(KEEP),-keep)

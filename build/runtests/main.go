@@ -5,6 +5,7 @@
 //	go run ./build/runtests -only unit           repository rules and units
 //	go run ./build/runtests -only controlplane   the controllers against an API server that fails them
 //	go run ./build/runtests -only e2e            that, and end to end on the embedded cluster
+//	go run ./build/runtests -only cni            with the CNI plugin in place of init containers; not part of everything
 //	go run ./build/runtests -only certmanager    with cert-manager and trust-manager, which are built first; not part of everything
 //	go run ./build/runtests -run REGEXP          only the tests that match
 //
@@ -26,7 +27,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "unit, controlplane (a part of e2e), e2e or certmanager; unit and e2e if empty")
+	only := flag.String("only", "", "unit, controlplane (a part of e2e), e2e, certmanager or cni; unit and e2e if empty")
 	run := flag.String("run", "", "regular expression that test names have to match")
 	keep := flag.Bool("keep", false, "leave the end-to-end cluster running")
 	flag.Parse()
@@ -47,8 +48,10 @@ func main() {
 		err = r.e2e(ctx, *keep)
 	case "certmanager":
 		err = r.certManager(ctx, *keep)
+	case "cni":
+		err = r.cni(ctx, *keep)
 	default:
-		fmt.Fprintf(os.Stderr, "runtests: -only takes unit, controlplane, e2e or certmanager, not %q\n", *only)
+		fmt.Fprintf(os.Stderr, "runtests: -only takes unit, controlplane, e2e, certmanager or cni, not %q\n", *only)
 		os.Exit(2)
 	}
 	if err != nil {
@@ -178,6 +181,30 @@ func (r *runner) certManager(ctx context.Context, keep bool) error {
 	return r.onCluster(ctx, "certmanager", keep, func() error {
 		r.say("End-to-end tests with cert-manager")
 		return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e")
+	})
+}
+
+// cni runs the end-to-end test of the CNI plugin, on a cluster without the mesh,
+// which the test installs.
+func (r *runner) cni(ctx context.Context, keep bool) error {
+	if err := r.cluster(ctx); err != nil {
+		return err
+	}
+	if err := r.packages(ctx); err != nil {
+		return err
+	}
+	if err := r.mesh(ctx); err != nil {
+		return err
+	}
+	if err := os.Setenv("LINKERD_CNI", "1"); err != nil {
+		return err
+	}
+	if r.filter == "" {
+		r.filter = "TestCNI"
+	}
+	return r.onCluster(ctx, "cni", keep, func() error {
+		r.say("End-to-end test with the CNI plugin")
+		return r.goTest(ctx, ".", "-timeout=15m", "-count=1", "./test/e2e")
 	})
 }
 
