@@ -49,6 +49,25 @@ const (
 	AnnotationLoadBiaserMaxRetryAfter = "balancer.alpha.linkerd.io/load-biaser-max-retry-after"
 )
 
+// Annotations of Services, EgressNetworks, HTTPRoutes and GRPCRoutes that make requests slow
+// or fail on purpose. They are ours, not upstream's: docs/faults.md.
+const (
+	// AnnotationFaultDelay is how long requests are held before they go on.
+	AnnotationFaultDelay = "fault.linkerd.io/delay"
+	// AnnotationFaultDelayPercent is the share of requests that are held, from 0 to 100; all
+	// without it.
+	AnnotationFaultDelayPercent = "fault.linkerd.io/delay-percent"
+	// AnnotationFaultAbortHTTP is the status, from 400 to 599, that HTTP requests are answered
+	// with instead of going on.
+	AnnotationFaultAbortHTTP = "fault.linkerd.io/abort-http"
+	// AnnotationFaultAbortGRPC is the code that gRPC calls are answered with: its name, in
+	// lower case and with hyphens, or its number.
+	AnnotationFaultAbortGRPC = "fault.linkerd.io/abort-grpc"
+	// AnnotationFaultAbortPercent is the share of requests that are aborted, from 0 to 100;
+	// all without it.
+	AnnotationFaultAbortPercent = "fault.linkerd.io/abort-percent"
+)
+
 // Values of AnnotationFailureAccrual.
 const (
 	FailureAccrualConsecutive = "consecutive"

@@ -16,6 +16,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/observe"
 	"github.com/linkerd-go/linkerd-go/proxy/origproto"
+	"github.com/linkerd-go/linkerd-go/proxy/pause"
 	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
@@ -34,6 +35,9 @@ type request struct {
 	pol    *policy
 	permit *permit
 	found  route.Found
+	// origin is the client's Origin field, if the rule shares responses with
+	// other origins.
+	origin []byte
 	// profile is the way through a service profile, nil for most requests.
 	profile *profileRoute
 
@@ -189,6 +193,12 @@ func (r *request) authorize() error {
 	if by.Meta.Name == model.AuditName {
 		r.c.log().Info("Request allowed", "server", pol.Meta, "route", found.Route.Meta, "tls", r.c.tls.Client, "authz", by.Meta)
 	}
+	if d := route.Delay(found.Rule.Filters, nil); d > 0 {
+		if err := pause.For(&r.x.Canceler, r.p.cfg.Clock, d); err != nil {
+			return err
+		}
+	}
+	r.origin = route.Origin(found.Rule.Filters, head)
 	if v := route.Apply(found.Rule.Filters, found, head, nil); v.Action != route.Continue {
 		return verdict(v)
 	}
@@ -227,6 +237,8 @@ func verdict(v route.Verdict) *refusal.Refusal {
 			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
 		}
 		return refusal.InjectedHTTP(v.Status, v.Message)
+	case route.Preflight:
+		return refusal.Preflight(v.Status, v.Headers)
 	}
 	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
 }
@@ -286,8 +298,7 @@ func (r *request) respond(resp *exchange.Response) error {
 	if !upgraded && head.Version != exchange.HTTP2 {
 		exchange.StripConnection(&head.Fields)
 	}
-	// No inbound route shares with other origins: the API has no filter for it.
-	route.ApplyResponse(r.found.Rule.Filters, nil, head)
+	route.ApplyResponse(r.found.Rule.Filters, r.origin, head)
 	r.access(head)
 	if r.tap != nil {
 		r.tap.Response(head, p.cfg.Clock.Now())

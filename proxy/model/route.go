@@ -151,11 +151,13 @@ const (
 	// FilterForbidden and FilterInvalidBackend close TCP and TLS connections.
 	FilterForbidden
 	FilterInvalidBackend
-	// FilterRewrite uses Filter.Rewrite, FilterCORS Filter.CORS and
-	// FilterMirror Filter.Mirror. They are not upstream's: docs/differences.md.
+	// FilterRewrite uses Filter.Rewrite, FilterCORS Filter.CORS, FilterMirror
+	// Filter.Mirror and FilterDelay Filter.Delay. They are not upstream's:
+	// docs/differences.md.
 	FilterRewrite
 	FilterCORS
 	FilterMirror
+	FilterDelay
 )
 
 // Filter is one step on the way of a request; Kind says which field is set.
@@ -167,6 +169,7 @@ type Filter struct {
 	Rewrite  *Rewrite
 	CORS     *CORS
 	Mirror   *Mirror
+	Delay    *Delay
 	Message  string
 }
 
@@ -214,6 +217,13 @@ type Rewrite struct {
 type Mirror struct {
 	Backend *Backend
 	// Numerator out of Denominator requests are copied; Denominator is never 0.
+	Numerator, Denominator uint32
+}
+
+// Delay holds a share of the requests before they go on.
+type Delay struct {
+	Time time.Duration
+	// Numerator out of Denominator requests are held; Denominator is never 0.
 	Numerator, Denominator uint32
 }
 

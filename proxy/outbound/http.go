@@ -12,9 +12,11 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
+	"github.com/linkerd-go/linkerd-go/proxy/deadline"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/observe"
+	"github.com/linkerd-go/linkerd-go/proxy/pause"
 	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/retry"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
@@ -189,7 +191,13 @@ func (r *request) along(router *httpRouter) error {
 	if r.rule.shares {
 		r.origin = r.x.Request.Get("origin")
 	}
-	err := r.try()
+	var err error
+	if r.rule.delays {
+		err = r.hold()
+	}
+	if err == nil {
+		err = r.try()
+	}
 	if err != nil && !errors.Is(err, balance.ErrClosed) {
 		return &routeError{r.rule.meta, err}
 	}
@@ -316,17 +324,23 @@ func (r *request) pause() bool {
 	if r.retry.Backoff == nil {
 		return r.x.Cause() == nil
 	}
-	over := make(chan struct{})
-	var once sync.Once
-	end := func() { once.Do(func() { close(over) }) }
-	t := r.p.cfg.Clock.AfterFunc(backoff.Delay(*r.retry.Backoff, n, rand.Float64()), end)
-	defer t.Stop()
-	if r.x.Bind(func(error) { end() }) != nil {
-		return false
+	return pause.For(&r.x.Canceler, r.p.cfg.Clock, backoff.Delay(*r.retry.Backoff, n, rand.Float64())) == nil
+}
+
+// hold waits as long as the rule delays this request, and no longer than the
+// request may take.
+func (r *request) hold() error {
+	d := route.Delay(r.rule.Filters, nil)
+	if d == 0 {
+		return nil
 	}
-	<-over
-	r.x.Bind(nil)
-	return r.x.Cause() == nil
+	if limit := r.timeouts.Request; limit > 0 && limit <= d {
+		if err := pause.For(&r.x.Canceler, r.p.cfg.Clock, limit); err != nil {
+			return err
+		}
+		return &deadline.Error{Kind: deadline.Request, Limit: limit}
+	}
+	return pause.For(&r.x.Canceler, r.p.cfg.Clock, d)
 }
 
 // send chooses backend and endpoint and sends the request. If there is an

@@ -37,9 +37,9 @@ type rule struct {
 	dist    *distribute.Distributor[*ruleBackend]
 	// mirrored are the rule's own mirrors; mirrors, rewrites and shares say
 	// whether it or a backend has filters that mirror, that rewrite, and that
-	// share responses with other origins.
-	mirrored                  []*ruleMirror
-	mirrors, rewrites, shares bool
+	// share responses with other origins. delays says that it holds requests.
+	mirrored                          []*ruleMirror
+	mirrors, rewrites, shares, delays bool
 
 	mu sync.Mutex
 	// hosts, if hostname labels are on, is guarded by mu.
@@ -65,6 +65,8 @@ func (r *rule) look(b *builder, parent model.Meta, filters []model.Filter) []*ru
 			r.rewrites = true
 		case model.FilterCORS:
 			r.shares = true
+		case model.FilterDelay:
+			r.delays = true
 		case model.FilterMirror:
 			r.mirrors = true
 			mirrors = append(mirrors, &ruleMirror{Mirror: f.Mirror, backend: b.backend(parent, f.Mirror.Backend, nil)})

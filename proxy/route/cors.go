@@ -15,6 +15,17 @@ import (
 // what the browser goes by are the headers.
 const statusPreflight = 200
 
+// Origin returns the request's Origin field if a filter shares responses with
+// other origins, and nil otherwise.
+func Origin(filters []model.Filter, head *exchange.RequestHead) []byte {
+	for i := range filters {
+		if filters[i].Kind == model.FilterCORS {
+			return head.Get("origin")
+		}
+	}
+	return nil
+}
+
 // IsPreflight reports whether a browser asks by this request if it may send
 // another.
 func IsPreflight(head *exchange.RequestHead) bool {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -137,6 +138,18 @@ func Modify(m *model.HeaderModifier, f *exchange.Fields) {
 	for _, n := range m.Remove {
 		f.Del(n)
 	}
+}
+
+// Delay draws for how long a request is to be held before its filters are
+// applied, 0 for not at all. draw is as for Apply.
+func Delay(filters []model.Filter, draw func(n uint32) uint32) time.Duration {
+	var total time.Duration
+	for i := range filters {
+		if f := &filters[i]; f.Kind == model.FilterDelay && Share(f.Delay.Numerator, f.Delay.Denominator, draw) {
+			total += f.Delay.Time
+		}
+	}
+	return total
 }
 
 // Hit draws whether a failure is to be injected.

@@ -1031,6 +1031,72 @@ func (m *Cors) Parse(d *lean.Decoder) error {
 	return d.Err()
 }
 
+// Delay is io.linkerd.proxy.http_route.Delay.
+type Delay struct {
+	Time  *lean.Duration
+	Ratio *Ratio
+}
+
+// GetTime gives the field; its zero value for nil.
+func (m *Delay) GetTime() (v *lean.Duration) {
+	if m != nil {
+		return m.Time
+	}
+	return v
+}
+
+// GetRatio gives the field; its zero value for nil.
+func (m *Delay) GetRatio() (v *Ratio) {
+	if m != nil {
+		return m.Ratio
+	}
+	return v
+}
+
+// AppendWire appends the wire form to b.
+func (m *Delay) AppendWire(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	var at int
+	if m.Time != nil {
+		b, at = lean.Begin(b, 1)
+		b = lean.End(m.Time.AppendWire(b), at)
+	}
+	if m.Ratio != nil {
+		b, at = lean.Begin(b, 2)
+		b = lean.End(m.Ratio.AppendWire(b), at)
+	}
+	return b
+}
+
+// ParseWire reads the wire form, on top of what there is.
+func (m *Delay) ParseWire(b []byte) error {
+	d := lean.NewDecoder(b, 0)
+	return m.Parse(&d)
+}
+
+// Parse reads the fields that d comes to.
+func (m *Delay) Parse(d *lean.Decoder) error {
+	for d.Next() {
+		switch d.Tag {
+		case 1<<3 | lean.Bytes:
+			if m.Time == nil {
+				m.Time = new(lean.Duration)
+			}
+			s := d.Sub()
+			d.Done(m.Time.Parse(&s))
+		case 2<<3 | lean.Bytes:
+			if m.Ratio == nil {
+				m.Ratio = new(Ratio)
+			}
+			s := d.Sub()
+			d.Done(m.Ratio.Parse(&s))
+		}
+	}
+	return d.Err()
+}
+
 // HttpFailureInjector is io.linkerd.proxy.http_route.HttpFailureInjector.
 type HttpFailureInjector struct {
 	Status  uint32

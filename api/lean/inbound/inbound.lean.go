@@ -1359,7 +1359,11 @@ func (m *HttpRoute_Rule) Parse(d *lean.Decoder) error {
 
 // HttpRoute_Filter is io.linkerd.proxy.inbound.HttpRoute.Filter.
 type HttpRoute_Filter struct {
-	Kind isHttpRoute_Filter_Kind
+	Kind                   isHttpRoute_Filter_Kind
+	UrlRewrite             *httproute.UrlRewrite
+	Cors                   *httproute.Cors
+	Delay                  *httproute.Delay
+	ResponseHeaderModifier *httproute.ResponseHeaderModifier
 }
 
 type isHttpRoute_Filter_Kind interface{ isHttpRoute_Filter_Kind() }
@@ -1421,6 +1425,38 @@ func (m *HttpRoute_Filter) GetRedirect() (v *httproute.RequestRedirect) {
 	return v
 }
 
+// GetUrlRewrite gives the field; its zero value for nil.
+func (m *HttpRoute_Filter) GetUrlRewrite() (v *httproute.UrlRewrite) {
+	if m != nil {
+		return m.UrlRewrite
+	}
+	return v
+}
+
+// GetCors gives the field; its zero value for nil.
+func (m *HttpRoute_Filter) GetCors() (v *httproute.Cors) {
+	if m != nil {
+		return m.Cors
+	}
+	return v
+}
+
+// GetDelay gives the field; its zero value for nil.
+func (m *HttpRoute_Filter) GetDelay() (v *httproute.Delay) {
+	if m != nil {
+		return m.Delay
+	}
+	return v
+}
+
+// GetResponseHeaderModifier gives the field; its zero value for nil.
+func (m *HttpRoute_Filter) GetResponseHeaderModifier() (v *httproute.ResponseHeaderModifier) {
+	if m != nil {
+		return m.ResponseHeaderModifier
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *HttpRoute_Filter) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -1437,6 +1473,22 @@ func (m *HttpRoute_Filter) AppendWire(b []byte) []byte {
 	case *HttpRoute_Filter_Redirect:
 		b, at = lean.Begin(b, 3)
 		b = lean.End(x.Redirect.AppendWire(b), at)
+	}
+	if m.UrlRewrite != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.UrlRewrite.AppendWire(b), at)
+	}
+	if m.Cors != nil {
+		b, at = lean.Begin(b, 1002)
+		b = lean.End(m.Cors.AppendWire(b), at)
+	}
+	if m.Delay != nil {
+		b, at = lean.Begin(b, 1004)
+		b = lean.End(m.Delay.AppendWire(b), at)
+	}
+	if m.ResponseHeaderModifier != nil {
+		b, at = lean.Begin(b, 1005)
+		b = lean.End(m.ResponseHeaderModifier.AppendWire(b), at)
 	}
 	return b
 }
@@ -1475,6 +1527,30 @@ func (m *HttpRoute_Filter) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(x.Redirect.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.UrlRewrite == nil {
+				m.UrlRewrite = new(httproute.UrlRewrite)
+			}
+			s := d.Sub()
+			d.Done(m.UrlRewrite.Parse(&s))
+		case 1002<<3 | lean.Bytes:
+			if m.Cors == nil {
+				m.Cors = new(httproute.Cors)
+			}
+			s := d.Sub()
+			d.Done(m.Cors.Parse(&s))
+		case 1004<<3 | lean.Bytes:
+			if m.Delay == nil {
+				m.Delay = new(httproute.Delay)
+			}
+			s := d.Sub()
+			d.Done(m.Delay.Parse(&s))
+		case 1005<<3 | lean.Bytes:
+			if m.ResponseHeaderModifier == nil {
+				m.ResponseHeaderModifier = new(httproute.ResponseHeaderModifier)
+			}
+			s := d.Sub()
+			d.Done(m.ResponseHeaderModifier.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -1647,7 +1723,9 @@ func (m *GrpcRoute_Rule) Parse(d *lean.Decoder) error {
 
 // GrpcRoute_Filter is io.linkerd.proxy.inbound.GrpcRoute.Filter.
 type GrpcRoute_Filter struct {
-	Kind isGrpcRoute_Filter_Kind
+	Kind                   isGrpcRoute_Filter_Kind
+	ResponseHeaderModifier *httproute.ResponseHeaderModifier
+	Delay                  *httproute.Delay
 }
 
 type isGrpcRoute_Filter_Kind interface{ isGrpcRoute_Filter_Kind() }
@@ -1694,6 +1772,22 @@ func (m *GrpcRoute_Filter) GetRequestHeaderModifier() (v *httproute.RequestHeade
 	return v
 }
 
+// GetResponseHeaderModifier gives the field; its zero value for nil.
+func (m *GrpcRoute_Filter) GetResponseHeaderModifier() (v *httproute.ResponseHeaderModifier) {
+	if m != nil {
+		return m.ResponseHeaderModifier
+	}
+	return v
+}
+
+// GetDelay gives the field; its zero value for nil.
+func (m *GrpcRoute_Filter) GetDelay() (v *httproute.Delay) {
+	if m != nil {
+		return m.Delay
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *GrpcRoute_Filter) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -1707,6 +1801,14 @@ func (m *GrpcRoute_Filter) AppendWire(b []byte) []byte {
 	case *GrpcRoute_Filter_RequestHeaderModifier:
 		b, at = lean.Begin(b, 2)
 		b = lean.End(x.RequestHeaderModifier.AppendWire(b), at)
+	}
+	if m.ResponseHeaderModifier != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.ResponseHeaderModifier.AppendWire(b), at)
+	}
+	if m.Delay != nil {
+		b, at = lean.Begin(b, 1004)
+		b = lean.End(m.Delay.AppendWire(b), at)
 	}
 	return b
 }
@@ -1737,6 +1839,18 @@ func (m *GrpcRoute_Filter) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(x.RequestHeaderModifier.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.ResponseHeaderModifier == nil {
+				m.ResponseHeaderModifier = new(httproute.ResponseHeaderModifier)
+			}
+			s := d.Sub()
+			d.Done(m.ResponseHeaderModifier.Parse(&s))
+		case 1004<<3 | lean.Bytes:
+			if m.Delay == nil {
+				m.Delay = new(httproute.Delay)
+			}
+			s := d.Sub()
+			d.Done(m.Delay.Parse(&s))
 		}
 	}
 	return d.Err()

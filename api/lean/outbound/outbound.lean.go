@@ -1036,6 +1036,7 @@ type HttpRoute_Filter struct {
 	UrlRewrite    *httproute.UrlRewrite
 	Cors          *httproute.Cors
 	RequestMirror *RequestMirror
+	Delay         *httproute.Delay
 }
 
 type isHttpRoute_Filter_Kind interface{ isHttpRoute_Filter_Kind() }
@@ -1138,6 +1139,14 @@ func (m *HttpRoute_Filter) GetRequestMirror() (v *RequestMirror) {
 	return v
 }
 
+// GetDelay gives the field; its zero value for nil.
+func (m *HttpRoute_Filter) GetDelay() (v *httproute.Delay) {
+	if m != nil {
+		return m.Delay
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *HttpRoute_Filter) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -1169,6 +1178,10 @@ func (m *HttpRoute_Filter) AppendWire(b []byte) []byte {
 	if m.RequestMirror != nil {
 		b, at = lean.Begin(b, 1003)
 		b = lean.End(m.RequestMirror.AppendWire(b), at)
+	}
+	if m.Delay != nil {
+		b, at = lean.Begin(b, 1004)
+		b = lean.End(m.Delay.AppendWire(b), at)
 	}
 	return b
 }
@@ -1233,6 +1246,12 @@ func (m *HttpRoute_Filter) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.RequestMirror.Parse(&s))
+		case 1004<<3 | lean.Bytes:
+			if m.Delay == nil {
+				m.Delay = new(httproute.Delay)
+			}
+			s := d.Sub()
+			d.Done(m.Delay.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -2132,6 +2151,7 @@ type GrpcRoute_Filter struct {
 	Kind                   isGrpcRoute_Filter_Kind
 	ResponseHeaderModifier *httproute.ResponseHeaderModifier
 	RequestMirror          *RequestMirror
+	Delay                  *httproute.Delay
 }
 
 type isGrpcRoute_Filter_Kind interface{ isGrpcRoute_Filter_Kind() }
@@ -2194,6 +2214,14 @@ func (m *GrpcRoute_Filter) GetRequestMirror() (v *RequestMirror) {
 	return v
 }
 
+// GetDelay gives the field; its zero value for nil.
+func (m *GrpcRoute_Filter) GetDelay() (v *httproute.Delay) {
+	if m != nil {
+		return m.Delay
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *GrpcRoute_Filter) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -2215,6 +2243,10 @@ func (m *GrpcRoute_Filter) AppendWire(b []byte) []byte {
 	if m.RequestMirror != nil {
 		b, at = lean.Begin(b, 1003)
 		b = lean.End(m.RequestMirror.AppendWire(b), at)
+	}
+	if m.Delay != nil {
+		b, at = lean.Begin(b, 1004)
+		b = lean.End(m.Delay.AppendWire(b), at)
 	}
 	return b
 }
@@ -2257,6 +2289,12 @@ func (m *GrpcRoute_Filter) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.RequestMirror.Parse(&s))
+		case 1004<<3 | lean.Bytes:
+			if m.Delay == nil {
+				m.Delay = new(httproute.Delay)
+			}
+			s := d.Sub()
+			d.Done(m.Delay.Parse(&s))
 		}
 	}
 	return d.Err()

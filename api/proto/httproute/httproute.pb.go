@@ -907,6 +907,61 @@ func (x *Cors) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
+// Delay holds requests before they go on. It is an extension of ours.
+type Delay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required, longer than 0.
+	Time *durationpb.Duration `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Share of requests that are held; unset means all.
+	Ratio         *Ratio `protobuf:"bytes,2,opt,name=ratio,proto3" json:"ratio,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delay) Reset() {
+	*x = Delay{}
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delay) ProtoMessage() {}
+
+func (x *Delay) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delay.ProtoReflect.Descriptor instead.
+func (*Delay) Descriptor() ([]byte, []int) {
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Delay) GetTime() *durationpb.Duration {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Delay) GetRatio() *Ratio {
+	if x != nil {
+		return x.Ratio
+	}
+	return nil
+}
+
 // HttpFailureInjector answers requests without forwarding them.
 type HttpFailureInjector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -922,7 +977,7 @@ type HttpFailureInjector struct {
 
 func (x *HttpFailureInjector) Reset() {
 	*x = HttpFailureInjector{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +989,7 @@ func (x *HttpFailureInjector) String() string {
 func (*HttpFailureInjector) ProtoMessage() {}
 
 func (x *HttpFailureInjector) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[11]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1002,7 @@ func (x *HttpFailureInjector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpFailureInjector.ProtoReflect.Descriptor instead.
 func (*HttpFailureInjector) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HttpFailureInjector) GetStatus() uint32 {
@@ -983,7 +1038,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1050,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[12]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1063,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{12}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ratio) GetNumerator() uint32 {
@@ -1040,7 +1095,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1107,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[13]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1120,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{13}
+	return file_api_proto_httproute_httproute_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Timeouts) GetResponse() *durationpb.Duration {
@@ -1100,7 +1155,7 @@ type HostMatch_Suffix struct {
 
 func (x *HostMatch_Suffix) Reset() {
 	*x = HostMatch_Suffix{}
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1167,7 @@ func (x *HostMatch_Suffix) String() string {
 func (*HostMatch_Suffix) ProtoMessage() {}
 
 func (x *HostMatch_Suffix) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_httproute_httproute_proto_msgTypes[14]
+	mi := &file_api_proto_httproute_httproute_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1249,10 @@ const file_api_proto_httproute_httproute_proto_rawDesc = "" +
 	"\rallow_methods\x18\x03 \x03(\tR\fallowMethods\x12#\n" +
 	"\rallow_headers\x18\x04 \x03(\tR\fallowHeaders\x12%\n" +
 	"\x0eexpose_headers\x18\x05 \x03(\tR\rexposeHeaders\x122\n" +
-	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\x81\x01\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"p\n" +
+	"\x05Delay\x12-\n" +
+	"\x04time\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04time\x128\n" +
+	"\x05ratio\x18\x02 \x01(\v2\".io.linkerd.proxy.http_route.RatioR\x05ratio\"\x81\x01\n" +
 	"\x13HttpFailureInjector\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x128\n" +
@@ -1219,7 +1277,7 @@ func file_api_proto_httproute_httproute_proto_rawDescGZIP() []byte {
 	return file_api_proto_httproute_httproute_proto_rawDescData
 }
 
-var file_api_proto_httproute_httproute_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_api_proto_httproute_httproute_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_api_proto_httproute_httproute_proto_goTypes = []any{
 	(*HostMatch)(nil),              // 0: io.linkerd.proxy.http_route.HostMatch
 	(*HttpRouteMatch)(nil),         // 1: io.linkerd.proxy.http_route.HttpRouteMatch
@@ -1232,38 +1290,41 @@ var file_api_proto_httproute_httproute_proto_goTypes = []any{
 	(*PathModifier)(nil),           // 8: io.linkerd.proxy.http_route.PathModifier
 	(*UrlRewrite)(nil),             // 9: io.linkerd.proxy.http_route.UrlRewrite
 	(*Cors)(nil),                   // 10: io.linkerd.proxy.http_route.Cors
-	(*HttpFailureInjector)(nil),    // 11: io.linkerd.proxy.http_route.HttpFailureInjector
-	(*Ratio)(nil),                  // 12: io.linkerd.proxy.http_route.Ratio
-	(*Timeouts)(nil),               // 13: io.linkerd.proxy.http_route.Timeouts
-	(*HostMatch_Suffix)(nil),       // 14: io.linkerd.proxy.http_route.HostMatch.Suffix
-	(*httptypes.HttpMethod)(nil),   // 15: io.linkerd.proxy.http_types.HttpMethod
-	(*httptypes.Headers)(nil),      // 16: io.linkerd.proxy.http_types.Headers
-	(*httptypes.Scheme)(nil),       // 17: io.linkerd.proxy.http_types.Scheme
-	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
+	(*Delay)(nil),                  // 11: io.linkerd.proxy.http_route.Delay
+	(*HttpFailureInjector)(nil),    // 12: io.linkerd.proxy.http_route.HttpFailureInjector
+	(*Ratio)(nil),                  // 13: io.linkerd.proxy.http_route.Ratio
+	(*Timeouts)(nil),               // 14: io.linkerd.proxy.http_route.Timeouts
+	(*HostMatch_Suffix)(nil),       // 15: io.linkerd.proxy.http_route.HostMatch.Suffix
+	(*httptypes.HttpMethod)(nil),   // 16: io.linkerd.proxy.http_types.HttpMethod
+	(*httptypes.Headers)(nil),      // 17: io.linkerd.proxy.http_types.Headers
+	(*httptypes.Scheme)(nil),       // 18: io.linkerd.proxy.http_types.Scheme
+	(*durationpb.Duration)(nil),    // 19: google.protobuf.Duration
 }
 var file_api_proto_httproute_httproute_proto_depIdxs = []int32{
-	14, // 0: io.linkerd.proxy.http_route.HostMatch.suffix:type_name -> io.linkerd.proxy.http_route.HostMatch.Suffix
+	15, // 0: io.linkerd.proxy.http_route.HostMatch.suffix:type_name -> io.linkerd.proxy.http_route.HostMatch.Suffix
 	2,  // 1: io.linkerd.proxy.http_route.HttpRouteMatch.path:type_name -> io.linkerd.proxy.http_route.PathMatch
 	3,  // 2: io.linkerd.proxy.http_route.HttpRouteMatch.headers:type_name -> io.linkerd.proxy.http_route.HeaderMatch
 	4,  // 3: io.linkerd.proxy.http_route.HttpRouteMatch.query_params:type_name -> io.linkerd.proxy.http_route.QueryParamMatch
-	15, // 4: io.linkerd.proxy.http_route.HttpRouteMatch.method:type_name -> io.linkerd.proxy.http_types.HttpMethod
-	16, // 5: io.linkerd.proxy.http_route.RequestHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
-	16, // 6: io.linkerd.proxy.http_route.RequestHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
-	16, // 7: io.linkerd.proxy.http_route.ResponseHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
-	16, // 8: io.linkerd.proxy.http_route.ResponseHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
-	17, // 9: io.linkerd.proxy.http_route.RequestRedirect.scheme:type_name -> io.linkerd.proxy.http_types.Scheme
+	16, // 4: io.linkerd.proxy.http_route.HttpRouteMatch.method:type_name -> io.linkerd.proxy.http_types.HttpMethod
+	17, // 5: io.linkerd.proxy.http_route.RequestHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
+	17, // 6: io.linkerd.proxy.http_route.RequestHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
+	17, // 7: io.linkerd.proxy.http_route.ResponseHeaderModifier.add:type_name -> io.linkerd.proxy.http_types.Headers
+	17, // 8: io.linkerd.proxy.http_route.ResponseHeaderModifier.set:type_name -> io.linkerd.proxy.http_types.Headers
+	18, // 9: io.linkerd.proxy.http_route.RequestRedirect.scheme:type_name -> io.linkerd.proxy.http_types.Scheme
 	8,  // 10: io.linkerd.proxy.http_route.RequestRedirect.path:type_name -> io.linkerd.proxy.http_route.PathModifier
 	8,  // 11: io.linkerd.proxy.http_route.UrlRewrite.path:type_name -> io.linkerd.proxy.http_route.PathModifier
-	18, // 12: io.linkerd.proxy.http_route.Cors.max_age:type_name -> google.protobuf.Duration
-	12, // 13: io.linkerd.proxy.http_route.HttpFailureInjector.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
-	18, // 14: io.linkerd.proxy.http_route.Timeouts.response:type_name -> google.protobuf.Duration
-	18, // 15: io.linkerd.proxy.http_route.Timeouts.request:type_name -> google.protobuf.Duration
-	18, // 16: io.linkerd.proxy.http_route.Timeouts.idle:type_name -> google.protobuf.Duration
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 12: io.linkerd.proxy.http_route.Cors.max_age:type_name -> google.protobuf.Duration
+	19, // 13: io.linkerd.proxy.http_route.Delay.time:type_name -> google.protobuf.Duration
+	13, // 14: io.linkerd.proxy.http_route.Delay.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
+	13, // 15: io.linkerd.proxy.http_route.HttpFailureInjector.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
+	19, // 16: io.linkerd.proxy.http_route.Timeouts.response:type_name -> google.protobuf.Duration
+	19, // 17: io.linkerd.proxy.http_route.Timeouts.request:type_name -> google.protobuf.Duration
+	19, // 18: io.linkerd.proxy.http_route.Timeouts.idle:type_name -> google.protobuf.Duration
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_httproute_httproute_proto_init() }
@@ -1298,7 +1359,7 @@ func file_api_proto_httproute_httproute_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_httproute_httproute_proto_rawDesc), len(file_api_proto_httproute_httproute_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

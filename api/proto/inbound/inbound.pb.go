@@ -1349,9 +1349,15 @@ type HttpRoute_Filter struct {
 	//	*HttpRoute_Filter_FailureInjector
 	//	*HttpRoute_Filter_RequestHeaderModifier
 	//	*HttpRoute_Filter_Redirect
-	Kind          isHttpRoute_Filter_Kind `protobuf_oneof:"kind"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Kind isHttpRoute_Filter_Kind `protobuf_oneof:"kind"`
+	// Extensions of ours. At most one is set, and a proxy that knows it ignores `kind`;
+	// see outbound.HttpRoute.Filter.
+	UrlRewrite             *httproute.UrlRewrite             `protobuf:"bytes,1001,opt,name=url_rewrite,json=urlRewrite,proto3" json:"url_rewrite,omitempty"`
+	Cors                   *httproute.Cors                   `protobuf:"bytes,1002,opt,name=cors,proto3" json:"cors,omitempty"`
+	Delay                  *httproute.Delay                  `protobuf:"bytes,1004,opt,name=delay,proto3" json:"delay,omitempty"`
+	ResponseHeaderModifier *httproute.ResponseHeaderModifier `protobuf:"bytes,1005,opt,name=response_header_modifier,json=responseHeaderModifier,proto3" json:"response_header_modifier,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *HttpRoute_Filter) Reset() {
@@ -1414,6 +1420,34 @@ func (x *HttpRoute_Filter) GetRedirect() *httproute.RequestRedirect {
 		if x, ok := x.Kind.(*HttpRoute_Filter_Redirect); ok {
 			return x.Redirect
 		}
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetUrlRewrite() *httproute.UrlRewrite {
+	if x != nil {
+		return x.UrlRewrite
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetCors() *httproute.Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetDelay() *httproute.Delay {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *HttpRoute_Filter) GetResponseHeaderModifier() *httproute.ResponseHeaderModifier {
+	if x != nil {
+		return x.ResponseHeaderModifier
 	}
 	return nil
 }
@@ -1502,9 +1536,12 @@ type GrpcRoute_Filter struct {
 	//
 	//	*GrpcRoute_Filter_FailureInjector
 	//	*GrpcRoute_Filter_RequestHeaderModifier
-	Kind          isGrpcRoute_Filter_Kind `protobuf_oneof:"kind"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Kind isGrpcRoute_Filter_Kind `protobuf_oneof:"kind"`
+	// Extensions of ours; see HttpRoute.Filter.
+	ResponseHeaderModifier *httproute.ResponseHeaderModifier `protobuf:"bytes,1001,opt,name=response_header_modifier,json=responseHeaderModifier,proto3" json:"response_header_modifier,omitempty"`
+	Delay                  *httproute.Delay                  `protobuf:"bytes,1004,opt,name=delay,proto3" json:"delay,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *GrpcRoute_Filter) Reset() {
@@ -1558,6 +1595,20 @@ func (x *GrpcRoute_Filter) GetRequestHeaderModifier() *httproute.RequestHeaderMo
 		if x, ok := x.Kind.(*GrpcRoute_Filter_RequestHeaderModifier); ok {
 			return x.RequestHeaderModifier
 		}
+	}
+	return nil
+}
+
+func (x *GrpcRoute_Filter) GetResponseHeaderModifier() *httproute.ResponseHeaderModifier {
+	if x != nil {
+		return x.ResponseHeaderModifier
+	}
+	return nil
+}
+
+func (x *GrpcRoute_Filter) GetDelay() *httproute.Delay {
+	if x != nil {
+		return x.Delay
 	}
 	return nil
 }
@@ -1792,7 +1843,7 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\bIdentity\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"&\n" +
 	"\x0eIdentitySuffix\x12\x14\n" +
-	"\x05parts\x18\x01 \x03(\tR\x05parts\"\xd1\x05\n" +
+	"\x05parts\x18\x01 \x03(\tR\x05parts\"\xff\a\n" +
 	"\tHttpRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12G\n" +
@@ -1800,12 +1851,17 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\x05rules\x18\x04 \x03(\v2(.io.linkerd.proxy.inbound.HttpRoute.RuleR\x05rules\x1a\x93\x01\n" +
 	"\x04Rule\x12E\n" +
 	"\amatches\x18\x01 \x03(\v2+.io.linkerd.proxy.http_route.HttpRouteMatchR\amatches\x12D\n" +
-	"\afilters\x18\x02 \x03(\v2*.io.linkerd.proxy.inbound.HttpRoute.FilterR\afilters\x1a\xa9\x02\n" +
+	"\afilters\x18\x02 \x03(\v2*.io.linkerd.proxy.inbound.HttpRoute.FilterR\afilters\x1a\xd7\x04\n" +
 	"\x06Filter\x12]\n" +
 	"\x10failure_injector\x18\x01 \x01(\v20.io.linkerd.proxy.http_route.HttpFailureInjectorH\x00R\x0ffailureInjector\x12l\n" +
 	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifier\x12J\n" +
-	"\bredirect\x18\x03 \x01(\v2,.io.linkerd.proxy.http_route.RequestRedirectH\x00R\bredirectB\x06\n" +
-	"\x04kind\"\x85\x05\n" +
+	"\bredirect\x18\x03 \x01(\v2,.io.linkerd.proxy.http_route.RequestRedirectH\x00R\bredirect\x12I\n" +
+	"\vurl_rewrite\x18\xe9\a \x01(\v2'.io.linkerd.proxy.http_route.UrlRewriteR\n" +
+	"urlRewrite\x126\n" +
+	"\x04cors\x18\xea\a \x01(\v2!.io.linkerd.proxy.http_route.CorsR\x04cors\x129\n" +
+	"\x05delay\x18\xec\a \x01(\v2\".io.linkerd.proxy.http_route.DelayR\x05delay\x12n\n" +
+	"\x18response_header_modifier\x18\xed\a \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierR\x16responseHeaderModifierB\x06\n" +
+	"\x04kind\"\xb0\x06\n" +
 	"\tGrpcRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12G\n" +
@@ -1813,10 +1869,12 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\x05rules\x18\x04 \x03(\v2(.io.linkerd.proxy.inbound.GrpcRoute.RuleR\x05rules\x1a\x93\x01\n" +
 	"\x04Rule\x12E\n" +
 	"\amatches\x18\x01 \x03(\v2+.io.linkerd.proxy.grpc_route.GrpcRouteMatchR\amatches\x12D\n" +
-	"\afilters\x18\x02 \x03(\v2*.io.linkerd.proxy.inbound.GrpcRoute.FilterR\afilters\x1a\xdd\x01\n" +
+	"\afilters\x18\x02 \x03(\v2*.io.linkerd.proxy.inbound.GrpcRoute.FilterR\afilters\x1a\x88\x03\n" +
 	"\x06Filter\x12]\n" +
 	"\x10failure_injector\x18\x01 \x01(\v20.io.linkerd.proxy.grpc_route.GrpcFailureInjectorH\x00R\x0ffailureInjector\x12l\n" +
-	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifierB\x06\n" +
+	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifier\x12n\n" +
+	"\x18response_header_modifier\x18\xe9\a \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierR\x16responseHeaderModifier\x129\n" +
+	"\x05delay\x18\xec\a \x01(\v2\".io.linkerd.proxy.http_route.DelayR\x05delayB\x06\n" +
 	"\x04kind\"\x88\x05\n" +
 	"\x12HttpLocalRateLimit\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12H\n" +
@@ -1888,8 +1946,12 @@ var file_api_proto_inbound_inbound_proto_goTypes = []any{
 	(*httproute.HttpFailureInjector)(nil),                // 35: io.linkerd.proxy.http_route.HttpFailureInjector
 	(*httproute.RequestHeaderModifier)(nil),              // 36: io.linkerd.proxy.http_route.RequestHeaderModifier
 	(*httproute.RequestRedirect)(nil),                    // 37: io.linkerd.proxy.http_route.RequestRedirect
-	(*grpcroute.GrpcRouteMatch)(nil),                     // 38: io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	(*grpcroute.GrpcFailureInjector)(nil),                // 39: io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	(*httproute.UrlRewrite)(nil),                         // 38: io.linkerd.proxy.http_route.UrlRewrite
+	(*httproute.Cors)(nil),                               // 39: io.linkerd.proxy.http_route.Cors
+	(*httproute.Delay)(nil),                              // 40: io.linkerd.proxy.http_route.Delay
+	(*httproute.ResponseHeaderModifier)(nil),             // 41: io.linkerd.proxy.http_route.ResponseHeaderModifier
+	(*grpcroute.GrpcRouteMatch)(nil),                     // 42: io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	(*grpcroute.GrpcFailureInjector)(nil),                // 43: io.linkerd.proxy.grpc_route.GrpcFailureInjector
 }
 var file_api_proto_inbound_inbound_proto_depIdxs = []int32{
 	2,  // 0: io.linkerd.proxy.inbound.Server.protocol:type_name -> io.linkerd.proxy.inbound.ProxyProtocol
@@ -1939,22 +2001,28 @@ var file_api_proto_inbound_inbound_proto_depIdxs = []int32{
 	35, // 44: io.linkerd.proxy.inbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
 	36, // 45: io.linkerd.proxy.inbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
 	37, // 46: io.linkerd.proxy.inbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	38, // 47: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	25, // 48: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
-	39, // 49: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	36, // 50: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	26, // 51: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
-	28, // 52: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
-	6,  // 53: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
-	0,  // 54: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	0,  // 55: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	1,  // 56: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
-	1,  // 57: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
-	56, // [56:58] is the sub-list for method output_type
-	54, // [54:56] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	38, // 47: io.linkerd.proxy.inbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	39, // 48: io.linkerd.proxy.inbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	40, // 49: io.linkerd.proxy.inbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	41, // 50: io.linkerd.proxy.inbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	42, // 51: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	25, // 52: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
+	43, // 53: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	36, // 54: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	41, // 55: io.linkerd.proxy.inbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	40, // 56: io.linkerd.proxy.inbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	26, // 57: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
+	28, // 58: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
+	6,  // 59: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
+	0,  // 60: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	0,  // 61: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	1,  // 62: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
+	1,  // 63: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
+	62, // [62:64] is the sub-list for method output_type
+	60, // [60:62] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_inbound_inbound_proto_init() }

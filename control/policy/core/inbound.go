@@ -293,7 +293,7 @@ func (p *permits) routes(s *Server, all []*Route, kind RouteKind) []InboundRoute
 		compiled := InboundRoute{
 			Ref:   Ref{Group: route.Group, Kind: string(kind), Name: route.Name},
 			Hosts: route.Hosts,
-			Rules: route.Rules,
+			Rules: route.faulty(),
 		}
 		for _, policy := range p.policies {
 			if policy.ForRoute(route) {

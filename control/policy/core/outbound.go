@@ -369,6 +369,7 @@ func (p *outboundParent) defaultRoute(kind RouteKind, hasRoutes bool) *OutboundR
 		rule.GRPC = []GRPCMatch{{}}
 		rule.Timeouts, rule.Retry = &timeouts, p.traffic.GRPCRetry
 	}
+	rule.Filters = p.traffic.Faults.filters(kind, p.who())
 	if p.parent.Kind == ParentService {
 		switch {
 		case kind == HTTPRoute && !hasRoutes:
@@ -449,6 +450,11 @@ func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
 			}
 		}
 		compiled.AllowRequestHeaders = p.config.AllowRequestHeaders
+		faults := p.traffic.Faults.filters(route.Kind, p.who())
+		if route.Faults != nil {
+			faults = route.Faults.filters(route.Kind, route.who())
+		}
+		compiled.Filters = append(faults, compiled.Filters...)
 	}
 	if len(rule.Backends) == 0 {
 		compiled.Backends.Backends = []Backend{p.defaultBackend()}

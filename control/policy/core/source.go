@@ -239,9 +239,10 @@ type Route struct {
 	NotInbound string
 	Hosts      []Host
 	Rules      []Rule
-	// Timeouts and Retry are those of the route's annotations; nil if there are none.
+	// Timeouts, Retry and Faults are those of the route's annotations; nil if there are none.
 	Timeouts *Timeouts
 	Retry    *Retry
+	Faults   *Faults
 }
 
 // target is the kind of the route as the target of a policy.
@@ -321,6 +322,7 @@ type Filter struct {
 	Rewrite         *Rewrite
 	CORS            *CORS
 	Mirror          *Mirror
+	Delay           *Delay
 	// Fail answers instead of the backend.
 	Fail *Failure
 	// Forbidden refuses the connection.
@@ -376,6 +378,8 @@ type Failure struct {
 	Status  uint16
 	Code    uint16
 	Message string
+	// Numerator out of Denominator requests fail; all if both are 0.
+	Numerator, Denominator uint32
 }
 
 // BackendKind is the kind of a backend.
@@ -450,6 +454,7 @@ type Traffic struct {
 	Timeouts  Timeouts
 	HTTPRetry *Retry
 	GRPCRetry *Retry
+	Faults    *Faults
 	Accrual   *FailureAccrual
 	Biaser    *LoadBiaser
 }

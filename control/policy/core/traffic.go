@@ -104,6 +104,8 @@ func ParseTraffic(a Annotations) (Traffic, []error) {
 	keep(err)
 	t.GRPCRetry, err = ParseGRPCRetry(a)
 	keep(err)
+	t.Faults, err = ParseFaults(a)
+	keep(err)
 	t.Accrual, err = parseAccrual(a)
 	keep(err)
 	t.Biaser, err = parseBiaser(a)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -237,9 +238,15 @@ func fate(rule core.OutboundRule) []Step {
 			note("answers browsers of the origins %s (CORS)", list(f.CORS.Origins))
 		case f.Mirror != nil:
 			note("sends a copy of %d out of %d to %s", f.Mirror.Numerator, f.Mirror.Denominator, f.Mirror.To.ID)
+		case f.Delay != nil:
+			note("holds %s of the requests for %v", share(f.Delay.Numerator, f.Delay.Denominator), f.Delay.Time)
 		case f.Fail != nil:
-			ends = true
-			note("fails with HTTP %d, gRPC code %d: %s", f.Fail.Status, f.Fail.Code, f.Fail.Message)
+			ends = ends || f.Fail.Numerator == f.Fail.Denominator
+			text := ""
+			if f.Fail.Numerator != f.Fail.Denominator {
+				text = share(f.Fail.Numerator, f.Fail.Denominator) + " of the requests: "
+			}
+			note("%sfails with HTTP %d, gRPC code %d: %s", text, f.Fail.Status, f.Fail.Code, f.Fail.Message)
 		case f.Forbidden:
 			ends = true
 			note("closes the connection")
@@ -358,4 +365,9 @@ func (q *outbound) accrual() {
 		}
 		q.step(Step{Subject: q.resource(), Text: text})
 	}
+}
+
+// share is a ratio as a percentage.
+func share(numerator, denominator uint32) string {
+	return strconv.FormatFloat(100*float64(numerator)/float64(denominator), 'f', -1, 64) + " %"
 }

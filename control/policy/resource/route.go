@@ -39,13 +39,16 @@ func (r Reader) HTTPRoute(route *gatewayv1.HTTPRoute, group string) (*core.Route
 			return nil, err
 		}
 	}
+	if read.Faults, err = faults(route.Annotations, names.AnnotationFaultAbortGRPC); err != nil {
+		return nil, err
+	}
 	for i, rule := range route.Spec.Rules {
 		compiled, err := r.httpRule(item("spec.rules", i), rule)
 		if err != nil {
 			return nil, err
 		}
 		if slices.ContainsFunc(compiled.Filters, clientSide) && read.NotInbound == "" {
-			read.NotInbound = "servers cannot rewrite URLs, mirror requests or share with other origins"
+			read.NotInbound = "servers cannot mirror requests"
 		}
 		read.Rules = append(read.Rules, compiled)
 	}
@@ -53,7 +56,7 @@ func (r Reader) HTTPRoute(route *gatewayv1.HTTPRoute, group string) (*core.Route
 }
 
 // clientSide reports whether a filter has an effect on the side of clients only.
-func clientSide(f core.Filter) bool { return f.Rewrite != nil || f.CORS != nil || f.Mirror != nil }
+func clientSide(f core.Filter) bool { return f.Mirror != nil }
 
 // GRPCRoute reads a GRPCRoute.
 func (r Reader) GRPCRoute(route *gatewayv1.GRPCRoute) (*core.Route, error) {
@@ -72,6 +75,9 @@ func (r Reader) GRPCRoute(route *gatewayv1.GRPCRoute) (*core.Route, error) {
 			return nil, err
 		}
 	}
+	if read.Faults, err = faults(route.Annotations, names.AnnotationFaultAbortHTTP); err != nil {
+		return nil, err
+	}
 	for i, rule := range route.Spec.Rules {
 		compiled, err := r.grpcRule(item("spec.rules", i), rule)
 		if err != nil {
@@ -83,6 +89,15 @@ func (r Reader) GRPCRoute(route *gatewayv1.GRPCRoute) (*core.Route, error) {
 		read.Rules = append(read.Rules, compiled)
 	}
 	return read, nil
+}
+
+// faults reads the faults of a route. other is the annotation that means nothing to routes of its kind.
+func faults(annotations core.Annotations, other string) (*core.Faults, error) {
+	read, err := core.ParseFaults(annotations)
+	if _, has := annotations[other]; has && err == nil {
+		err = fmt.Errorf("annotation %s: has no effect on routes of this kind", other)
+	}
+	return read, err
 }
 
 // TLSRoute reads a TLSRoute.

@@ -159,17 +159,7 @@ func inboundHTTPRoutes(list []core.InboundRoute) []*inboundpb.HttpRoute {
 		for _, rule := range r.Rules {
 			encodedRule := &inboundpb.HttpRoute_Rule{Matches: httpMatches(rule.HTTP)}
 			for _, f := range rule.Filters {
-				// Responses pass the inbound proxy unchanged: the API has no filter for them here.
-				switch {
-				case f.RequestHeaders != nil:
-					encodedRule.Filters = append(encodedRule.Filters, &inboundpb.HttpRoute_Filter{
-						Kind: &inboundpb.HttpRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: requestHeaders(f.RequestHeaders)},
-					})
-				case f.Redirect != nil:
-					encodedRule.Filters = append(encodedRule.Filters, &inboundpb.HttpRoute_Filter{
-						Kind: &inboundpb.HttpRoute_Filter_Redirect{Redirect: redirect(f.Redirect)},
-					})
-				}
+				encodedRule.Filters = append(encodedRule.Filters, inboundHTTPFilter(f))
 			}
 			route.Rules = append(route.Rules, encodedRule)
 		}
@@ -185,17 +175,57 @@ func inboundGRPCRoutes(list []core.InboundRoute) []*inboundpb.GrpcRoute {
 		for _, rule := range r.Rules {
 			encodedRule := &inboundpb.GrpcRoute_Rule{Matches: grpcMatches(rule.GRPC)}
 			for _, f := range rule.Filters {
-				if f.RequestHeaders != nil {
-					encodedRule.Filters = append(encodedRule.Filters, &inboundpb.GrpcRoute_Filter{
-						Kind: &inboundpb.GrpcRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: requestHeaders(f.RequestHeaders)},
-					})
-				}
+				encodedRule.Filters = append(encodedRule.Filters, inboundGRPCFilter(f))
 			}
 			route.Rules = append(route.Rules, encodedRule)
 		}
 		encoded = append(encoded, route)
 	}
 	return encoded
+}
+
+// inboundHTTPFilter encodes a filter. Upstream's API has fewer of them inbound: the others are extensions of ours, as outbound,
+// and mirrors do not get here.
+func inboundHTTPFilter(f core.Filter) *inboundpb.HttpRoute_Filter {
+	filter := &inboundpb.HttpRoute_Filter{
+		Kind: &inboundpb.HttpRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: &httproutepb.RequestHeaderModifier{}},
+	}
+	switch {
+	case f.RequestHeaders != nil:
+		filter.Kind = &inboundpb.HttpRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: requestHeaders(f.RequestHeaders)}
+	case f.ResponseHeaders != nil:
+		filter.ResponseHeaderModifier = responseHeaders(f.ResponseHeaders)
+	case f.Redirect != nil:
+		filter.Kind = &inboundpb.HttpRoute_Filter_Redirect{Redirect: redirect(f.Redirect)}
+	case f.Rewrite != nil:
+		filter.UrlRewrite = urlRewrite(f.Rewrite)
+		filter.Kind = &inboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: cannotRewrite()}
+	case f.CORS != nil:
+		filter.Cors = cors(f.CORS)
+	case f.Delay != nil:
+		filter.Delay = delay(f.Delay)
+	case f.Fail != nil:
+		filter.Kind = &inboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: httpFailure(f.Fail)}
+	}
+	return filter
+}
+
+// inboundGRPCFilter is inboundHTTPFilter for gRPC.
+func inboundGRPCFilter(f core.Filter) *inboundpb.GrpcRoute_Filter {
+	filter := &inboundpb.GrpcRoute_Filter{
+		Kind: &inboundpb.GrpcRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: &httproutepb.RequestHeaderModifier{}},
+	}
+	switch {
+	case f.RequestHeaders != nil:
+		filter.Kind = &inboundpb.GrpcRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: requestHeaders(f.RequestHeaders)}
+	case f.ResponseHeaders != nil:
+		filter.ResponseHeaderModifier = responseHeaders(f.ResponseHeaders)
+	case f.Delay != nil:
+		filter.Delay = delay(f.Delay)
+	case f.Fail != nil:
+		filter.Kind = &inboundpb.GrpcRoute_Filter_FailureInjector{FailureInjector: grpcFailure(f.Fail)}
+	}
+	return filter
 }
 
 func grpcMatches(list []core.GRPCMatch) []*grpcroutepb.GrpcRouteMatch {

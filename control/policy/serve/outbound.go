@@ -226,11 +226,8 @@ func httpFilters(list []core.Filter) []*outboundpb.HttpRoute_Filter {
 		case f.Redirect != nil:
 			filter.Kind = &outboundpb.HttpRoute_Filter_Redirect{Redirect: redirect(f.Redirect)}
 		case f.Rewrite != nil:
-			// A proxy that cannot rewrite must not send the request to where it is not meant to go.
-			filter.UrlRewrite = &httproutepb.UrlRewrite{Host: f.Rewrite.Host, Path: pathModifier(f.Rewrite.Path)}
-			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: &httproutepb.HttpFailureInjector{
-				Status: http.StatusInternalServerError, Message: "this proxy cannot rewrite URLs",
-			}}
+			filter.UrlRewrite = urlRewrite(f.Rewrite)
+			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: cannotRewrite()}
 		case f.CORS != nil:
 			// Without it browsers refuse by themselves.
 			filter.Cors = cors(f.CORS)
@@ -238,10 +235,11 @@ func httpFilters(list []core.Filter) []*outboundpb.HttpRoute_Filter {
 		case f.Mirror != nil:
 			filter.RequestMirror = mirror(f.Mirror)
 			filter.Kind = noChange()
+		case f.Delay != nil:
+			filter.Delay = delay(f.Delay)
+			filter.Kind = noChange()
 		case f.Fail != nil:
-			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: &httproutepb.HttpFailureInjector{
-				Status: uint32(f.Fail.Status), Message: f.Fail.Message,
-			}}
+			filter.Kind = &outboundpb.HttpRoute_Filter_FailureInjector{FailureInjector: httpFailure(f.Fail)}
 		}
 		encoded = append(encoded, filter)
 	}
@@ -263,6 +261,35 @@ func cors(c *core.CORS) *httproutepb.Cors {
 		ExposeHeaders:    c.Expose,
 		MaxAge:           limit(c.MaxAge),
 	}
+}
+
+func urlRewrite(r *core.Rewrite) *httproutepb.UrlRewrite {
+	return &httproutepb.UrlRewrite{Host: r.Host, Path: pathModifier(r.Path)}
+}
+
+// cannotRewrite is what a proxy does that does not know rewrites: it must not send the request to where it is not meant to go.
+func cannotRewrite() *httproutepb.HttpFailureInjector {
+	return &httproutepb.HttpFailureInjector{Status: http.StatusInternalServerError, Message: "this proxy cannot rewrite URLs"}
+}
+
+func delay(d *core.Delay) *httproutepb.Delay {
+	return &httproutepb.Delay{Time: durationpb.New(d.Time), Ratio: ratio(d.Numerator, d.Denominator)}
+}
+
+func httpFailure(f *core.Failure) *httproutepb.HttpFailureInjector {
+	return &httproutepb.HttpFailureInjector{Status: uint32(f.Status), Message: f.Message, Ratio: ratio(f.Numerator, f.Denominator)}
+}
+
+func grpcFailure(f *core.Failure) *grpcroutepb.GrpcFailureInjector {
+	return &grpcroutepb.GrpcFailureInjector{Code: uint32(f.Code), Message: f.Message, Ratio: ratio(f.Numerator, f.Denominator)}
+}
+
+// ratio encodes a share; all of it is nil.
+func ratio(numerator, denominator uint32) *httproutepb.Ratio {
+	if numerator == denominator {
+		return nil
+	}
+	return &httproutepb.Ratio{Numerator: numerator, Denominator: denominator}
 }
 
 func mirror(m *core.Mirror) *outboundpb.RequestMirror {
@@ -328,11 +355,11 @@ func grpcFilters(list []core.Filter) []*outboundpb.GrpcRoute_Filter {
 			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{Kind: unchanged(), ResponseHeaderModifier: responseHeaders(f.ResponseHeaders)})
 		case f.Mirror != nil:
 			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{Kind: unchanged(), RequestMirror: mirror(f.Mirror)})
+		case f.Delay != nil:
+			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{Kind: unchanged(), Delay: delay(f.Delay)})
 		case f.Fail != nil:
 			encoded = append(encoded, &outboundpb.GrpcRoute_Filter{
-				Kind: &outboundpb.GrpcRoute_Filter_FailureInjector{FailureInjector: &grpcroutepb.GrpcFailureInjector{
-					Code: uint32(f.Fail.Code), Message: f.Fail.Message,
-				}},
+				Kind: &outboundpb.GrpcRoute_Filter_FailureInjector{FailureInjector: grpcFailure(f.Fail)},
 			})
 		}
 	}

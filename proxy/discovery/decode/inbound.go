@@ -146,6 +146,16 @@ func inboundHTTPRoute(r *inboundpb.HttpRoute) (out model.Route, err error) {
 			return rule, err
 		}
 		rule.Filters, err = each(r.GetFilters(), func(f *inboundpb.HttpRoute_Filter) (model.Filter, error) {
+			switch {
+			case f.GetUrlRewrite() != nil:
+				return rewrite(f.GetUrlRewrite())
+			case f.GetCors() != nil:
+				return cors(f.GetCors())
+			case f.GetDelay() != nil:
+				return delay(f.GetDelay())
+			case f.GetResponseHeaderModifier() != nil:
+				return responseHeaders(f.GetResponseHeaderModifier())
+			}
 			switch k := f.GetKind().(type) {
 			case *inboundpb.HttpRoute_Filter_FailureInjector:
 				return httpFailure(k.FailureInjector)
@@ -177,6 +187,12 @@ func inboundGRPCRoute(r *inboundpb.GrpcRoute) (out model.Route, err error) {
 			return rule, err
 		}
 		rule.Filters, err = each(r.GetFilters(), func(f *inboundpb.GrpcRoute_Filter) (model.Filter, error) {
+			switch {
+			case f.GetDelay() != nil:
+				return delay(f.GetDelay())
+			case f.GetResponseHeaderModifier() != nil:
+				return responseHeaders(f.GetResponseHeaderModifier())
+			}
 			switch k := f.GetKind().(type) {
 			case *inboundpb.GrpcRoute_Filter_FailureInjector:
 				return grpcFailure(k.FailureInjector)

@@ -154,6 +154,8 @@ func httpFilter(f *outboundpb.HttpRoute_Filter) (model.Filter, error) {
 		return cors(f.GetCors())
 	case f.GetRequestMirror() != nil:
 		return mirror(f.GetRequestMirror())
+	case f.GetDelay() != nil:
+		return delay(f.GetDelay())
 	}
 	switch k := f.GetKind().(type) {
 	case *outboundpb.HttpRoute_Filter_FailureInjector:
@@ -242,6 +244,8 @@ func grpcFilter(f *outboundpb.GrpcRoute_Filter) (model.Filter, error) {
 		return responseHeaders(f.GetResponseHeaderModifier())
 	case f.GetRequestMirror() != nil:
 		return mirror(f.GetRequestMirror())
+	case f.GetDelay() != nil:
+		return delay(f.GetDelay())
 	}
 	switch k := f.GetKind().(type) {
 	case *outboundpb.GrpcRoute_Filter_FailureInjector:

@@ -354,6 +354,21 @@ func ratio(r *httproutepb.Ratio) (numerator, denominator uint32, err error) {
 	return r.GetNumerator(), r.GetDenominator(), nil
 }
 
+func delay(d *httproutepb.Delay) (model.Filter, error) {
+	out := &model.Delay{}
+	var err error
+	if out.Time, err = optionalDuration(d.GetTime(), "delay"); err != nil {
+		return model.Filter{}, err
+	}
+	if out.Time <= 0 {
+		return model.Filter{}, errors.New("delay is not longer than 0")
+	}
+	if out.Numerator, out.Denominator, err = ratio(d.GetRatio()); err != nil {
+		return model.Filter{}, fmt.Errorf("delay: %w", err)
+	}
+	return model.Filter{Kind: model.FilterDelay, Delay: out}, nil
+}
+
 func httpFailure(f *httproutepb.HttpFailureInjector) (model.Filter, error) {
 	n, d, err := ratio(f.GetRatio())
 	if err != nil {
