@@ -279,7 +279,8 @@ func TestNamedTargets(t *testing.T) {
 
 func TestUnreachableControllersDoNotHoldForEver(t *testing.T) {
 	ctl := testcontrol.New(t)
-	c := client(t, ctl, func(c *discovery.Config) { c.FirstAnswer = 50 * time.Millisecond })
+	// Long enough for the policy to come, also on a busy machine.
+	c := client(t, ctl, func(c *discovery.Config) { c.FirstAnswer = time.Second })
 	// The profile never comes: go on without.
 	ctl.SetOutbound(webAddr, testcontrol.ServicePolicy("ns", "web", 80))
 	l, err := c.Addr(t.Context(), netip.MustParseAddrPort(webAddr))
