@@ -10,24 +10,23 @@ import (
 // follows a burst of connections or of work. An idle proxy does not collect
 // garbage for minutes, stacks that grew stay grown until then, and the runtime
 // returns memory slowly, so that the burst would be seen in the container's
-// memory for long.
+// memory for long. Connections that stay open are a burst too: each leaves some
+// garbage behind before it comes to rest.
 type trimmer struct {
-	// peak is the highest number of connections since the last trim, calm how
-	// many looks in a row found less than half of it.
-	peak, calm int
-	// work is the processor time since the last trim, quiet how many looks in a
-	// row found next to none.
-	work  time.Duration
-	quiet int
+	// base is the number of connections at the last trim, peak the highest
+	// since, calm how many looks in a row found less than half of it.
+	base, peak, calm int
+	// work is the processor time since the last trim.
+	work time.Duration
 }
 
 const (
 	// trimEvery is the time between looks.
-	trimEvery = 5 * time.Second
+	trimEvery = 2 * time.Second
 	// trimAfter is how many calm looks it takes.
 	trimAfter = 2
-	// trimFrom is the least peak that is worth the collection, trimWork the
-	// least work; a trim takes a few milliseconds.
+	// trimFrom is the least peak, or growth, that is worth the collection,
+	// trimWork the least work; a trim takes a few milliseconds.
 	trimFrom = 64
 	trimWork = 200 * time.Millisecond
 	// trimQuiet is how much work a look may find in a quiet proxy.
@@ -44,15 +43,11 @@ func (t *trimmer) look(open int, work time.Duration) bool {
 		t.calm++
 	}
 	t.work += work
-	if t.work < trimWork || work > trimQuiet {
-		t.quiet = 0
-	} else {
-		t.quiet++
-	}
-	if t.calm < trimAfter && t.quiet < trimAfter {
+	quiet := work <= trimQuiet && (t.work >= trimWork || t.peak >= t.base+trimFrom)
+	if t.calm < trimAfter && !quiet {
 		return false
 	}
-	*t = trimmer{peak: open}
+	*t = trimmer{base: open, peak: open}
 	return true
 }
 

@@ -11,19 +11,22 @@ func TestTrimmer(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		open []int
-		want string // a letter per look: t for trim
+		work time.Duration // at each look
+		want string        // a letter per look: t for trim
 	}{
-		{"calm", []int{3, 3, 3, 3}, "...."},
-		{"burst", []int{3, 5000, 10, 10, 10, 10}, "...t.."},
-		{"burst that goes on", []int{5000, 4000, 5000, 4900}, "...."},
-		{"burst that comes back", []int{5000, 10, 5000, 10, 10}, "....t"},
-		{"step by step", []int{1000, 400, 400, 150, 150, 50, 50}, "..t.t.t"},
-		{"small", []int{60, 0, 0, 0}, "...."},
+		{"calm", []int{3, 3, 3, 3}, 0, "...."},
+		{"burst", []int{3, 5000, 10, 10, 10, 10}, 50 * time.Millisecond, "...t.."},
+		{"burst that goes on", []int{5000, 4000, 5000, 4900}, 45 * time.Millisecond, "...."},
+		{"burst that comes back", []int{5000, 10, 5000, 10, 10}, 35 * time.Millisecond, "....t"},
+		{"step by step", []int{1000, 400, 400, 150, 150, 50, 50}, 50 * time.Millisecond, "..t.t.t"},
+		{"small", []int{60, 0, 0, 0}, 0, "...."},
+		{"connections that stay, at once", []int{3, 1000, 1000, 1000}, 0, ".t.."},
+		{"and some more", []int{1000, 1000, 1050, 1100, 1100}, 0, "t..t."},
 	} {
 		var tr trimmer
 		var got strings.Builder
 		for _, n := range c.open {
-			if tr.look(n, 0) {
+			if tr.look(n, c.work) {
 				got.WriteByte('t')
 			} else {
 				got.WriteByte('.')
@@ -43,9 +46,9 @@ func TestTrimmerAfterWork(t *testing.T) {
 	}{
 		{"little", []time.Duration{5, 5, 5, 5, 5}, "....."},
 		{"busy", []time.Duration{500, 500, 500, 500}, "...."},
-		{"busy, then quiet", []time.Duration{500, 500, 1, 1, 1, 1}, "...t.."},
+		{"busy, then quiet", []time.Duration{500, 500, 1, 1, 1, 1}, "..t..."},
 		{"never quite quiet", []time.Duration{500, 50, 50, 50}, "...."},
-		{"little, for long", []time.Duration{20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20}, "..........t."},
+		{"little, for long", []time.Duration{10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10}, "...................t."},
 	} {
 		var tr trimmer
 		var got strings.Builder

@@ -126,42 +126,61 @@ func (s *Server) Serve() error {
 		s.w.flush()
 		s.conn.Close()
 	}()
+	// The steps are functions of their own so that this one, in which
+	// connections wait, has a small frame: idle connections are many.
 	for {
-		if s.o.IdleTimeout > 0 {
-			if err := s.conn.SetReadDeadline(time.Now().Add(s.o.IdleTimeout)); err != nil {
-				return err
-			}
+		if err := s.prepare(); err != nil {
+			return err
 		}
-		s.p.request(&s.req)
 		if err := s.rd.readHead(&s.p, s.beganFn); err != nil {
 			return s.headError(err)
 		}
-		if s.o.HeaderTimeout > 0 {
-			if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
-				return err
-			}
-		}
-		if err := s.exchange(); err != nil {
+		if over, err := s.one(); over || err != nil {
 			return err
-		}
-		if s.tunnelled {
-			return nil
-		}
-		if s.close {
-			if s.x.Body != exchange.Empty {
-				// Else nothing of the client's is under way.
-				s.linger()
-			}
-			return nil
-		}
-		s.state.Store(idle)
-		if s.draining.Load() && s.state.CompareAndSwap(idle, stopped) {
-			return nil
 		}
 	}
 }
 
+// prepare is what comes before a request.
+//
+//go:noinline
+func (s *Server) prepare() error {
+	s.p.request(&s.req)
+	if s.o.IdleTimeout > 0 {
+		return s.conn.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
+	}
+	return nil
+}
+
+// one answers the request whose head was read. over says that it was the last.
+//
+//go:noinline
+func (s *Server) one() (over bool, err error) {
+	if s.o.HeaderTimeout > 0 {
+		if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+			return true, err
+		}
+	}
+	if err := s.exchange(); err != nil {
+		return true, err
+	}
+	if s.tunnelled {
+		return true, nil
+	}
+	if s.close {
+		if s.x.Body != exchange.Empty {
+			// Else nothing of the client's is under way.
+			s.linger()
+		}
+		return true, nil
+	}
+	s.state.Store(idle)
+	return s.draining.Load() && s.state.CompareAndSwap(idle, stopped), nil
+}
+
 // headError answers a request that is none.
+//
+//go:noinline
 func (s *Server) headError(err error) error {
 	var e *Error
 	if errors.As(err, &e) {

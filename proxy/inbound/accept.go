@@ -89,25 +89,51 @@ func (e errAddress) Error() string {
 // that the package is about; it returns when the connection is over.
 func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 	defer raw.Close()
+	c := p.open(raw, h)
+	if c == nil {
+		return
+	}
+	// HTTP/1 is served from here, and not from where it was found out, because
+	// most connections wait for their next request most of the time: the less
+	// lies below them on their stack, the less memory it takes.
+	if c.find() {
+		_ = c.serve(c.http1)
+	}
+	c.release()
+}
+
+// open makes the connection's state. It is nil if nobody knows where the
+// connection goes.
+//
+//go:noinline
+func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 	// Where was the connection going before it was redirected here?
 	target, err := p.cfg.OriginalDst(raw)
 	if err != nil {
 		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
-		return
-	}
-	c := &Conn{
-		p: p, drain: h, conn: raw, target: target,
-		client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
+		return nil
 	}
 	// Until it is known what the connection is for, a drain just closes it.
 	h.OnStart(func() { raw.Close() })
-	// Whatever the steps return is why the connection ended.
-	if err := c.accept(p.cfg.Detect); err != nil {
-		p.failed(c, err)
+	return &Conn{
+		p: p, drain: h, conn: raw, target: target,
+		client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
 	}
 }
 
-// accept is Accept once the connection has a target.
+// find goes the way of the connection up to where it is HTTP/1, or to its end.
+//
+//go:noinline
+func (c *Conn) find() (http1 bool) {
+	// Whatever the steps return is why the connection ended.
+	if err := c.accept(c.p.cfg.Detect); err != nil {
+		c.p.failed(c, err)
+	}
+	return c.http1 != nil
+}
+
+// accept is Accept once the connection has a target. HTTP/1 is left to be served,
+// and what the connection holds to be released.
 func (c *Conn) accept(detectTimeout time.Duration) error {
 	p := c.p
 	// Is it for this pod at all?
@@ -122,7 +148,6 @@ func (c *Conn) accept(detectTimeout time.Duration) error {
 	if err := c.lease(c.target.Port()); err != nil {
 		return err
 	}
-	defer c.release()
 	// Mesh TLS is terminated, unless the port must not be looked at.
 	pol := c.port.policy.Load()
 	if !wantsTLSSniff(pol.Protocol) {
@@ -147,7 +172,8 @@ func (c *Conn) accept(detectTimeout time.Duration) error {
 	// What is spoken inside decides who serves it.
 	switch c.protocol(pol) {
 	case planHTTP1:
-		return c.serveHTTP1(p)
+		c.http1 = c.newHTTP1(p)
+		return nil
 	case planHTTP2:
 		return c.serveHTTP2(p)
 	}
@@ -178,6 +204,8 @@ type Conn struct {
 	next exchange.Handler
 	// own says that next is a server of the proxy's own.
 	own bool
+	// http1 is the codec of a connection that was found to be HTTP/1.
+	http1 *h1.Server
 
 	// permits are those that requests of this connection used, by policy,
 	// route and authorization; it is replaced, never changed.
@@ -203,14 +231,18 @@ func (c *Conn) lease(number uint16) error {
 	return nil
 }
 
-// release gives back what the connection held of its port.
+// release gives back what the connection held of its port, if it did.
 func (c *Conn) release() {
+	if c.held == nil {
+		return
+	}
 	if list := c.permits.Swap(nil); list != nil {
 		for _, h := range *list {
 			c.port.release(h.permit)
 		}
 	}
 	c.held.Release()
+	c.held = nil
 }
 
 // terminate looks for TLS and, if it is for this workload, does the handshake.
@@ -340,14 +372,16 @@ type httpServer interface {
 	Drain()
 }
 
-func (c *Conn) serveHTTP1(h exchange.Handler) error {
+func (c *Conn) serveHTTP1(h exchange.Handler) error { return c.serve(c.newHTTP1(h)) }
+
+func (c *Conn) newHTTP1(h exchange.Handler) *h1.Server {
 	c.srcTransport()
 	c.authority = c.target.String()
 	o := h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp}
 	if !c.own {
 		o.Scarce = c.p.scarce
 	}
-	return c.serve(h1.NewServer(c.conn, h, o))
+	return h1.NewServer(c.conn, h, o)
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
@@ -366,14 +400,18 @@ func (c *Conn) serveHTTP2(h exchange.Handler) error {
 // serve runs the codec until the connection ends.
 func (c *Conn) serve(s httpServer) error {
 	c.drain.OnStart(s.Drain)
-	err := s.Serve()
-	c.conn.Close()
-	if err != nil {
-		// Not an error of the proxy: the client, or its network, ended it.
-		c.log().Debug("Connection closed", "error", err)
+	if err := s.Serve(); err != nil {
+		c.closed(err)
 	}
+	c.conn.Close()
 	return nil
 }
+
+// closed tells why a connection ended. It is not an error of the proxy: the
+// client, or its network, ended it.
+//
+//go:noinline
+func (c *Conn) closed(err error) { c.log().Debug("Connection closed", "error", err) }
 
 // log is the connection's logger; it is made only where something is logged.
 func (c *Conn) log() *slog.Logger {

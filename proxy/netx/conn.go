@@ -27,9 +27,82 @@ type LazyReader interface {
 // ReadLazy reads from c as LazyReader says, or, if c cannot do that, with a
 // buffer that is held while waiting.
 func ReadLazy(c net.Conn, n int) (*buf.Buffer, int, error) {
+	// Wrappers that only look on are gone through here, and not by each calling
+	// the one below: nearly all connections wait in this function nearly all of
+	// the time, and what lies below them on their stack is their memory.
+	for below := c; ; {
+		switch t := below.(type) {
+		case *TCP:
+			b, read, err := t.ReadLazy(n)
+			told(c, read, err)
+			return b, read, err
+		case *Counting:
+			below = t.Conn
+			continue
+		case *Prefix:
+			if len(t.Buffered()) == 0 {
+				below = t.Conn
+				continue
+			}
+		case Onlooker:
+			below = t.Plain()
+			continue
+		case Pacer:
+			t.Pause()
+			below = t.Plain()
+			continue
+		}
+		break
+	}
 	if l, ok := c.(LazyReader); ok {
 		return l.ReadLazy(n)
 	}
+	return readEager(c, n)
+}
+
+// told tells the wrappers of a socket what was read from it.
+func told(c net.Conn, read int, err error) {
+	for {
+		switch t := c.(type) {
+		case *Counting:
+			if read > 0 {
+				t.to.AddRead(read)
+			}
+			c = t.Conn
+		case *Prefix:
+			c = t.Conn
+		case Onlooker:
+			if err != nil {
+				t.Note(err)
+			}
+			c = t.Plain()
+		case Pacer:
+			c = t.Plain()
+		default:
+			return
+		}
+	}
+}
+
+// An Onlooker is a connection that does nothing to the bytes of the one below,
+// nor to when they are read, but wants to know how reading fails.
+type Onlooker interface {
+	// Plain is the connection below.
+	Plain() net.Conn
+	// Note is told of an error of reading.
+	Note(err error)
+}
+
+// A Pacer is a connection that holds back reading and does nothing else.
+type Pacer interface {
+	// Plain is the connection below.
+	Plain() net.Conn
+	// Pause is called before reading.
+	Pause()
+}
+
+// readEager is ReadLazy for connections that cannot wait without a buffer.
+func readEager(c net.Conn, n int) (*buf.Buffer, int, error) {
 	b := buf.Get(n)
 	read, err := c.Read(b.B)
 	if read == 0 {

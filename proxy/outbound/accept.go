@@ -76,6 +76,10 @@ type Conn struct {
 	target *target
 	// way is set if the server was the first to speak.
 	way *way
+	// lease holds target; nil if requests say themselves where they go.
+	lease *lookup.Lease[*target]
+	// http1 is the codec of a connection that was found to be HTTP/1.
+	http1 *h1.Server
 }
 
 // Client is the application's address.
@@ -85,21 +89,50 @@ func (c *Conn) Client() netip.AddrPort { return c.client }
 // that the package is about; it returns when the connection is over.
 func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
 	defer raw.Close()
+	c := p.open(raw, h)
+	if c == nil {
+		return
+	}
+	counted := c.conn
+	// HTTP/1 is served from here, and not from where it was found out, because
+	// most connections wait for their next request most of the time: the less
+	// lies below them on their stack, the less memory it takes.
+	if c.find() {
+		_ = c.run(c.http1)
+	}
+	if c.lease != nil {
+		c.lease.Release()
+	}
+	counted.Close()
+}
+
+// open makes the connection's state. It is nil if nobody knows where the
+// connection goes.
+//
+//go:noinline
+func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 	// Where was the connection going before it was redirected here?
 	dst, err := p.cfg.OriginalDst(raw)
 	if err != nil {
 		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
-		return
+		return nil
 	}
 	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst}
 	c.conn = transport.CountOwn(raw, p.src.Get(dst, srcLabels))
-	defer c.conn.Close()
 	// Until it is known what the connection is for, a drain just closes it.
 	h.OnStart(func() { raw.Close() })
+	return c
+}
+
+// find goes the way of the connection up to where it is HTTP/1, or to its end.
+//
+//go:noinline
+func (c *Conn) find() (http1 bool) {
 	// Whatever the steps return is why the connection ended.
 	if err := c.accept(); err != nil {
-		p.failed(c, err)
+		c.p.failed(c, err)
 	}
+	return c.http1 != nil
 }
 
 // srcLabels are those of the application's connections to a destination.
@@ -107,7 +140,8 @@ func srcLabels(dst netip.AddrPort) string {
 	return metric.Join(series.OutboundLabel, series.SrcLabel, series.Target(dst), series.ClientTLS(model.Identity{}, series.Loopback))
 }
 
-// accept is Accept once the connection has a destination.
+// accept is Accept once the connection has a destination. HTTP/1 is left to be
+// served, and what the connection holds to be released.
 func (c *Conn) accept() error {
 	p := c.p
 	// An ingress controller's requests say themselves where they go.
@@ -119,7 +153,7 @@ func (c *Conn) accept() error {
 	if err != nil {
 		return fmt.Errorf("discover %s: %w", c.dst, err)
 	}
-	defer lease.Release()
+	c.lease = lease
 	c.target = lease.Value()
 	now := c.target.state.Load().target
 	// What is spoken decides who serves it.
@@ -138,7 +172,8 @@ func (c *Conn) accept() error {
 func (c *Conn) serve(plan plan) error {
 	switch plan {
 	case planHTTP1:
-		return c.serveHTTP1(&Handler{p: c.p, target: c.target, conn: c})
+		c.http1 = c.newHTTP1(&Handler{p: c.p, target: c.target, conn: c})
+		return nil
 	case planHTTP2:
 		return c.serveHTTP2(&Handler{p: c.p, target: c.target, conn: c})
 	case planTLS:
@@ -225,8 +260,8 @@ type httpServer interface {
 	Drain()
 }
 
-func (c *Conn) serveHTTP1(h exchange.Handler) error {
-	return c.run(h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp, Scarce: c.p.scarce}))
+func (c *Conn) newHTTP1(h exchange.Handler) *h1.Server {
+	return h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp, Scarce: c.p.scarce})
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
@@ -243,10 +278,15 @@ func (c *Conn) serveHTTP2(h exchange.Handler) error {
 func (c *Conn) run(s httpServer) error {
 	c.drain.OnStart(s.Drain)
 	if err := s.Serve(); err != nil {
-		c.log().Debug("Connection closed", "error", err)
+		c.closed(err)
 	}
 	return nil
 }
+
+// closed tells why a connection ended that was no error of the proxy.
+//
+//go:noinline
+func (c *Conn) closed(err error) { c.log().Debug("Connection closed", "error", err) }
 
 // log is the connection's logger; it is made only where something is logged.
 func (c *Conn) log() *slog.Logger {

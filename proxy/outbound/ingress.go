@@ -27,7 +27,8 @@ func (c *Conn) ingress() error {
 	}
 	switch plan {
 	case planHTTP1:
-		return c.serveHTTP1(&Handler{p: c.p, conn: c})
+		c.http1 = c.newHTTP1(&Handler{p: c.p, conn: c})
+		return nil
 	case planHTTP2:
 		return c.serveHTTP2(&Handler{p: c.p, conn: c})
 	}

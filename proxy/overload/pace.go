@@ -45,13 +45,19 @@ type paced struct {
 	g *Guard
 }
 
-var _ netx.LazyReader = (*paced)(nil)
+var (
+	_ netx.LazyReader = (*paced)(nil)
+	_ netx.Pacer      = (*paced)(nil)
+)
 
 // NetConn gives what is below.
 func (p *paced) NetConn() net.Conn { return p.Conn }
 
 // Plain says that bytes pass unchanged.
 func (p *paced) Plain() net.Conn { return p.Conn }
+
+// Pause waits while memory is critical.
+func (p *paced) Pause() { p.g.pause() }
 
 // Read implements net.Conn.
 func (p *paced) Read(b []byte) (int, error) {

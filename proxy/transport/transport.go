@@ -37,7 +37,7 @@ func CountOwn(c net.Conn, t *series.Transport) net.Conn {
 func Failed(c net.Conn, err error) {
 	for c != nil {
 		if t, ok := c.(*conn); ok {
-			t.note(err)
+			t.Note(err)
 			return
 		}
 		if n, ok := c.(*netx.Counting); ok {
@@ -59,7 +59,10 @@ type conn struct {
 	closed bool
 }
 
-var _ netx.LazyReader = (*conn)(nil)
+var (
+	_ netx.LazyReader = (*conn)(nil)
+	_ netx.Onlooker   = (*conn)(nil)
+)
 
 // NetConn gives what is below.
 func (c *conn) NetConn() net.Conn { return c.Conn }
@@ -67,7 +70,8 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 // Plain says that bytes pass unchanged.
 func (c *conn) Plain() net.Conn { return c.Conn }
 
-func (c *conn) note(err error) {
+// Note remembers an error.
+func (c *conn) Note(err error) {
 	if err == nil || netx.IsClosed(err) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return
 	}
@@ -81,7 +85,7 @@ func (c *conn) note(err error) {
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
-		c.note(err)
+		c.Note(err)
 	}
 	return n, err
 }
@@ -89,7 +93,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err != nil {
-		c.note(err)
+		c.Note(err)
 	}
 	return n, err
 }
@@ -98,7 +102,7 @@ func (c *conn) Write(b []byte) (int, error) {
 func (c *conn) ReadLazy(n int) (*buf.Buffer, int, error) {
 	b, read, err := netx.ReadLazy(c.Conn, n)
 	if err != nil {
-		c.note(err)
+		c.Note(err)
 	}
 	return b, read, err
 }
@@ -107,7 +111,7 @@ func (c *conn) ReadLazy(n int) (*buf.Buffer, int, error) {
 func (c *conn) CloseWrite() error {
 	err := netx.CloseWrite(c.Conn)
 	if err != nil {
-		c.note(err)
+		c.Note(err)
 	}
 	return err
 }
