@@ -11,6 +11,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -75,6 +76,9 @@ type App struct {
 	log   *slog.Logger
 	reg   *metric.Registry
 	drain *drain.Drain
+	// outDrain is that of outbound connections: drain itself, unless they are
+	// to outlive the others.
+	outDrain *drain.Drain
 	// memory is nil without a limit.
 	memory *overload.Guard
 	// shutdown is closed when the admin server is asked to shut down.
@@ -109,6 +113,10 @@ func New(o Options) (_ *App, err error) {
 	a := &App{
 		o: o, cfg: o.Config, log: logs.For(o.Log.Logger(), "linkerd_app"),
 		drain: drain.New(), shutdown: make(chan struct{}),
+	}
+	a.outDrain = a.drain
+	if a.cfg.KeepOutbound {
+		a.outDrain = drain.New()
 	}
 	defer func() {
 		if err != nil {
@@ -208,13 +216,13 @@ func (a *App) Run(ctx context.Context) error {
 		Shutdown: a.shutdownFunc(), Config: func() ([]byte, error) { return json.MarshalIndent(a.cfg, "", "  ") },
 		Profile: a.o.Profile,
 	})
-	listen := func(ln net.Listener, memory *overload.Guard, handle func(net.Conn, *drain.Handle)) {
+	listen := func(ln net.Listener, d *drain.Drain, memory *overload.Guard, handle func(net.Conn, *drain.Handle)) {
 		running.Go(func() {
-			accept.Loop(ln, accept.Options{Drain: a.drain, Log: a.log, Handle: handle, Memory: memory})
+			accept.Loop(ln, accept.Options{Drain: d, Log: a.log, Handle: handle, Memory: memory})
 		})
 	}
 	adminAddr := netx.AddrPort(a.adminLn.Addr())
-	listen(a.adminLn, nil, a.inbound.Local(adminAddr, handler))
+	listen(a.adminLn, a.drain, nil, a.inbound.Local(adminAddr, handler))
 	// Series that nobody scrapes must not pile up.
 	running.Go(func() { a.expire(ctx) })
 	running.Go(func() { a.trim(ctx) })
@@ -231,12 +239,12 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	})
 	if a.identified(ctx) {
-		listen(a.inboundLn, a.memory, a.inbound.Accept)
+		listen(a.inboundLn, a.drain, a.memory, a.inbound.Accept)
 		for _, ln := range a.outboundLns {
-			listen(ln, a.memory, a.outbound.Accept)
+			listen(ln, a.outDrain, a.memory, a.outbound.Accept)
 		}
 		if a.tapLn != nil {
-			listen(a.tapLn, nil, a.tap.Accept)
+			listen(a.tapLn, a.drain, nil, a.tap.Accept)
 		}
 		if a.o.Started != nil {
 			a.o.Started()
@@ -251,7 +259,12 @@ func (a *App) Run(ctx context.Context) error {
 	a.log.Debug("Shutting down")
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownGrace)
 	defer stop()
-	if err := a.drain.Drain(grace); err != nil {
+	err := a.drain.Drain(grace)
+	if a.outDrain != a.drain {
+		a.outboundQuiet(grace)
+		err = errors.Join(err, a.outDrain.Drain(grace))
+	}
+	if err != nil {
 		a.log.Warn("Shutdown grace period expired", "error", err)
 	}
 	cancel()
@@ -259,9 +272,43 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// quiet is how long the application may have no outbound connection before it is
+// taken to have ended.
+const quiet = time.Second
+
+// outboundQuiet waits until the application has had no outbound connections for a
+// while, or ctx is done.
+func (a *App) outboundQuiet(ctx context.Context) {
+	tick := time.NewTicker(quiet / 10)
+	defer tick.Stop()
+	since := time.Now()
+	for time.Since(since) < quiet {
+		// The listeners hold the drain as well.
+		if a.outDrain.Held() > len(a.outboundLns) {
+			since = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// connections is how many handles of both drains are out.
+func (a *App) connections() int {
+	if a.outDrain == a.drain {
+		return a.drain.Held()
+	}
+	return a.drain.Held() + a.outDrain.Held()
+}
+
 // expendable are the connections that may be reset if memory runs out.
 func (a *App) expendable() []overload.Conn {
 	conns := a.drain.Conns()
+	if a.outDrain != a.drain {
+		conns = append(conns, a.outDrain.Conns()...)
+	}
 	out := make([]overload.Conn, len(conns))
 	for i, c := range conns {
 		out[i] = overload.Conn{Conn: c.Conn, Held: int64(c.Weight)}
@@ -531,7 +578,7 @@ func (a *App) outboundConfig(set *series.Set) outbound.Config {
 		Backoff: backoff(c.ConnectBackoff), HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction),
 		Ingress: c.IngressMode, Quiet: c.Quiet, HostnameLabels: c.HostnameLabels,
 		Lookup: a.client, Resolver: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
-		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
+		Series: set, Drain: a.outDrain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
 		Memory: a.memory, Tap: &a.hub, Tracer: a.tracer,
 	}
 }

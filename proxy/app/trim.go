@@ -61,7 +61,7 @@ func (a *App) trim(ctx context.Context) {
 		select {
 		case <-tick.C:
 			now := cpuTime()
-			if t.look(a.drain.Held(), now-spent) {
+			if t.look(a.connections(), now-spent) {
 				debug.FreeOSMemory()
 				now = cpuTime()
 			}

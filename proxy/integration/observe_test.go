@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
@@ -242,5 +243,51 @@ func TestNamesInLabelsAreBounded(t *testing.T) {
 		if n > 300 || n < 100 || !strings.Contains(f.text, `="other"`) {
 			t.Errorf("%d series of %s after requests for %d names", n, f.name, names)
 		}
+	}
+}
+
+// TestOutboundOutlivesInbound: an application that ends may call others until it
+// has ended, if the proxy is told so.
+func TestOutboundOutlivesInbound(t *testing.T) {
+	ctl, _, m, _, server := meshed(t, map[string]string{"SHUTDOWN_KEEP_OUTBOUND": "true"})
+	ctl.SetEndpoints("web.ns.svc.cluster.local:80", testcontrol.Endpoint(serverAddr.String()))
+	began, proceed := make(chan struct{}), make(chan struct{})
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			close(began)
+			<-proceed
+		}
+	}))
+	inbound, outbound := server.Addrs().Inbound.String(), server.Addrs().Outbound[0].String()
+	answer := make(chan int, 1)
+	go func() { answer <- m.request(inbound, "GET", "/hold", "Connection", "close").StatusCode }()
+	<-began
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.stop() }()
+	eventually(t, "inbound closed", func() bool {
+		c, err := net.Dial("tcp", inbound)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	for range 3 {
+		if got := m.request(outbound, "GET", "/", "Connection", "close").StatusCode; got != 200 {
+			t.Errorf("outbound while draining: %d", got)
+		}
+	}
+	close(proceed)
+	if got := <-answer; got != 200 {
+		t.Errorf("the request in flight: %d", got)
+	}
+	if got := m.request(outbound, "GET", "/", "Connection", "close").StatusCode; got != 200 {
+		t.Errorf("outbound after inbound: %d", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", outbound); err == nil {
+		c.Close()
+		t.Error("outbound is open after the end")
 	}
 }

@@ -230,7 +230,7 @@ func startLimitedProxy(t *testing.T, lab *netlab.Lab, g memoryGroup) (log func()
 // exchange sends a request on a connection of its own and gives status, body and
 // the proxy's explanation.
 func exchange(ctx context.Context, u netlab.User, address, path string) (status int, body, reason string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	c, err := u.Dial(ctx, "tcp4", address)
 	if err != nil {
@@ -426,10 +426,12 @@ func TestMemoryLimit(t *testing.T) {
 		}
 		t.Fatalf("%s: %v", what, err)
 	}
-	await("start", 20*time.Second, fine)
+	await("start", time.Minute, fine)
 	t.Logf("after the start: at most %s", g.peak())
 
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	// Five seconds, longer only where the machine is so busy that nothing
+	// happened in them.
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	var workers sync.WaitGroup
 	for _, f := range []flooder{
@@ -469,6 +471,14 @@ func TestMemoryLimit(t *testing.T) {
 			}
 		}
 	})
+	workers.Go(func() {
+		defer stop()
+		for began := time.Now(); ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			if time.Since(began) > 5*time.Second && shed.Load() > 0 && probes.Load() > 0 {
+				return
+			}
+		}
+	})
 	workers.Wait()
 	t.Logf("during the flood: at most %s; %d served, %d shed, %d probes", g.peak(), served.Load(), shed.Load(), probes.Load())
 	if n := g.killed(t); n != "0" {
@@ -478,7 +488,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Errorf("%d were shed, %d ended otherwise, %d probes", shed.Load(), unexplained.Load(), probes.Load())
 	}
 	// The flood is over.
-	await("recovery", 10*time.Second, func() error {
+	await("recovery", time.Minute, func() error {
 		for range 20 {
 			if err := fine(); err != nil {
 				return err
