@@ -155,13 +155,7 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 // certManager runs those end-to-end tests that need cert-manager, on a cluster
 // without the mesh, which they install.
 func (r *runner) certManager(ctx context.Context, keep bool) error {
-	if err := r.cluster(ctx); err != nil {
-		return err
-	}
-	if err := r.packages(ctx); err != nil {
-		return err
-	}
-	if err := r.mesh(ctx); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
 	r.say("Building cert-manager and trust-manager")
@@ -187,13 +181,7 @@ func (r *runner) certManager(ctx context.Context, keep bool) error {
 // cni runs the end-to-end test of the CNI plugin, on a cluster without the mesh,
 // which the test installs.
 func (r *runner) cni(ctx context.Context, keep bool) error {
-	if err := r.cluster(ctx); err != nil {
-		return err
-	}
-	if err := r.packages(ctx); err != nil {
-		return err
-	}
-	if err := r.mesh(ctx); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
 	if err := os.Setenv("LINKERD_CNI", "1"); err != nil {
@@ -206,6 +194,16 @@ func (r *runner) cni(ctx context.Context, keep bool) error {
 		r.say("End-to-end test with the CNI plugin")
 		return r.goTest(ctx, ".", "-timeout=15m", "-count=1", "./test/e2e")
 	})
+}
+
+// prepare builds and installs what tests on a cluster of their own need.
+func (r *runner) prepare(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{r.cluster, r.packages, r.mesh} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // packages installs what the embedded cluster needs of the OS.
