@@ -90,10 +90,12 @@ func TestPolicies(t *testing.T) {
 	}
 	for _, sc := range all {
 		t.Run(sc.name, func(t *testing.T) {
-			t.Parallel()
+			if !sc.alone {
+				t.Parallel() // after all that are not
+			}
 			s := <-free
 			defer func() { free <- s }()
-			s.perform(t, sc.name)
+			s.perform(t, sc.path)
 		})
 	}
 }
@@ -507,8 +509,8 @@ type performance struct {
 }
 
 // perform performs a scene and clears the stage.
-func (s *stage) perform(t *testing.T, name string) {
-	sc, err := readScene("testdata/policy/"+name+".txtar", s.names())
+func (s *stage) perform(t *testing.T, path string) {
+	sc, err := readScene(path, s.names())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -543,7 +545,7 @@ func (s *stage) perform(t *testing.T, name string) {
 			p.again = nil
 		}
 		if err := st.do(p); err != nil {
-			t.Fatalf("testdata/policy/%s.txtar:%d: %s\n\t%v", sc.name, st.line, st.text, err)
+			t.Fatalf("%s:%d: %s\n\t%v", sc.path, st.line, st.text, err)
 		}
 	}
 }

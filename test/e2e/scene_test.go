@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 // they apply. testdata/policy/README.md is the language.
 type scene struct {
 	name  string
+	path  string
+	alone bool // is performed while no other is
 	steps []step
 	files map[string]string
 }
@@ -39,7 +42,10 @@ func readScene(path string, names *strings.Replacer) (*scene, error) {
 		return nil, err
 	}
 	ar := txtar.Parse([]byte(names.Replace(string(raw))))
-	s := &scene{name: strings.TrimSuffix(filepath.Base(path), ".txtar"), files: map[string]string{}}
+	s := &scene{
+		name: strings.TrimSuffix(filepath.Base(path), ".txtar"), path: path,
+		alone: filepath.Base(filepath.Dir(path)) == "alone", files: map[string]string{},
+	}
 	for _, f := range ar.Files {
 		s.files[f.Name] = string(f.Data)
 	}
@@ -141,6 +147,21 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 		return parseSays(verb, args)
 	case "cli":
 		return parseCLI(args)
+	case "sh", "finally":
+		if !s.alone {
+			return nil, fmt.Errorf("only scenes in the folder alone may disturb others")
+		}
+		run := func() error {
+			_, err := shell(2*time.Minute, strings.Join(args, " "))
+			return err
+		}
+		return func(p *performance) error {
+			if verb == "sh" {
+				return run()
+			}
+			p.undo = append(p.undo, func(context.Context) error { return run() })
+			return nil
+		}, nil
 	case "metric":
 		return parseMetric(args)
 	case "log":
@@ -562,9 +583,13 @@ func parseMetric(words []string) (func(*performance) error, error) {
 // scenes are all files, in order of their names.
 func scenes(t *testing.T) []*scene {
 	t.Helper()
-	files, err := filepath.Glob("testdata/policy/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenes: %v", err)
+	var files []string
+	for _, pattern := range []string{"testdata/policy/*.txtar", "testdata/policy/alone/*.txtar"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no scenes %s: %v", pattern, err)
+		}
+		files = append(files, found...)
 	}
 	var out []*scene
 	for _, f := range files {
