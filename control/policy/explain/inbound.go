@@ -400,9 +400,9 @@ type verdictOf struct {
 	tcp     bool
 	// text names the traffic.
 	text string
-	// redirect is what the route does with requests that are let in, instead of passing them on.
-	redirect string
-	status   int
+	// instead is what the route does with requests that are let in, instead of passing them on.
+	instead      string
+	status, code int
 }
 
 // inboundRoute is a compiled route with what is known of its object.
@@ -534,14 +534,15 @@ func (q *inbound) choose(routes []inboundRoute, server outcome) (verdicts []verd
 	}
 	q.step(s)
 	v := verdictOf{outcome: o.or(server), text: q.request.String()}
-	for _, f := range best.Rules[best.found.rule].Filters {
-		switch {
-		case f.RequestHeaders != nil:
-			q.step(Step{Subject: best.resource, Text: "changes header fields of the request (RequestHeaderModifier)"})
-		case f.Redirect != nil:
-			v.redirect, v.status = "is redirected"+redirectText(f.Redirect), int(f.Redirect.Status)
-			q.step(Step{Subject: best.resource, Text: "redirects who is let in" + redirectText(f.Redirect)})
-		}
+	rule := best.Rules[best.found.rule]
+	if steps := filters(rule.Filters); len(steps) > 0 {
+		q.step(Step{Subject: best.resource, Text: "does more with requests that are let in", Steps: steps})
+	}
+	switch fail, redirect, _ := end(rule.Filters); {
+	case fail != nil:
+		v.instead, v.status, v.code = "is answered in the server's place: "+failureText(fail), int(fail.Status), int(fail.Code)
+	case redirect != nil:
+		v.instead, v.status = redirectText(redirect), int(redirect.Status)
 	}
 	return []verdictOf{v}, false
 }
@@ -560,7 +561,7 @@ func redirectText(r *core.Redirect) string {
 	}
 	add("path", r.Path.Full)
 	add("path prefix", r.Path.Prefix)
-	return fmt.Sprintf(" (status %d, to %s), unless that is where the request is going already", r.Status, cmp.Or(strings.Join(parts, ", "), "the same place"))
+	return fmt.Sprintf("is redirected (status %d, to %s), unless that is where the request is going already", r.Status, cmp.Or(strings.Join(parts, ", "), "the same place"))
 }
 
 func matchableOf(hosts []core.Host, rules []core.Rule) matchable {
@@ -724,8 +725,8 @@ func (q *inbound) conclude(verdict Verdict, verdicts []verdictOf) *Explanation {
 		if e.Verdict == Audited {
 			e.Summary = "audited: " + strings.TrimPrefix(e.Summary, "allowed: ") + "; with accessPolicy deny it would be refused"
 		}
-		if v := verdicts[0]; v.redirect != "" {
-			e.Status, e.Answer = v.status, v.redirect
+		if v := verdicts[0]; v.instead != "" {
+			e.Status, e.Code, e.Answer = v.status, v.code, v.instead
 		}
 	case Denied:
 		e.Summary = fmt.Sprintf("denied: %s is refused at %s", who, q.what())

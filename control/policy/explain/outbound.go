@@ -166,18 +166,16 @@ func (q *outbound) decide(service *core.Service) *Explanation {
 	e.By = q.route(r)
 	q.step(Step{Mark: Yes, Subject: e.By, Text: fmt.Sprintf("takes %s: %s", q.request, rank.how), Steps: slices.Concat(fate(chosen), others)})
 	e.Summary = fmt.Sprintf("allowed: %s to %s goes by %s to %s", q.request, q.what(), e.By, backendsText(chosen.Backends))
-	for _, f := range chosen.Filters {
-		switch {
-		case f.Fail != nil:
-			e.Verdict, e.Status, e.Code = Denied, int(f.Fail.Status), int(f.Fail.Code)
-			e.Answer = fmt.Sprintf("HTTP %d (gRPC code %d): %s", f.Fail.Status, f.Fail.Code, f.Fail.Message)
-			e.Summary = fmt.Sprintf("denied: %s refuses %s to %s", e.By, q.request, q.what())
-			return e
-		case f.Redirect != nil:
-			e.Status, e.Answer = int(f.Redirect.Status), "is redirected"+redirectText(f.Redirect)
-			e.Summary = fmt.Sprintf("allowed: %s redirects %s to %s", e.By, q.request, q.what())
-			return e
-		}
+	switch fail, redirect, _ := end(chosen.Filters); {
+	case fail != nil:
+		e.Verdict, e.Status, e.Code = Denied, int(fail.Status), int(fail.Code)
+		e.Answer = failureText(fail)
+		e.Summary = fmt.Sprintf("denied: %s answers %s to %s in the server's place: %s", e.By, q.request, q.what(), e.Answer)
+		return e
+	case redirect != nil:
+		e.Status, e.Answer = int(redirect.Status), redirectText(redirect)
+		e.Summary = fmt.Sprintf("allowed: %s redirects %s to %s", e.By, q.request, q.what())
+		return e
 	}
 	if len(chosen.Backends.Backends) > 0 && !slices.ContainsFunc(chosen.Backends.Backends, func(b core.Backend) bool { return b.Invalid == "" }) {
 		e.Verdict, e.Status, e.Code = Denied, http.StatusInternalServerError, int(codes.Internal)
@@ -221,41 +219,9 @@ func takes(r core.OutboundRoute, rule core.OutboundRule, isHTTP bool) string {
 
 // fate says what becomes of what a rule takes.
 func fate(rule core.OutboundRule) []Step {
-	var steps []Step
-	ends := false // no backend is reached
+	steps := filters(rule.Filters)
 	note := func(format string, args ...any) { steps = append(steps, Step{Text: fmt.Sprintf(format, args...)}) }
-	for _, f := range rule.Filters {
-		switch {
-		case f.RequestHeaders != nil:
-			note("changes header fields of the request")
-		case f.ResponseHeaders != nil:
-			note("changes header fields of the response")
-		case f.Redirect != nil:
-			note("redirects%s", redirectText(f.Redirect))
-		case f.Rewrite != nil:
-			note("rewrites the URL: host %q, path %q, path prefix %q", f.Rewrite.Host, f.Rewrite.Path.Full, f.Rewrite.Path.Prefix)
-		case f.CORS != nil:
-			note("answers browsers of the origins %s (CORS)", list(f.CORS.Origins))
-		case f.Mirror != nil:
-			note("sends a copy of %d out of %d to %s", f.Mirror.Numerator, f.Mirror.Denominator, f.Mirror.To.ID)
-		case f.Delay != nil:
-			note("holds %s of the requests for %v", share(f.Delay.Numerator, f.Delay.Denominator), f.Delay.Time)
-		case f.Fail != nil:
-			ends = ends || f.Fail.Numerator == f.Fail.Denominator
-			text := ""
-			if f.Fail.Numerator != f.Fail.Denominator {
-				text = share(f.Fail.Numerator, f.Fail.Denominator) + " of the requests: "
-			}
-			note("%sfails with HTTP %d, gRPC code %d: %s", text, f.Fail.Status, f.Fail.Code, f.Fail.Message)
-		case f.Forbidden:
-			ends = true
-			note("closes the connection")
-		case f.Invalid != "":
-			ends = true
-			note("closes the connection: %s", f.Invalid)
-		}
-	}
-	if ends {
+	if _, _, ends := end(rule.Filters); ends {
 		return steps
 	}
 	for _, b := range rule.Backends.Backends {
@@ -367,7 +333,74 @@ func (q *outbound) accrual() {
 	}
 }
 
-// share is a ratio as a percentage.
+// filters says what filters do with what passes them.
+func filters(all []core.Filter) []Step {
+	var steps []Step
+	note := func(format string, args ...any) { steps = append(steps, Step{Text: fmt.Sprintf(format, args...)}) }
+	for _, f := range all {
+		switch {
+		case f.RequestHeaders != nil:
+			note("changes header fields of the request")
+		case f.ResponseHeaders != nil:
+			note("changes header fields of the response")
+		case f.Redirect != nil:
+			note("%s", redirectText(f.Redirect))
+		case f.Rewrite != nil:
+			note("rewrites the URL: host %q, path %q, path prefix %q", f.Rewrite.Host, f.Rewrite.Path.Full, f.Rewrite.Path.Prefix)
+		case f.CORS != nil:
+			note("answers browsers of the origins %s (CORS)", list(f.CORS.Origins))
+		case f.Mirror != nil:
+			note("sends a copy of %d out of %d to %s", f.Mirror.Numerator, f.Mirror.Denominator, f.Mirror.To.ID)
+		case f.Delay != nil:
+			note("holds %s of the requests for %v", share(f.Delay.Numerator, f.Delay.Denominator), f.Delay.Time)
+		case f.Fail != nil:
+			note("answers %s of the requests in the server's place: %s", share(f.Fail.Numerator, f.Fail.Denominator), failureText(f.Fail))
+		case f.Forbidden:
+			note("closes the connection")
+		case f.Invalid != "":
+			note("closes the connection: %s", f.Invalid)
+		}
+	}
+	return steps
+}
+
+// end finds the filter that answers in the server's place, for sure; at most one of the two is set. ends is also true for
+// filters that close the connection.
+func end(list []core.Filter) (fail *core.Failure, redirect *core.Redirect, ends bool) {
+	for _, f := range list {
+		switch {
+		case f.Fail != nil && f.Fail.Numerator == f.Fail.Denominator:
+			return f.Fail, nil, true
+		case f.Redirect != nil:
+			// What is there already goes on to the backends.
+			return nil, f.Redirect, false
+		case f.Forbidden, f.Invalid != "":
+			return nil, nil, true
+		}
+	}
+	return nil, nil, false
+}
+
+// failureText is an answer made by a proxy. Of the status and the code, one is for the route's protocol.
+func failureText(f *core.Failure) string {
+	var answer []string
+	if f.Status != 0 {
+		answer = append(answer, fmt.Sprintf("HTTP %d", f.Status))
+	}
+	if f.Code != 0 {
+		answer = append(answer, "gRPC "+codes.Code(f.Code).String())
+	}
+	text := strings.Join(answer, " or ")
+	if f.Message != "" {
+		text += ", " + f.Message
+	}
+	return text
+}
+
+// share is a ratio as a percentage. Both numbers are 0 if there is no ratio.
 func share(numerator, denominator uint32) string {
+	if numerator == denominator {
+		return "all"
+	}
 	return strconv.FormatFloat(100*float64(numerator)/float64(denominator), 'f', -1, 64) + " %"
 }
