@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// dropPages lets go of the pages of the program itself that starting needed and
-// running does not: more than half of a proxy's resident memory. They are clean
-// pages of a file, so the kernel maps them again where they are used; nothing is
-// lost if it fails.
+// dropPages lets go of the pages of the program itself that starting, or work
+// that is over, needed and rest does not: most of an idle proxy's resident memory.
+// They are clean pages of a file, so the kernel maps them again where they are
+// used, from memory and many at once; nothing is lost if it fails.
 func dropPages() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

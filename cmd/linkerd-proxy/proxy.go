@@ -60,6 +60,7 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 		Config: cfg, Log: log, Profile: profiling(lookup), Memory: memory,
 		// The first connections to the controllers are part of the start.
 		Started: func() { time.AfterFunc(settled, dropPages) },
+		Trimmed: dropPages,
 	})
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -76,7 +77,7 @@ func runProxy(ctx context.Context, args, env []string, stdout, stderr io.Writer)
 }
 
 // settled is how long after the start only what runs is needed.
-const settled = 10 * time.Second
+const settled = 3 * time.Second
 
 // lookupIn looks variables up in a list of NAME=value, the last one of a name.
 func lookupIn(env []string) func(string) (string, bool) {

@@ -67,6 +67,9 @@ type Options struct {
 	Memory func() (overload.Usage, error)
 	// Started is called once the proxy accepts connections; it must not block.
 	Started func()
+	// Trimmed is called after memory was given back because calm followed work.
+	// Nil does nothing.
+	Trimmed func()
 }
 
 // App is a proxy whose sockets are bound.

@@ -63,6 +63,9 @@ func (a *App) trim(ctx context.Context) {
 			now := cpuTime()
 			if t.look(a.connections(), now-spent) {
 				debug.FreeOSMemory()
+				if a.o.Trimmed != nil {
+					a.o.Trimmed()
+				}
 				now = cpuTime()
 			}
 			spent = now
