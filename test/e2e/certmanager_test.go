@@ -254,6 +254,39 @@ func TestCertManagerKeepsEverything(t *testing.T) {
 		c.healthy("without the old anchor")
 	})
 
+	c.run("the trust anchor is replaced without preparation", func(w *world) {
+		c := &certManager{w}
+		// A bundle of the present anchor alone, as some documents have it.
+		c.must(`kubectl patch bundle linkerd-identity-trust-roots --type=json -p '[{"op":"remove","path":"/spec/sources/1"}]'`)
+		old := c.bundle()
+		c.renew("cert-manager", "linkerd-trust-anchor", "linkerd-trust-anchor")
+		c.eventually(time.Minute, "the new anchor alone in the bundle", func() error {
+			if b := c.bundle(); len(b) != 1 || b[0] == old[0] {
+				return fmt.Errorf("%d anchors", len(b))
+			}
+			return nil
+		})
+		c.eventually(time.Minute, "the identity controller to keep the issuer's anchor", func() error {
+			out := c.must("kubectl -n linkerd get events --field-selector reason=IssuerUpdateSkipped -o jsonpath='{.items[*].message}'")
+			if !strings.Contains(out, "stays trusted") {
+				return fmt.Errorf("events: %q", out)
+			}
+			return nil
+		})
+		if out := c.fails("linkerd check"); !strings.Contains(out, "× issuer cert is issued by the trust anchor") {
+			w.t.Errorf("check says\n%s", out)
+		}
+		// Every proxy asks within seconds here, and has renewed after half a minute.
+		time.Sleep(30 * time.Second)
+		c.renew("linkerd", "linkerd-identity-issuer", "linkerd-identity-issuer")
+		c.issuedBy(c.issuer())
+		c.trusted()
+		time.Sleep(20 * time.Second)
+		c.healthy("after an anchor that came unprepared")
+		c.keepAnchor()
+		c.manifest("bundle.yaml")
+	})
+
 	c.run("the webhooks' certificates are renewed", func(w *world) {
 		c := &certManager{w}
 		for _, name := range webhookNames {
@@ -432,7 +465,7 @@ func (c *certManager) refuses() {
 	c.t.Helper()
 	for webhook, manifest := range map[string]string{
 		"linkerd-policy-validator.linkerd.io": "{apiVersion: policy.linkerd.io/v1beta3, kind: Server, metadata: {name: a}, spec: {podSelector: {}, port: 1, accessPolicy: nonsense}}",
-		"linkerd-sp-validator.linkerd.io":     "{apiVersion: linkerd.io/v1alpha2, kind: ServiceProfile, metadata: {name: a}, spec: {routes: []}}",
+		"linkerd-sp-validator.linkerd.io":     "{apiVersion: linkerd.io/v1alpha2, kind: ServiceProfile, metadata: {name: a}, spec: {routes: [{name: r, timeout: soon, condition: {method: GET}}]}}",
 	} {
 		out := c.fails("kubectl -n " + c.ns + " create --dry-run=server -f - <<END\n" + manifest + "\nEND")
 		if !strings.Contains(out, webhook) {
