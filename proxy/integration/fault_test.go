@@ -1,79 +1,212 @@
 package integration
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/inbound"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/netx/faultconn"
+	"github.com/linkerd-go/linkerd-go/proxy/outbound"
 )
 
-// always is a delay of every request.
-func always(d time.Duration) model.Filter {
-	return model.Filter{Kind: model.FilterDelay, Delay: &model.Delay{Time: d, Numerator: 1, Denominator: 1}}
+// faulty makes the connections of a dialer misbehave while it is on.
+type faulty struct {
+	netx.Dialer
+	mu sync.Mutex
+	// fault is guarded by mu.
+	fault func(*faultconn.Conn)
 }
 
-// TestDelays: a rule that holds requests does so in either proxy, before all
-// else, and not beyond the time that requests may take.
-func TestDelays(t *testing.T) {
-	const held = 150 * time.Millisecond
-	never := model.Filter{Kind: model.FilterDelay, Delay: &model.Delay{Time: time.Hour, Denominator: 1}}
-	abort := model.Filter{Kind: model.FilterFailure, Failure: &model.Failure{Status: 503, Message: "fault injected", Numerator: 1, Denominator: 1}}
-	for _, c := range []struct {
-		name    string
-		prepare func(*mesh)
-		want    string
-		held    time.Duration
+func (f *faulty) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	c, err := f.Dialer.Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fault == nil {
+		return c, nil
+	}
+	fc := faultconn.New(c)
+	f.fault(fc)
+	return fc, nil
+}
+
+func (f *faulty) set(fault func(*faultconn.Conn)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fault = fault
+}
+
+// TestFaults lets connections misbehave between the proxies, which speak mTLS, and
+// between the inbound proxy and the application: requests that get a whole answer
+// get the right one, the others an error of the proxy or the end of the one that
+// began, none hangs; and when the fault is over all are served.
+func TestFaults(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	faults := []struct {
+		name  string
+		apply func(*faultconn.Conn, *rand.Rand)
+		// harmless faults may not be noticed.
+		harmless bool
 	}{
-		{"outbound", rule(func(r *model.Rule) { r.Filters = []model.Filter{always(held), never} }), "200 ", held},
-		{"outbound, then aborted", rule(func(r *model.Rule) { r.Filters = []model.Filter{always(held), abort} }), "503 fault injected", held},
-		{"outbound, longer than the request may take", rule(func(r *model.Rule) {
-			r.Filters = []model.Filter{always(time.Hour)}
-			r.Timeouts.Request = held
-		}), "504 logical service 10.96.0.1:80: route default.http: timed out waiting for response headers: request timeout: 150ms", held},
-		{"inbound", port(func(p *model.ServerPolicy) {
-			p.Routes.List[0].Rules[0].Filters = []model.Filter{always(held), never}
-		}), "200 ", held},
-		{"not drawn", rule(func(r *model.Rule) { r.Filters = []model.Filter{never} }), "200 ", 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			m := newMesh(t, viaProxy)
-			m.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "from the server") }))
-			c.prepare(m)
-			started := time.Now()
-			resp := m.request(m.outAddr, "GET", "/")
-			if got := refused(resp); !strings.HasPrefix(got, c.want) {
-				t.Errorf("it was answered with %q, want %q", got, c.want)
-			}
-			if took := time.Since(started); took < c.held {
-				t.Errorf("it took %v, want %v and more", took, c.held)
+		{"in pieces", func(c *faultconn.Conn, r *rand.Rand) { c.Fragment(1+r.IntN(700), 1+r.IntN(700)) }, true},
+		{"truncated", func(c *faultconn.Conn, r *rand.Rand) { c.CutRead(r.Int64N(100_000), faultconn.EOF) }, false},
+		{"truncated towards the server", func(c *faultconn.Conn, r *rand.Rand) { c.CutWrite(r.Int64N(100_000), faultconn.EOF) }, false},
+		{"reset", func(c *faultconn.Conn, r *rand.Rand) { c.CutRead(r.Int64N(100_000), faultconn.Reset) }, false},
+		{"reset while writing", func(c *faultconn.Conn, r *rand.Rand) { c.CutWrite(r.Int64N(100_000), faultconn.Reset) }, false},
+		{"stalled for a while", func(c *faultconn.Conn, r *rand.Rand) {
+			c.Stall()
+			time.AfterFunc(time.Duration(r.IntN(200))*time.Millisecond, c.Resume)
+		}, true},
+	}
+	for _, where := range []string{"between the proxies", "before the application"} {
+		t.Run(where, func(t *testing.T) {
+			f := &faulty{}
+			m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+				viaProxy(oc, ic)
+				if where == "between the proxies" {
+					f.Dialer, oc.Dialer = oc.Dialer, f
+				} else {
+					f.Dialer, ic.Dialer = ic.Dialer, f
+				}
+			})
+			m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				got, err := io.ReadAll(r.Body)
+				if err != nil {
+					panic(http.ErrAbortHandler)
+				}
+				_, _ = w.Write(got)
+			}))
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			r := rand.New(rand.NewPCG(seed, 1))
+			for _, fault := range faults {
+				for _, http2 := range []bool{false, true} {
+					f.set(func(c *faultconn.Conn) { fault.apply(c, r) })
+					// What was pooled before has no faults.
+					for range 3 {
+						c := m.client(http2)
+						var all sync.WaitGroup
+						for range 4 {
+							all.Go(func() {
+								if err := post(c, body); err != nil && fault.harmless {
+									t.Errorf("%s, HTTP/2 %v: %v", fault.name, http2, err)
+								}
+							})
+						}
+						all.Wait()
+					}
+					f.set(nil)
+					eventually(t, "served after it", func() bool { return post(m.client(http2), body) == nil })
+				}
 			}
 		})
 	}
 }
 
-// TestInboundFilters: filters that upstream's API has for clients only.
-func TestInboundFilters(t *testing.T) {
-	m := newMesh(t, viaProxy)
-	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", r.Host, r.URL.RequestURI()) }))
-	port(func(p *model.ServerPolicy) {
-		p.Routes.List[0].Rules[0].Filters = []model.Filter{
-			{Kind: model.FilterCORS, CORS: &model.CORS{AnyOrigin: true, Methods: "PUT"}},
-			{Kind: model.FilterRewrite, Rewrite: &model.Rewrite{Host: "other.example", Path: model.PathModifier{Full: "/new"}}},
-			{Kind: model.FilterResponseHeaders, Headers: &model.HeaderModifier{Set: []model.Header{{Name: "x-set", Value: "here"}}}},
+// post has a body echoed. It is an error, but not one of the test's, if the answer
+// is one of the proxy's or breaks off; a wrong answer panics.
+func post(c *http.Client, body []byte) error {
+	resp, err := c.Post("http://web.ns.svc.cluster.local/", "text/plain", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode >= 500 && len(got) == 0:
+		return fmt.Errorf("status %d: %s", resp.StatusCode, resp.Header.Get("L5d-Proxy-Error"))
+	case resp.StatusCode != 200 || !bytes.Equal(got, body):
+		panic(fmt.Sprintf("status %d with %d bytes", resp.StatusCode, len(got)))
+	}
+	return nil
+}
+
+// TestWrongProtocol: an application that does not speak what it is spoken to in is
+// a bad gateway, not a hang.
+func TestWrongProtocol(t *testing.T) {
+	for _, c := range []struct {
+		name, says string
+		http2      bool
+	}{
+		{"HTTP/2 to a server of HTTP/1", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", true},
+		{"HTTP/2 to a mail server", "220 mail.example.com ESMTP\r\n", true},
+		{"HTTP/2 to a server that hangs up", "", true},
+		{"HTTP/1 to a server of HTTP/2", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", false},
+		{"HTTP/1 to a mail server", "220 mail.example.com ESMTP\r\n", false},
+		{"HTTP/1 to a server that hangs up", "", false},
+		{"HTTP/1 to a TLS server", "\x15\x03\x03\x00\x02\x02\x46", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t, viaProxy)
+			m.serveTCP(func(conn net.Conn) {
+				defer conn.Close()
+				// It hears before it speaks, or the proxy would join them.
+				_, _ = conn.Read(make([]byte, 14))
+				_, _ = io.WriteString(conn, c.says)
+			})
+			resp, _ := m.get(m.client(c.http2), "http://web.ns.svc.cluster.local/")
+			if resp.StatusCode != 502 && resp.StatusCode != 504 {
+				t.Errorf("status %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+// TestFullQueue: what finds no place in the queue is shed at once, what has one
+// waits for fail-fast.
+func TestFullQueue(t *testing.T) {
+	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+		viaProxy(oc, ic)
+		oc.HTTPQueue = outbound.Queue{Capacity: 2, FailFast: time.Second}
+	})
+	m.endpoints.Set(endpoints())
+	c := m.client(true)
+	type answer struct {
+		status int
+		reason string
+		took   time.Duration
+	}
+	answers := make(chan answer, 20)
+	for range cap(answers) {
+		go func() {
+			began := time.Now()
+			resp, err := c.Get("http://web.ns.svc.cluster.local/")
+			if err != nil {
+				answers <- answer{reason: err.Error()}
+				return
+			}
+			resp.Body.Close()
+			answers <- answer{resp.StatusCode, resp.Header.Get("L5d-Proxy-Error"), time.Since(began)}
+		}()
+	}
+	shed, failed := 0, 0
+	for range cap(answers) {
+		switch a := <-answers; {
+		case a.status == 503 && strings.HasSuffix(a.reason, "service unavailable"):
+			shed++
+		case a.status == 504 && strings.HasSuffix(a.reason, "service in fail-fast"):
+			failed++
+		default:
+			t.Errorf("got %+v", a)
 		}
-	})(m)
-	resp := m.request(m.outAddr, "OPTIONS", "/", "Origin", "https://a.example", "Access-Control-Request-Method", "PUT")
-	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 200 || len(body) != 0 || resp.Header.Get("Access-Control-Allow-Methods") != "PUT" {
-		t.Errorf("preflight: %d %q %v", resp.StatusCode, body, resp.Header)
 	}
-	resp = m.request(m.outAddr, "PUT", "/old?q=1", "Origin", "https://a.example")
-	body, _ = io.ReadAll(resp.Body)
-	if string(body) != "other.example /new?q=1" || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("X-Set") != "here" {
-		t.Errorf("request: %q %v", body, resp.Header)
+	if shed == 0 || failed < 2 {
+		t.Errorf("%d were shed, %d waited in vain", shed, failed)
 	}
+	m.wants(m.out.reg, fmt.Sprintf(`outbound_http_errors_total{error="loadshed"} %d`, shed))
 }
