@@ -7,6 +7,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
 // queueLength is how many functions may wait for the index's goroutine. A sender that finds the queue full waits, which
@@ -42,7 +43,7 @@ type Index struct {
 	profiles   map[ProfileQuery]*profileTopic
 	services   map[core.ID]*serviceTopic
 	// peak is the most that there was in the tables and among the dependents since these were made.
-	peak int
+	peak shrink.Peak
 }
 
 // New returns an index that knows nothing yet.
@@ -98,29 +99,12 @@ func (x *Index) flush() {
 	x.shrink()
 }
 
-// shrinkFrom is the least peak that is worth making maps anew.
-const shrinkFrom = 1024
-
 // shrink makes the maps anew when most of what was in them is gone.
 func (x *Index) shrink() {
-	size := x.tables.size() + len(x.dependents)
-	x.peak = max(x.peak, size)
-	if x.peak < shrinkFrom || size > x.peak/4 {
-		return
+	if x.peak.Passed(x.tables.size() + len(x.dependents)) {
+		x.tables.shrink()
+		x.dependents = shrink.Map(x.dependents)
 	}
-	x.peak = size
-	x.tables.shrink()
-	x.dependents = rebuilt(x.dependents)
-}
-
-// rebuilt returns a map of the same content that takes no more memory than that needs: a map keeps its memory when members are
-// deleted.
-func rebuilt[M ~map[K]V, K comparable, V any](old M) M {
-	m := make(M, len(old))
-	for k, v := range old {
-		m[k] = v
-	}
-	return m
 }
 
 // touch marks the answers that depend on a fact.

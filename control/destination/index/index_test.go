@@ -16,6 +16,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -119,7 +120,7 @@ func TestShrink(t *testing.T) {
 		x, stop := startIndex(t, nil)
 		services := x.serviceSink()
 		many := map[kube.Key]*core.Service{kube.Key(web): {ID: web, Ports: []core.ServicePort{{Port: 80}}}}
-		for i := range 2 * shrinkFrom {
+		for i := range 2 * shrink.From {
 			id := core.ID{Namespace: "emo", Name: "other-" + strconv.Itoa(i)}
 			many[kube.Key(id)] = &core.Service{ID: id}
 		}
@@ -138,8 +139,8 @@ func TestShrink(t *testing.T) {
 		}
 		synctest.Wait()
 		stop()
-		if x.peak >= shrinkFrom {
-			t.Errorf("the maps are still those of %d objects", x.peak)
+		if x.peak.Size() >= shrink.From {
+			t.Errorf("the maps are still those of %d objects", x.peak.Size())
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
 // fact is one thing that an answer can depend on. Touching a fact makes the answers that read it be computed again.
@@ -92,10 +93,10 @@ func (t *tables) size() int {
 
 // shrink gives back the memory of what is gone.
 func (t *tables) shrink() {
-	t.services, t.slices, t.slicesOf, t.pods = rebuilt(t.services), rebuilt(t.slices), rebuilt(t.slicesOf), rebuilt(t.pods)
-	t.externals, t.profiles, t.servers, t.owners = rebuilt(t.externals), rebuilt(t.profiles), rebuilt(t.servers), rebuilt(t.owners)
-	t.zones, t.servicesAt, t.podsAt = rebuilt(t.zones), rebuilt(t.servicesAt), rebuilt(t.podsAt)
-	t.hostPorts, t.externalAt = rebuilt(t.hostPorts), rebuilt(t.externalAt)
+	t.services, t.slices, t.slicesOf, t.pods = shrink.Map(t.services), shrink.Map(t.slices), shrink.Map(t.slicesOf), shrink.Map(t.pods)
+	t.externals, t.profiles, t.servers, t.owners = shrink.Map(t.externals), shrink.Map(t.profiles), shrink.Map(t.servers), shrink.Map(t.owners)
+	t.zones, t.servicesAt, t.podsAt = shrink.Map(t.zones), shrink.Map(t.servicesAt), shrink.Map(t.podsAt)
+	t.hostPorts, t.externalAt = shrink.Map(t.hostPorts), shrink.Map(t.externalAt)
 }
 
 // swap replaces an object of a table and reports whether that changed anything.

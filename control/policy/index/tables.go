@@ -10,6 +10,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/status"
+	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
 // table has the objects of one kind.
@@ -153,11 +154,11 @@ func (t *tables) size() int {
 
 // shrink gives back the memory of what is gone.
 func (t *tables) shrink() {
-	t.workloads, t.shapes, t.servicesAt = rebuilt(t.workloads), rebuilt(t.shapes), rebuilt(t.servicesAt)
-	t.routes, t.routesOf = rebuilt(t.routes), rebuilt(t.routesOf)
-	t.statuses, t.statusesOf = rebuilt(t.statuses), rebuilt(t.statusesOf)
+	t.workloads, t.shapes, t.servicesAt = shrink.Map(t.workloads), shrink.Map(t.shapes), shrink.Map(t.servicesAt)
+	t.routes, t.routesOf = shrink.Map(t.routes), shrink.Map(t.routesOf)
+	t.statuses, t.statusesOf = shrink.Map(t.statuses), shrink.Map(t.statusesOf)
 	for namespace, services := range t.services {
-		t.services[namespace] = rebuilt(services)
+		t.services[namespace] = shrink.Map(services)
 	}
 }
 
