@@ -30,6 +30,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
 
@@ -172,7 +173,7 @@ func read(name string) ([]*loader.BufferedFile, error) {
 // Defaults returns a fresh copy of the chart's values, with the version of
 // this build where the chart asks for one. The caller may change it.
 func (c *Chart) Defaults() (map[string]any, error) {
-	values, err := clone(c.loaded.Values)
+	values, err := valuetree.Copy(c.loaded.Values)
 	if err != nil {
 		return nil, fmt.Errorf("chart %s: %w", c.name, err)
 	}
@@ -183,37 +184,9 @@ func (c *Chart) Defaults() (map[string]any, error) {
 }
 
 // HighAvailability returns a fresh copy of the chart's values-ha.yaml, to be
-// laid over other values with Merge; empty when the chart has none.
+// laid over other values; empty when the chart has none.
 func (c *Chart) HighAvailability() (map[string]any, error) {
-	return clone(c.ha)
-}
-
-// Merge lays over on top of base, map by map, and returns base.
-func Merge(base, over map[string]any) map[string]any {
-	for key, value := range over {
-		overMap, ok := value.(map[string]any)
-		baseMap, both := base[key].(map[string]any)
-		if ok && both {
-			base[key] = Merge(baseMap, overMap)
-			continue
-		}
-		base[key] = value
-	}
-	return base
-}
-
-// clone copies values by way of YAML, which is also how Helm would read them:
-// the copy has only the types a values file can have.
-func clone(values map[string]any) (map[string]any, error) {
-	data, err := yaml.Marshal(values)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]any{}
-	if err := yaml.Unmarshal(data, &out); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return valuetree.Copy(c.ha)
 }
 
 // Render renders every template of the chart with values laid over the chart's

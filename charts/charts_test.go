@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 var update = flag.Bool("update", false, "write what the charts render into the golden files")
@@ -88,10 +90,10 @@ func TestRender(t *testing.T) {
 				}
 			}
 			if name == ControlPlane {
-				Merge(values, parse(t, certificates))
+				valuetree.Merge(values, parse(t, certificates))
 			}
 			given, _ := file("values.yaml")
-			Merge(values, parse(t, given))
+			valuetree.Merge(values, parse(t, given))
 			service, _ := file("service")
 			manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: strings.TrimSpace(service)}, values)
 			if want, ok := file("error"); ok {
@@ -234,8 +236,8 @@ func TestObjectsDecode(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				Merge(values, parse(t, certificates))
-				Merge(values, parse(t, setting))
+				valuetree.Merge(values, parse(t, certificates))
+				valuetree.Merge(values, parse(t, setting))
 				manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: ServiceCLI}, values)
 				if err != nil {
 					t.Fatal(err)

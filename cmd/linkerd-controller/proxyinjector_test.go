@@ -39,6 +39,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/charts"
 	"github.com/linkerd-go/linkerd-go/control/injector"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into the golden files")
@@ -70,7 +71,7 @@ func newHandler(t testing.TB, overlay string, lookup injector.Lookup) *injector.
 	if err := yaml.Unmarshal([]byte(overlay), &over); err != nil {
 		t.Fatal(err)
 	}
-	text, err := yaml.Marshal(charts.Merge(values, over))
+	text, err := yaml.Marshal(valuetree.Merge(values, over))
 	if err != nil {
 		t.Fatal(err)
 	}

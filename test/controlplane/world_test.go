@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/charts"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/test/controlplane/child"
 	"github.com/linkerd-go/linkerd-go/test/controlplane/kubeapi"
 )
@@ -232,7 +233,7 @@ func (w *world) render(name string, values map[string]any) string {
 	w.check(err)
 	defaults, err := chart.Defaults()
 	w.check(err)
-	manifests, err := chart.Render(charts.Release{Name: name, Namespace: mesh}, charts.Merge(defaults, values))
+	manifests, err := chart.Render(charts.Release{Name: name, Namespace: mesh}, valuetree.Merge(defaults, values))
 	w.check(err)
 	return string(charts.Join(manifests))
 }
