@@ -51,7 +51,9 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 		"SHUTDOWN_ENDPOINT_ENABLED": "true", "LOG": "info", "IDENTITY_MIN_REFRESH": "1s",
 	}
 	for k, v := range extra {
-		env[k] = v
+		if env[k] = v; v == unset {
+			delete(env, k)
+		}
 	}
 	cfg, problems := config.Load(func(name string) (string, bool) {
 		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
@@ -106,6 +108,9 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 	})
 	return p
 }
+
+// unset takes a variable away that startProxy would set.
+const unset = "unset"
 
 // accessLog is where proxies that are started write their access log.
 var accessLog *lockedBuilder
