@@ -26,6 +26,8 @@ func TestFuzzTargets(t *testing.T) {
 		"inbound policies":              {"./proxy/discovery/decode", "FuzzServerPolicy"},
 		"profiles":                      {"./proxy/discovery/decode", "FuzzProfile"},
 		"what routes see of a request":  {"./proxy/route", "FuzzFind"},
+		"answers of name servers":       {"./proxy/dns", "FuzzAnswer"},
+		"targets and Host fields":       {"./proxy/uri", "FuzzNormalize"},
 		"trace contexts":                {"./proxy/tracing", "FuzzContext"},
 	} {
 		if !slices.Contains(targets, want) {
