@@ -32,7 +32,7 @@ const (
 	limit = 3 * time.Minute
 	// rest is how long controllers get to come to rest before their memory
 	// counts, restAfter the same after everything has gone.
-	rest, restAfter = 6 * time.Second, 30 * time.Second
+	rest, restAfter = 6 * time.Second, 20 * time.Second
 )
 
 // world is the control plane's lab, with what was seen while it grew.
@@ -155,7 +155,10 @@ func (r *runner) populate() error {
 		fmt.Printf("control plane: %d endpoints, %d proxies: destination %.1f MB, policy %.1f MB, %.1f s CPU more; %.0f s\n",
 			size.services*control.EndpointsPerService, size.proxies, m.destination, m.policy, (now - spent).Seconds(), time.Since(began).Seconds())
 	}
-	return r.controlSnapshot("control-memory")
+	if err := r.controlSnapshot("control-memory"); err != nil {
+		return err
+	}
+	return l.Confine(ctx)
 }
 
 // controlSnapshot writes what the controllers' admin ports tell, if profiles are
@@ -431,7 +434,7 @@ func (r *runner) controlMemory(ctx context.Context, s scenario) error {
 		return err
 	}
 	r.figures = append(r.figures,
-		bar(s.name, "RSS 30 s after all has gone, × before, destination", after.destination/w.before.destination, 1.5, 1.3),
-		bar(s.name, "RSS 30 s after all has gone, × before, policy", after.policy/w.before.policy, 1.5, 1.3))
+		bar(s.name, "RSS 20 s after all has gone, × before, destination", after.destination/w.before.destination, 1.5, 1.3),
+		bar(s.name, "RSS 20 s after all has gone, × before, policy", after.policy/w.before.policy, 1.5, 1.3))
 	return nil
 }

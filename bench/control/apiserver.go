@@ -22,20 +22,18 @@ import (
 
 // apiServer is a cluster of devcluster that has an API server and its store.
 type apiServer struct {
-	binary, cluster, cpus string
+	binary, cluster string
 	// kubeconfig is known once it is up.
 	kubeconfig string
 }
 
 func (a *apiServer) run(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"-c", a.cpus, a.binary, args[0], "--cluster", a.cluster}, args[1:]...)
-	cmd := exec.CommandContext(ctx, "taskset", args...)
-	out, err := cmd.Output()
+	out, err := exec.CommandContext(ctx, a.binary, append([]string{args[0], "--cluster", a.cluster}, args[1:]...)...).Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("%w\n%s", err, exit.Stderr)
 	}
 	if err != nil {
-		return "", fmt.Errorf("devcluster %s: %w", args[3], err)
+		return "", fmt.Errorf("devcluster %s: %w", args[0], err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
@@ -54,10 +52,11 @@ func (a *apiServer) down(ctx context.Context) error {
 	return err
 }
 
-func (a *apiServer) restart(ctx context.Context) error {
+// pids are the processes of the cluster, by component.
+func (a *apiServer) pids(ctx context.Context) (map[string]int, error) {
 	text, err := a.run(ctx, "status", "-o", "json")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var status struct {
 		Components []struct {
@@ -66,25 +65,35 @@ func (a *apiServer) restart(ctx context.Context) error {
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &status); err != nil {
-		return fmt.Errorf("status of the API server: %w", err)
+		return nil, fmt.Errorf("status of the API server: %w", err)
 	}
+	pids := make(map[string]int)
 	for _, c := range status.Components {
-		if c.Name != "kube-apiserver" {
-			continue
-		}
-		if err := syscall.Kill(c.PID, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill the API server: %w", err)
-		}
-		for !gone(c.PID) { // its port is free then
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("the API server does not end: %w", ctx.Err())
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-		return a.up(ctx)
+		pids[c.Name] = c.PID
 	}
-	return errors.New("the API server does not run")
+	return pids, nil
+}
+
+func (a *apiServer) restart(ctx context.Context) error {
+	pids, err := a.pids(ctx)
+	if err != nil {
+		return err
+	}
+	pid := pids["kube-apiserver"]
+	if pid == 0 {
+		return errors.New("the API server does not run")
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill the API server: %w", err)
+	}
+	for !gone(pid) { // its port is free then
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the API server does not end: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return a.up(ctx)
 }
 
 // gone reports whether a process has ended, also if nobody has asked how.

@@ -12,9 +12,9 @@
 //	proxy 1 ─┼ OutboundPolicies.Watch  ◄────┤               ├──── kube-apiserver ── etcd
 //	…       ─┘ or InboundServerPolicies     └─ policy ──────┘
 //
-// What is measured, the two controllers, runs on processors of its own; the API
-// server, its store and the simulated proxies have the others. A Lab is for one
-// goroutine, but for what says otherwise.
+// What is measured, the two controllers, has processors of its own once Confine
+// was called; the API server, its store and the simulated proxies, which is this
+// process, have the others then. A Lab is for one goroutine.
 package control
 
 import (
@@ -68,7 +68,7 @@ type Lab struct {
 // New starts the API server, gives it what every cluster with the mesh has, and
 // starts both controllers.
 func New(ctx context.Context, options Options) (*Lab, error) {
-	l := &Lab{options: options, api: &apiServer{binary: options.Devcluster, cluster: options.Cluster, cpus: options.Others}}
+	l := &Lab{options: options, api: &apiServer{binary: options.Devcluster, cluster: options.Cluster}}
 	if err := l.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, l.Logs()), l.Close())
 	}
@@ -76,9 +76,6 @@ func New(ctx context.Context, options Options) (*Lab, error) {
 }
 
 func (l *Lab) start(ctx context.Context) error {
-	if err := confine(l.options.Others); err != nil {
-		return err
-	}
 	// What a killed run left would be in the way.
 	if err := l.api.down(ctx); err != nil {
 		return err
@@ -171,41 +168,57 @@ func (l *Lab) Logs() string {
 	return b.String()
 }
 
-// confine puts this process on the given processors, with all its threads: it
-// is the simulated proxies. Threads that are made later inherit it.
-func confine(cpus string) error {
+// Confine puts this process, the API server and its store on the processors that
+// are not for what is measured. While the world is made, which takes most of the
+// time, they have all. What is started later inherits it.
+func (l *Lab) Confine(ctx context.Context) error {
 	var set unix.CPUSet
-	for field := range strings.SplitSeq(cpus, ",") {
+	for field := range strings.SplitSeq(l.options.Others, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil {
-			return fmt.Errorf("processors %q: %w", cpus, err)
+			return fmt.Errorf("processors %q: %w", l.options.Others, err)
 		}
 		set.Set(n)
 	}
-	return affinity(&set)
+	pids, err := l.api.pids(ctx)
+	if err != nil {
+		return err
+	}
+	all := []int{os.Getpid()}
+	for _, pid := range pids {
+		all = append(all, pid)
+	}
+	return affinity(&set, all...)
 }
 
-// unconfine takes confine back.
+// unconfine takes Confine back for this process.
 func unconfine() error {
 	var set unix.CPUSet
 	for i := range runtime.NumCPU() {
 		set.Set(i)
 	}
-	return affinity(&set)
+	return affinity(&set, os.Getpid())
 }
 
-func affinity(set *unix.CPUSet) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("listing own threads: %w", err)
-	}
-	for _, t := range threads {
-		tid, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
-		if err := unix.SchedSetaffinity(tid, set); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("choosing processors: %w", err)
+// affinity chooses the processors of all threads of some processes.
+func affinity(set *unix.CPUSet, pids ...int) error {
+	for _, pid := range pids {
+		// A thread that is begun meanwhile, by one that has not been moved yet, is
+		// found the second time.
+		for range 2 {
+			threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+			if err != nil {
+				return fmt.Errorf("listing threads: %w", err)
+			}
+			for _, t := range threads {
+				tid, err := strconv.Atoi(t.Name())
+				if err != nil {
+					continue
+				}
+				if err := unix.SchedSetaffinity(tid, set); err != nil && !errors.Is(err, unix.ESRCH) {
+					return fmt.Errorf("choosing processors: %w", err)
+				}
+			}
 		}
 	}
 	return nil

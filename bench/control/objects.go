@@ -472,7 +472,8 @@ func (l *Lab) SetTimeout(ctx context.Context, number int, limit time.Duration) (
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	api := s.api.DeepCopy()
-	api.Annotations = map[string]string{names.AnnotationTimeoutRequest: limit.String()}
+	// One number and one unit, unlike what Duration.String makes of a minute.
+	api.Annotations = map[string]string{names.AnnotationTimeoutRequest: fmt.Sprintf("%dms", limit.Milliseconds())}
 	updated, err := l.clients.Kube.CoreV1().Services(s.namespace).Update(ctx, api, metav1.UpdateOptions{})
 	at := time.Now()
 	if err != nil {
