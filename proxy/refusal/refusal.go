@@ -45,7 +45,7 @@ type Refusal struct {
 	Text string
 	// Location is set for redirects.
 	Location string
-	// Headers are further fields of answers that are not failures.
+	// Headers are further fields of HTTP answers.
 	Headers []model.Header
 	// Label is the value of the error label of the error counters; empty if
 	// the refusal is not counted as an error of the proxy.
@@ -90,9 +90,13 @@ func Preflight(status int, headers []model.Header) *Refusal {
 	return &Refusal{Status: status, Code: codeNotFound, Headers: headers}
 }
 
+// rateRetry tells a client that asks too often when to come back: limits are
+// in requests per second, so within one of these another may pass.
+var rateRetry = []model.Header{{Name: "retry-after", Value: "1"}}
+
 // RateLimited refuses a client that asks too often.
 func RateLimited(text string) *Refusal {
-	return &Refusal{Status: 429, Code: codeResourceExhausted, Text: text}
+	return &Refusal{Status: 429, Code: codeResourceExhausted, Text: text, Headers: rateRetry}
 }
 
 // Internal is for what the proxy has no better answer to.
