@@ -319,7 +319,6 @@ func (in *installer) merge(path string) error {
 		return fmt.Errorf("write network configuration: %w", err)
 	}
 	in.touched[to] = sha256.Sum256(merged)
-	in.log.Info("added the plugin to a network configuration", "file", to)
 	if to != path {
 		// The runtime takes the first file of the directory, so the old one
 		// would win.
@@ -327,6 +326,7 @@ func (in *installer) merge(path string) error {
 			return fmt.Errorf("delete the network configuration that was replaced: %w", err)
 		}
 	}
+	in.log.Info("added the plugin to a network configuration", "file", to)
 	return nil
 }
 
