@@ -24,12 +24,6 @@ type writer struct {
 	tmp [24]byte
 	// any says that at least one byte went out since it was last cleared.
 	any bool
-	// sock is the socket that what is written to conn goes to unchanged, nil
-	// if there is none; it is looked for once. counters are told of what is
-	// written to it.
-	sock     *netx.TCP
-	looked   bool
-	counters []netx.Counters
 }
 
 // together is how much data is worth to be written from where it is, with what
@@ -68,21 +62,12 @@ func (w *writer) str(s string) {
 
 // both writes what was gathered and p with one call, if conn is a plain socket.
 func (w *writer) both(p []byte) bool {
-	if !w.looked {
-		w.sock, w.counters = netx.Socket(w.conn)
-		w.looked = true
-	}
-	if w.sock == nil {
+	n, ok, err := netx.WriteBoth(w.conn, w.b.B[:w.n], p)
+	if !ok {
 		return false
 	}
-	n, err := w.sock.WriteBoth(w.b.B[:w.n], p)
 	w.n = 0
-	if n > 0 {
-		w.any = true
-		for _, c := range w.counters {
-			c.AddWritten(n)
-		}
-	}
+	w.any = w.any || n > 0
 	if err != nil {
 		w.err = err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 )
 
@@ -45,8 +46,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // gathered is the size of the buffer that records are gathered in. It holds
-// seven, so that 64 KiB and what TLS adds to them leave in one write.
-const gathered = 128 << 10
+// three; the fourth leaves with them from where it is, so that 64 KiB take one
+// call and a slow peer holds no more memory than it must.
+const gathered = 64 << 10
 
 // gather is the connection below TLS. Between begin and end it keeps what is
 // written.
@@ -92,15 +94,24 @@ func (g *gather) Write(p []byte) (int, error) {
 		g.b = buf.Get(gathered)
 	}
 	if g.n+len(p) > len(g.b.B) {
-		if err := g.flushLocked(); err != nil {
-			return 0, err
-		}
-	}
-	if len(p) > len(g.b.B) {
-		return g.Conn.Write(p)
+		return g.bothLocked(p)
 	}
 	g.n += copy(g.b.B[g.n:], p)
 	return len(p), nil
+}
+
+// bothLocked writes what is gathered and p.
+func (g *gather) bothLocked(p []byte) (int, error) {
+	had := g.n
+	n, ok, err := netx.WriteBoth(g.Conn, g.b.B[:had], p)
+	if !ok {
+		if err := g.flushLocked(); err != nil {
+			return 0, err
+		}
+		return g.Conn.Write(p)
+	}
+	g.n = 0
+	return max(n-had, 0), err
 }
 
 func (g *gather) flushLocked() error {

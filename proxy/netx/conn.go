@@ -85,11 +85,11 @@ func told(c net.Conn, read int, err error) {
 }
 
 // An Onlooker is a connection that does nothing to the bytes of the one below,
-// nor to when they are read, but wants to know how reading fails.
+// nor to when they are read, but wants to know how reading and writing fail.
 type Onlooker interface {
 	// Plain is the connection below.
 	Plain() net.Conn
-	// Note is told of an error of reading.
+	// Note is told of an error of reading, or of writing past it.
 	Note(err error)
 }
 
@@ -525,26 +525,51 @@ func socket(c net.Conn) *net.TCPConn {
 	return nil
 }
 
-// Socket returns the TCP socket to which bytes written to c go unchanged, nil
-// if there is none, with the counters that its wrappers would have told.
-func Socket(c net.Conn) (*TCP, []Counters) {
-	var counters []Counters
-	for c != nil {
-		switch t := c.(type) {
+// WriteBoth writes first, then second, with one system call. ok is false, and
+// nothing was done, if what is written to c does not go unchanged to a TCP socket
+// of ours.
+func WriteBoth(c net.Conn, first, second []byte) (n int, ok bool, err error) {
+	for below := c; below != nil; {
+		switch t := below.(type) {
 		case *TCP:
-			return t, counters
+			n, err = t.WriteBoth(first, second)
+			wrote(c, n, err)
+			return n, true, err
 		case *Counting:
-			counters = append(counters, t.to)
+			below = t.Conn
+		case *Prefix:
+			below = t.Conn
+		case interface{ Plain() net.Conn }:
+			below = t.Plain()
+		default:
+			return 0, false, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// wrote tells the wrappers of a socket what was written to it.
+func wrote(c net.Conn, n int, err error) {
+	for {
+		switch t := c.(type) {
+		case *Counting:
+			if n > 0 {
+				t.to.AddWritten(n)
+			}
 			c = t.Conn
 		case *Prefix:
 			c = t.Conn
+		case Onlooker:
+			if err != nil {
+				t.Note(err)
+			}
+			c = t.Plain()
 		case interface{ Plain() net.Conn }:
 			c = t.Plain()
 		default:
-			return nil, nil
+			return
 		}
 	}
-	return nil, nil
 }
 
 // Alive looks at an idle connection: it reports false if the peer has closed

@@ -39,9 +39,8 @@ func TestCount(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	b.Free()
-	_, _ = io.WriteString(counted, "hi")
-	if s, counters := netx.Socket(counted); s == nil || len(counters) != 1 {
-		t.Errorf("the socket is hidden: %v, %v", s, counters)
+	if n, ok, err := netx.WriteBoth(counted, []byte("h"), []byte("i")); n != 2 || !ok || err != nil {
+		t.Errorf("the socket is hidden: %d, %v, %v", n, ok, err)
 	}
 	// Unread bytes would make the end a reset.
 	_, _ = io.ReadFull(client, make([]byte, 2))
