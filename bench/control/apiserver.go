@@ -96,11 +96,16 @@ func (a *apiServer) restart(ctx context.Context) error {
 	return a.up(ctx)
 }
 
-// gone reports whether a process has ended, also if nobody has asked how.
+// gone reports whether a process has ended with all its threads, also if nobody
+// has asked how: the first thread may end before those that keep its files open.
 func gone(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	_, state, _ := strings.Cut(string(b), ") ")
-	return err != nil || strings.HasPrefix(state, "Z")
+	return err != nil || strings.HasPrefix(state, "Z") && len(threads) <= 1
 }
 
 // connect returns clients that hold nothing back: the usual limit of requests
