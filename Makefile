@@ -67,6 +67,10 @@ certmanager: ## the mesh with its credentials kept by the real cert-manager and 
 soak: ## load and faults through whole proxies, then look for leaks; DURATION=3m
 	go test -count=1 -v -timeout 0 ./test/soak -soak $(or $(DURATION),3m)
 
+.PHONY: fips
+fips: ## mTLS, identity and webhooks as a FIPS 140-3 build, in which any other cryptography is an error
+	GOFIPS140=$(FIPSMODULE) GODEBUG=fips140=only go test -count=1 ./proxy/meshtls ./control/identity ./internal/webhook
+
 .PHONY: cli
 cli: ## build bin/linkerd
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linkerd ./cmd/linkerd
