@@ -314,6 +314,25 @@ func TestServerTellsHandlerOfReset(t *testing.T) {
 	})
 }
 
+// TestFramesAfterAReset: a peer that goes on with a stream it has reset is told
+// so, whether or not the handler has ended (RFC 9113, section 5.1).
+func TestFramesAfterAReset(t *testing.T) {
+	for _, tc := range []struct {
+		name, script string
+		want         []string
+	}{
+		{"headers", "get 1", []string{"GOAWAY 1 STREAM_CLOSED HEADERS on a closed stream", "end"}},
+		{"data", "data 1 4", []string{"RST_STREAM 1 STREAM_CLOSED"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			withServer(t, Options{}, func(*exchange.Exchange) { time.Sleep(time.Minute) }, func(_ *Server, p *peer) {
+				runScript(p, "post 1\nreset 1 8\n"+tc.script)
+				p.expect(tc.want...)
+			})
+		})
+	}
+}
+
 // TestServerLimits is about peers who cost more than they give.
 func TestServerLimits(t *testing.T) {
 	for _, tc := range []struct {

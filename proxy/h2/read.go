@@ -332,6 +332,9 @@ func (c *conn) dataLocked(h header, data []byte, b *buf.Buffer, r int) (kept boo
 	}
 	end := h.flags&flagEndStream != 0
 	switch {
+	case s.zombie:
+		c.creditLocked(flow)
+		return false, codeClosed, "DATA on a closed stream", nil
 	case s.err != nil || s.reset:
 		c.creditLocked(flow)
 		return false, 0, "", nil
@@ -462,6 +465,11 @@ func (c *conn) head(id uint32, flags uint8, block []byte) error {
 			return connError(codeClosed, "HEADERS on a closed stream")
 		}
 		return c.skip(block)
+	}
+	if s.zombie {
+		// As if its handler had ended: whether it has is chance.
+		c.mu.Unlock()
+		return connError(codeClosed, "HEADERS on a closed stream")
 	}
 	if s.err != nil || s.reset || s.abandoned {
 		s.gotEnd = s.gotEnd || end
