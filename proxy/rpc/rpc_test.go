@@ -75,8 +75,11 @@ func serve(t *testing.T, addr string) *server {
 		case "/t/Hang":
 			_ = stream.SendHeader(nil)
 			<-stream.Context().Done()
+			return grpcstatus.FromContextError(stream.Context().Err()).Err()
 		case "/t/Silent":
 			<-stream.Context().Done()
+			// The server knows the deadline, too, and may be the first to see it pass.
+			return grpcstatus.FromContextError(stream.Context().Err()).Err()
 		default:
 			return grpcstatus.Error(codes.Unimplemented, "unknown method")
 		}
