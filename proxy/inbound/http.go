@@ -200,7 +200,7 @@ func (r *request) authorize() error {
 	}
 	r.origin = route.Origin(found.Rule.Filters, head)
 	if v := route.Apply(found.Rule.Filters, found, head, nil); v.Action != route.Continue {
-		return verdict(v)
+		return refusal.Verdict(v)
 	}
 	if exceeded := pol.limiter.Allow(r.started, r.c.tls.Client); exceeded != nil {
 		meta := ""
@@ -225,22 +225,6 @@ func (r *request) authority() string {
 		return ""
 	}
 	return r.p.cfg.Series.Names.Label(string(r.x.Request.Authority))
-}
-
-// verdict is what a filter decided, as a refusal.
-func verdict(v route.Verdict) *refusal.Refusal {
-	switch v.Action {
-	case route.Redirected:
-		return refusal.Redirect(v.Status, v.Location)
-	case route.Failed:
-		if v.Failure.GRPC {
-			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
-		}
-		return refusal.InjectedHTTP(v.Status, v.Message)
-	case route.Preflight:
-		return refusal.Preflight(v.Status, v.Headers)
-	}
-	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
 }
 
 // heldPermit is a permit that a connection holds.

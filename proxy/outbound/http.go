@@ -348,7 +348,7 @@ func (r *request) hold() error {
 func (a *attempt) send(head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	r := a.r
 	if v := route.Apply(r.rule.Filters, r.found, head, nil); v.Action != route.Continue {
-		return nil, verdict(v)
+		return nil, refusal.Verdict(v)
 	}
 	backend, ok := r.rule.dist.Pick()
 	if !ok {
@@ -379,7 +379,7 @@ func (e *backendError) Unwrap() error { return e.err }
 func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	r := a.r
 	if v := route.Apply(filters, r.found, head, nil); v.Action != route.Continue {
-		return nil, verdict(v)
+		return nil, refusal.Verdict(v)
 	}
 	if b.balancer == nil {
 		return nil, refusal.BadGateway(b.fail, nil)
@@ -545,22 +545,6 @@ func (a *attempt) release() {
 		a.picked = false
 		a.pick.Release()
 	}
-}
-
-// verdict is what a filter decided, as a refusal.
-func verdict(v route.Verdict) *refusal.Refusal {
-	switch v.Action {
-	case route.Redirected:
-		return refusal.Redirect(v.Status, v.Location)
-	case route.Failed:
-		if v.Failure.GRPC {
-			return refusal.InjectedGRPC(int(v.Failure.Code), v.Message)
-		}
-		return refusal.InjectedHTTP(v.Status, v.Message)
-	case route.Preflight:
-		return refusal.Preflight(v.Status, v.Headers)
-	}
-	return refusal.Internal(refusal.Unexpected, errors.New(v.Message))
 }
 
 // told says whether the client is told reasons.

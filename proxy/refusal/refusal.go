@@ -19,6 +19,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
+	"github.com/linkerd-go/linkerd-go/proxy/route"
 )
 
 // gRPC codes that refusals use.
@@ -97,6 +98,22 @@ var rateRetry = []model.Header{{Name: "retry-after", Value: "1"}}
 // RateLimited refuses a client that asks too often.
 func RateLimited(text string) *Refusal {
 	return &Refusal{Status: 429, Code: codeResourceExhausted, Text: text, Headers: rateRetry}
+}
+
+// Verdict is what filters decided instead of letting a request go on.
+func Verdict(v route.Verdict) *Refusal {
+	switch v.Action {
+	case route.Redirected:
+		return Redirect(v.Status, v.Location)
+	case route.Failed:
+		if v.Failure.GRPC {
+			return InjectedGRPC(int(v.Failure.Code), v.Message)
+		}
+		return InjectedHTTP(v.Status, v.Message)
+	case route.Preflight:
+		return Preflight(v.Status, v.Headers)
+	}
+	return Internal(Unexpected, errors.New(v.Message))
 }
 
 // Internal is for what the proxy has no better answer to.
