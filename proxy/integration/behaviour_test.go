@@ -467,7 +467,9 @@ func TestGateway(t *testing.T) {
 	if string(body) != want {
 		t.Errorf("got  %q\nwant %q", body, want)
 	}
-	// A request that was here before.
+	m.wants(m.in.reg, `inbound_tcp_transport_header_connections_total{session_protocol="http/2",target_port="80",target_name="web.ns.svc.cluster.local",client_id="`+clientID+`"} 1`)
+	// A request that was here before. The refusal also closes the connection,
+	// so the count of connections has to be looked at before.
 	resp := m.request(m.outAddr, "GET", "/", "Forwarded", "by="+gatewayID)
 	if resp.StatusCode != 508 {
 		t.Errorf("got %d", resp.StatusCode)
@@ -477,5 +479,4 @@ func TestGateway(t *testing.T) {
 	e2.Authority = "other.ns.svc.cluster.local:80"
 	m.endpoints.Set(endpoints(&e2))
 	eventually(t, "bad domain", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 404 })
-	m.wants(m.in.reg, `inbound_tcp_transport_header_connections_total{session_protocol="http/2",target_port="80",target_name="web.ns.svc.cluster.local",client_id="`+clientID+`"} 1`)
 }
