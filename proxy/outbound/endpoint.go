@@ -83,6 +83,8 @@ func (p *Proxy) newEndpoint(b *backend, m *model.Endpoint, notify func()) *endpo
 		e.h2 = pool.NewH2(pool.H2Options{
 			Dial:  func(ctx context.Context) (net.Conn, error) { return e.dial(ctx, thdr.HTTP2) },
 			HTTP2: http2Options(p.cfg.HTTP2Client, &m.HTTP2), Backoff: p.cfg.Backoff, Clock: p.cfg.Clock,
+			// A request whose endpoint goes away is given to another; see lost.
+			Choose: true,
 			Changed: func(s pool.State, err error) {
 				if s == pool.Failing {
 					p.cfg.Log.Warn("Failed to connect", "endpoint.addr", m.Addr, "error", err)
@@ -209,21 +211,39 @@ func (e *endpoint) roundTrip(c *exchange.Canceler, head *exchange.RequestHead, b
 			head.Add("host", a)
 		}
 	}
-	if err := e.requireID(head); err != nil {
+	want, err := e.requireID(head)
+	if err != nil {
 		return nil, err
 	}
+	resp, err := e.exchange(c, head, body)
+	if err != nil && want != "" && e.lost(err) {
+		// The next endpoint has to be asked, too.
+		head.Add("l5d-require-id", want)
+	}
+	return resp, err
+}
+
+// lost reports whether a request failed because the endpoint went away between
+// being chosen and being asked: it was not sent, and another may take it. One
+// whose authority was replaced by the endpoint's is not offered to others.
+func (e *endpoint) lost(err error) bool {
+	return e.model.Authority == "" && exchange.Unsent(err) && (errors.Is(err, pool.ErrNotConnected) || errors.Is(err, pool.ErrClosed))
+}
+
+// exchange is roundTrip once the head is the endpoint's.
+func (e *endpoint) exchange(c *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	if head.Version == exchange.HTTP2 {
 		return e.h2.RoundTrip(c, head, body)
 	}
 	if !e.carry || head.Upgrade {
 		return e.h1.RoundTrip(c, head, body)
 	}
-	version := head.Version
 	origproto.Upgrade(head)
 	resp, err := e.h2.RoundTrip(c, head, body)
 	if err != nil {
-		// Whoever answers in its place must see what the client sent.
-		head.Version = version
+		// Whoever answers in its place must see what the client sent, and so must
+		// another endpoint.
+		origproto.Restore(head)
 		var reset *exchange.ResetError
 		if errors.As(err, &reset) {
 			err = fmt.Errorf("upgraded connection failed with HTTP/2 reset: %s", reset.CodeName())
@@ -234,21 +254,22 @@ func (e *endpoint) roundTrip(c *exchange.Canceler, head *exchange.RequestHead, b
 	return resp, nil
 }
 
-// requireID checks what the application demands of the server's identity.
-func (e *endpoint) requireID(head *exchange.RequestHead) error {
+// requireID checks what the application demands of the server's identity. It
+// takes the demand off the head and returns it, empty if there is none.
+func (e *endpoint) requireID(head *exchange.RequestHead) (string, error) {
 	want := head.Get("l5d-require-id")
 	if want == nil {
-		return nil
+		return "", nil
 	}
 	id := e.model.TLS.ID.String()
 	wanted := string(want)
 	head.Del("l5d-require-id")
 	if id != "" && id == wanted {
-		return nil
+		return wanted, nil
 	}
 	found := "None"
 	if id != "" {
 		found = id
 	}
-	return refusal.BadGateway(fmt.Sprintf("required id %s; found %s", wanted, found), nil).Labeled("identity required")
+	return "", refusal.BadGateway(fmt.Sprintf("required id %s; found %s", wanted, found), nil).Labeled("identity required")
 }

@@ -397,6 +397,12 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	}
 	r.spans.Client(head)
 	resp, err := e.roundTrip(a.c, head, &a.body)
+	for n := 0; n < maxMoves && err != nil && e.lost(err); n++ {
+		if e, err = a.move(b); err != nil {
+			return nil, err
+		}
+		resp, err = e.roundTrip(a.c, head, &a.body)
+	}
 	if a.limits != nil && err == nil {
 		a.limits.head()
 	}

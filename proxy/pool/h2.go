@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -66,9 +67,18 @@ type H2Options struct {
 	// goroutine. err is why an attempt or a connection failed. It must not
 	// block for long: connecting waits for it.
 	Changed func(s State, err error)
+	// Choose says that whoever sends requests has chosen this endpoint among
+	// others and can choose again: while there is no connection RoundTrip does
+	// not wait for one but fails, unsent, with ErrNotConnected. A request that
+	// waited here would wait for this endpoint even if it never came back.
+	Choose bool
 	// Clock is the machine's if nil.
 	Clock clock.Clock
 }
+
+// ErrNotConnected is the error of a pool that lost its connection, or has none
+// yet, and was told not to wait for it; see H2Options.Choose.
+var ErrNotConnected = errors.New("endpoint is not connected")
 
 // H2 keeps one HTTP/2 connection to an endpoint. It connects when it is first
 // asked to, by Connect or a request, and from then on again whenever the
@@ -106,9 +116,13 @@ func NewH2(o H2Options) *H2 {
 	return p
 }
 
-// State returns the present state and, if Failing, why.
+// State returns the present state and, if Failing, why. A pool whose connection
+// was found to be draining is not ready any more, also before it has noticed.
 func (p *H2) State() (State, error) {
 	s := State(p.state.Load())
+	if s == Ready && p.current.Load() == nil {
+		s = Connecting
+	}
 	if e := p.lastErr.Load(); s == Failing && e != nil {
 		return s, *e
 	}
@@ -136,6 +150,9 @@ func (p *H2) Close() {
 	}
 	p.closed = true
 	started := p.started
+	// Whoever waits for a connection learns at once that there will be none, and
+	// not when the last stream of the old ones has ended.
+	p.tellLocked()
 	p.mu.Unlock()
 	p.cancel()
 	if !started {
@@ -153,12 +170,17 @@ func (p *H2) set(s State, err error) {
 	}
 	p.state.Store(int32(s))
 	p.mu.Lock()
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.tellLocked()
 	p.mu.Unlock()
 	if p.o.Changed != nil {
 		p.o.Changed(s, err)
 	}
+}
+
+// tellLocked wakes whoever waits for a change.
+func (p *H2) tellLocked() {
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // run owns the connection.
@@ -234,12 +256,13 @@ func (p *H2) sleep(d time.Duration) {
 
 // RoundTrip implements exchange.Client. While there is no connection it waits,
 // until there is one, the canceler is cancelled, or the pool is closed: how
-// long a request may wait is decided by whoever queues it.
+// long a request may wait is decided by whoever queues it. See also
+// H2Options.Choose.
 func (p *H2) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
 	for tries := 0; ; {
 		cc := p.current.Load()
 		if cc == nil {
-			if err := p.wait(cn); err != nil {
+			if err := p.connection(cn); err != nil {
 				if cancelled(cn) != nil {
 					body.Close(err)
 					return nil, err
@@ -256,6 +279,23 @@ func (p *H2) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body e
 		tries++
 		p.current.CompareAndSwap(cc, nil)
 	}
+}
+
+// connection makes sure that there is a connection, or says why there is none.
+func (p *H2) connection(cn *exchange.Canceler) error {
+	if !p.o.Choose {
+		return p.wait(cn)
+	}
+	p.Connect()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return ErrClosed
+	case p.current.Load() != nil:
+		return nil
+	}
+	return ErrNotConnected
 }
 
 // wait waits for a connection.
