@@ -208,7 +208,10 @@ const waiting = 15 * time.Second
 // expired grace period is logged, and is not an error.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
-	ctx, cancel := context.WithCancel(ctx)
+	// What serves connections goes on until the last has ended: a proxy that
+	// drains for minutes needs its certificate renewed, its memory guarded and
+	// its spans sent as much as before.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var running sync.WaitGroup
 	a.announce()
@@ -227,17 +230,15 @@ func (a *App) Run(ctx context.Context) error {
 	adminAddr := netx.AddrPort(a.adminLn.Addr())
 	listen(a.adminLn, a.drain, nil, a.inbound.Local(adminAddr, handler))
 	// Series that nobody scrapes must not pile up.
-	running.Go(func() { a.expire(ctx) })
-	running.Go(func() { a.trim(ctx) })
-	running.Go(func() { a.memory.Run(ctx) })
+	running.Go(func() { a.expire(work) })
+	running.Go(func() { a.trim(work) })
+	running.Go(func() { a.memory.Run(work) })
 	if a.tracer != nil {
-		running.Go(func() { a.tracer.Run(ctx) })
+		running.Go(func() { a.tracer.Run(work) })
 	}
 	// The first certificate opens the doors; connections wait in the kernel.
-	certifying, stopCertify := context.WithCancel(ctx)
-	defer stopCertify()
 	running.Go(func() {
-		if err := a.certify(certifying); err != nil && certifying.Err() == nil {
+		if err := a.certify(work); err != nil && work.Err() == nil {
 			a.log.Error("Failed to obtain identity", "error", err)
 		}
 	})
