@@ -94,6 +94,24 @@ func (a ControlAddr) backoff() model.Backoff {
 	return remoteBackoff
 }
 
+// keepAliveEvery and keepAliveTimeout are as between proxies (the chart's values
+// for meshed endpoints, with a little more patience): streams are silent for
+// hours, and with a controller that was killed a proxy would know nothing of
+// changes until the kernel gives up.
+const (
+	keepAliveEvery   = 10 * time.Second
+	keepAliveTimeout = 5 * time.Second
+)
+
+// keepAlive is the silence after which a controller is asked whether it lives. One
+// in this pod does not vanish without closing its connections.
+func (cfg *ControlConfig) keepAlive() time.Duration {
+	if cfg.Addr.Loopback() {
+		return 0
+	}
+	return keepAliveEvery
+}
+
 // maxMessage is the size of the largest message taken: the first one about a
 // service has all of its endpoints, and this is some hundred thousand.
 const maxMessage = 64 << 20
@@ -131,6 +149,7 @@ func Connect(cfg ControlConfig) (*rpc.Conn, error) {
 	return rpc.New(rpc.Config{
 		Name: "controller " + cfg.Addr.String(), Authority: cfg.Addr.Authority(), UserAgent: userAgent,
 		Resolve: cfg.resolve, Dial: cfg.dial, Backoff: cfg.Backoff, MaxMessage: maxMessage, Log: cfg.Log,
+		KeepAlive: cfg.keepAlive(), KeepAliveTimeout: keepAliveTimeout,
 		Hooks: rpc.Hooks{
 			Request: cfg.Hooks.Request, Resolved: cfg.Hooks.Resolved, Connected: cfg.Hooks.Connected, Response: cfg.Hooks.response(),
 		},

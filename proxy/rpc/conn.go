@@ -31,6 +31,11 @@ type Config struct {
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	// Backoff between attempts to connect and to resolve.
 	Backoff model.Backoff
+	// KeepAlive, if set, is the silence after which a server with calls under way
+	// is asked whether it lives; one that does not answer for KeepAliveTimeout has
+	// its connection closed. Streams are silent for hours, and a server that was
+	// killed, or whose node was, takes no leave.
+	KeepAlive, KeepAliveTimeout time.Duration
 	// MaxMessage limits what is received, in bytes; 0 means 4 MiB.
 	MaxMessage int
 	// Hooks are told of what happens.
@@ -85,6 +90,9 @@ type endpoint struct {
 	failure error
 	// calls are those under way.
 	calls int
+	// doubt counts the calls that got no answer since the last that did. A
+	// connection may well live while what is behind it does not.
+	doubt int
 }
 
 // ErrClosed: the connection was closed by its owner.
@@ -207,12 +215,15 @@ func (c *Conn) keep(ctx context.Context, e *endpoint) {
 // the last call.
 func (c *Conn) serve(ctx context.Context, e *endpoint, nc net.Conn) {
 	draining := make(chan struct{})
-	hc := h2.NewClientConn(nc, h2.Options{Draining: func() { close(draining) }})
+	hc := h2.NewClientConn(nc, h2.Options{
+		Draining:          func() { close(draining) },
+		KeepAliveInterval: c.cfg.KeepAlive, KeepAliveTimeout: c.cfg.KeepAliveTimeout,
+	})
 	if c.cfg.Hooks.Connected != nil {
 		c.cfg.Hooks.Connected(1)
 	}
 	c.mu.Lock()
-	e.conn, e.failure = hc, nil
+	e.conn, e.failure, e.doubt = hc, nil, 0
 	c.wakeLocked()
 	c.mu.Unlock()
 	select {
@@ -239,8 +250,9 @@ func (c *Conn) serve(ctx context.Context, e *endpoint, nc net.Conn) {
 	})
 }
 
-// pick gives the less busy of two connections; calls to controllers are streams
-// that last, so their number says more than their latency. Unless the call is
+// pick gives the less busy of two connections, of those that answer; calls to
+// controllers are streams that last, so their number says more than their
+// latency, but one that answers none has the fewest. Unless the call is
 // to wait for better times it fails as soon as all attempts to connect have
 // failed. The caller gives the endpoint back.
 func (c *Conn) pick(ctx context.Context, wait bool) (*endpoint, *h2.ClientConn, error) {
@@ -285,8 +297,12 @@ func (c *Conn) readyLocked() *endpoint {
 	var a, b *endpoint
 	n := 0
 	for _, e := range c.endpoints {
-		if e.conn == nil || e.conn.Draining() {
+		if e.conn == nil || e.conn.Draining() || a != nil && e.doubt > a.doubt {
 			continue
+		}
+		if a != nil && e.doubt < a.doubt {
+			// Those before are not the best.
+			a, b, n = nil, nil, 0
 		}
 		// Two of n, each as likely as the others.
 		switch n++; {
@@ -326,8 +342,20 @@ func (c *Conn) failureLocked() error {
 	return last
 }
 
-func (c *Conn) release(e *endpoint) {
+// release gives an endpoint back, after a call that it answered or not; neither
+// says that it cannot be told.
+func (c *Conn) release(e *endpoint, answered, unanswered bool) {
 	c.mu.Lock()
 	e.calls--
+	switch {
+	case answered:
+		e.doubt = 0
+	case unanswered:
+		e.doubt++
+	}
 	c.mu.Unlock()
+	if unanswered && !answered {
+		// Perhaps it is not one of the server's any more.
+		c.refresh.again()
+	}
 }

@@ -79,6 +79,8 @@ type Stream struct {
 	// unwatch stops the watching of ctx.
 	unwatch func() bool
 	began   time.Time
+	// answered says that the server has said something.
+	answered bool
 	// buf has what was received and not yet returned.
 	buf []byte
 	// outcome is what the server said at the end, io.EOF if all went well; there
@@ -163,7 +165,7 @@ func (s *Stream) open(body []byte, wait bool) error {
 	s.unwatch = context.AfterFunc(s.ctx, func() { s.x.Cancel(s.ctx.Err()) })
 	s.resp, err = hc.RoundTrip(&s.x, &s.head, &exchange.Bytes{Data: body})
 	if err != nil {
-		s.let()
+		s.let(s.convert(err))
 		return err
 	}
 	head := &s.resp.Head
@@ -183,14 +185,24 @@ func (s *Stream) open(body []byte, wait bool) error {
 	return nil
 }
 
-// let gives back what the call held.
-func (s *Stream) let() {
+// let gives back what the call held. err is why it ended.
+func (s *Stream) let(err error) {
 	s.unwatch()
 	if s.resp != nil {
 		s.resp.Close()
 		s.resp = nil
 	}
-	s.c.release(s.e)
+	unanswered := false
+	if !errors.Is(err, io.EOF) {
+		switch CodeOf(err) {
+		case Unavailable, DeadlineExceeded, Canceled:
+			unanswered = true
+		default:
+			// It is an answer, too.
+			s.answered = true
+		}
+	}
+	s.c.release(s.e, s.answered || errors.Is(err, io.EOF), unanswered)
 }
 
 // finish counts the call's end.
@@ -211,7 +223,7 @@ func (s *Stream) end(err error) {
 		return
 	}
 	s.err = err
-	s.let()
+	s.let(err)
 	_ = s.finish(err)
 }
 
@@ -252,6 +264,7 @@ func (s *Stream) read() {
 		return
 	}
 	s.buf = append(s.buf, f.Data...)
+	s.answered = s.answered || len(f.Data) > 0
 	if f.End {
 		s.outcome = outcome(f.Trailers)
 	}
