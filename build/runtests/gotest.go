@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,12 +10,24 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/linkerd-go/linkerd-go/internal/unsteady"
 )
 
 // counts are tests by how they ended. A test with subtests counts once for
 // each of them and not for itself.
 type counts struct{ passed, failed, skipped int }
+
+func (c counts) plus(d counts) counts {
+	return counts{c.passed + d.passed, c.failed + d.failed, c.skipped + d.skipped}
+}
+
+func (c counts) minus(d counts) counts {
+	return counts{c.passed - d.passed, c.failed - d.failed, c.skipped - d.skipped}
+}
 
 // event is a line of `go test -json` (see `go doc test2json`).
 type event struct {
@@ -37,45 +50,87 @@ func (r *runner) goTest(ctx context.Context, dir string, args ...string) error {
 	return r.goTestWith(ctx, dir, env, args...)
 }
 
-// goTestWith is goTest with additions to the environment.
+// goTestWith is goTest with additions to the environment. Of tests that failed,
+// those that are marked as unsteady run once more.
 func (r *runner) goTestWith(ctx context.Context, dir string, env []string, args ...string) error {
-	args = append([]string{"test", "-json"}, args...)
 	if r.filter != "" {
-		args = append(args, "-run", r.filter)
+		args = append(slices.Clone(args), "-run", r.filter)
 	}
+	p, err := r.goTestOnce(ctx, dir, env, args)
+	defer func() { r.count = r.count.plus(p.counts) }()
+	for _, u := range p.unsteady() {
+		fmt.Fprintf(r.out(), "  again %s %s, alone: %s\n", u.pkg, u.test, u.reason)
+		again, errAgain := r.goTestOnce(ctx, dir, env, alone(args, u))
+		if errAgain != nil {
+			return errAgain
+		}
+		if again.failed == 0 && again.passed > 0 {
+			p.counts = p.minus(u.counts).plus(again.counts)
+			r.unsteady = append(r.unsteady, u)
+		}
+	}
+	return err
+}
+
+// alone are the arguments that run one test of those that others ran.
+func alone(args []string, u unsteadyTest) []string {
+	var flags []string
+	for _, a := range args {
+		// What is not a package is a flag or its value.
+		if !strings.HasPrefix(a, "./") {
+			flags = append(flags, a)
+		}
+	}
+	// Of a flag that is there twice, the last counts.
+	return append(flags, "-run", "^"+u.test+"$", "-count=1", u.pkg)
+}
+
+// goTestOnce runs `go test` and prints its results. The error says that the tests
+// could not be run; that some failed is in the printer's counts.
+func (r *runner) goTestOnce(ctx context.Context, dir string, env, args []string) (*printer, error) {
+	p := &printer{out: r.out(), tests: map[string]*result{}, blamed: map[string]bool{}}
+	args = append([]string{"test", "-json"}, args...)
 	cmd := command(ctx, dir, "go", args...)
 	cmd.Stdout = nil
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return p, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return p, err
 	}
-	p := &printer{out: os.Stdout, tests: map[string]*result{}, blamed: map[string]bool{}}
-	before := r.count.failed
 	readErr := p.read(out)
-	r.count.passed += p.passed
-	r.count.failed += p.failed
-	r.count.skipped += p.skipped
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	switch {
 	case readErr != nil:
-		return readErr
-	case errors.As(err, &exit) && r.count.failed > before:
-		return nil // said already
+		return p, readErr
+	case errors.As(err, &exit) && p.failed > 0:
+		return p, nil // said already
 	case err != nil:
-		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+		return p, fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
 	}
-	return nil
+	return p, nil
 }
 
 // result is what is known of a test, or of a package under its bare name.
 type result struct {
 	output []string
 	parent bool // has subtests
+	// What follows is of packages and of whole tests, those with a name without
+	// a slash, and includes their subtests.
+	counts
+	// unsteady is the reason why the test is marked, if it is.
+	unsteady string
+	// broken is true if there is more to it than a test that failed.
+	broken bool
+}
+
+// unsteadyTest is a test that is marked, and how it ended.
+type unsteadyTest struct {
+	pkg, test, reason string
+	counts
 }
 
 // printer turns the events into lines for a reader.
@@ -136,6 +191,12 @@ func (p *printer) add(e event) {
 	case "output":
 		t := p.get(e)
 		t.output = append(t.output, e.Output)
+		if m := mark.FindStringSubmatch(e.Output); m != nil {
+			p.whole(e).unsteady = m[1]
+		}
+		if broken.MatchString(e.Output) {
+			p.whole(e).broken = true
+		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
 			p.packageDone(e)
@@ -145,19 +206,53 @@ func (p *printer) add(e event) {
 	}
 }
 
+// mark is what a test logs that is marked with package unsteady; broken is what
+// makes no test unsteady.
+var (
+	mark   = regexp.MustCompile(`^\s*\S+\.go:\d+: ` + unsteady.Prefix + `(.+)`)
+	broken = regexp.MustCompile(`DATA RACE|race detected during execution|^panic: |^fatal error: |\[recovered\]|goroutines? (is|are) left|unexpected goroutines|buffers were not freed`)
+)
+
+// whole is the test that an event is about, or that whose subtest it is about; or
+// the package.
+func (p *printer) whole(e event) *result {
+	e.Test, _, _ = strings.Cut(e.Test, "/")
+	return p.get(e)
+}
+
+// unsteady returns the tests that failed and may run once more, in the order of
+// their names. There are none in a package that broke: not all of its tests have
+// run.
+func (p *printer) unsteady() []unsteadyTest {
+	var list []unsteadyTest
+	for key, t := range p.tests {
+		pkg, test, _ := strings.Cut(key, " ")
+		if whole := p.tests[pkg+" "]; t.unsteady == "" || t.failed == 0 || t.broken || whole != nil && whole.broken {
+			continue
+		}
+		list = append(list, unsteadyTest{pkg, test, t.unsteady, t.counts})
+	}
+	slices.SortFunc(list, func(a, b unsteadyTest) int { return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Compare(a.test, b.test)) })
+	return list
+}
+
 func (p *printer) testDone(e event) {
 	t := p.get(e)
-	if !t.parent {
-		switch e.Action {
-		case "pass":
-			p.passed++
-		case "skip":
-			p.skipped++
-		}
-	}
+	var c counts
 	switch {
 	case e.Action == "fail":
-		p.failed++
+		c.failed = 1
+	case t.parent:
+	case e.Action == "pass":
+		c.passed = 1
+	case e.Action == "skip":
+		c.skipped = 1
+	}
+	p.counts = p.plus(c)
+	whole := p.whole(e)
+	whole.counts = whole.plus(c)
+	switch {
+	case e.Action == "fail":
 		p.blamed[e.Package] = true
 		fmt.Fprintf(p.out, "  FAIL  %s %s (%.1fs)\n", e.Package, e.Test, e.Elapsed)
 		p.show(t)

@@ -9,14 +9,18 @@
 //	go run ./build/runtests -only certmanager    with cert-manager and trust-manager, which are built first; not part of everything
 //	go run ./build/runtests -run REGEXP          only the tests that match
 //
-// Passing packages take a line each, failing tests show all that they printed.
-// The last line has the form "N passed, N failed, N skipped".
+// Passing packages take a line each, failing tests show all that they printed. A
+// failed test that is marked as unsteady (package internal/unsteady) runs once
+// more, alone; if it passes then, it counts as passed, and a line before the last
+// names it. The last line has the form "N passed, N failed, N skipped".
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -58,7 +62,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "runtests:", err)
 		r.count.failed++
 	}
-	fmt.Printf("\ntook %s\n%d passed, %d failed, %d skipped\n", time.Since(r.start).Round(time.Second), r.count.passed, r.count.failed, r.count.skipped)
+	fmt.Printf("\ntook %s\n%s", time.Since(r.start).Round(time.Second), r.summary())
 	if r.count.failed > 0 {
 		os.Exit(1)
 	}
@@ -69,6 +73,23 @@ type runner struct {
 	filter string
 	start  time.Time
 	count  counts
+	// unsteady are the tests that passed only when they ran again.
+	unsteady []unsteadyTest
+	// stdout takes what is said about tests; nil is the program's own.
+	stdout io.Writer
+}
+
+func (r *runner) out() io.Writer { return cmp.Or[io.Writer](r.stdout, os.Stdout) }
+
+// summary is how it ended: a line for each test that had to run again, and the
+// counts.
+func (r *runner) summary() string {
+	var b strings.Builder
+	for _, u := range r.unsteady {
+		fmt.Fprintf(&b, "unsteady: %s: %s\n", u.test, u.reason)
+	}
+	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped\n", r.count.passed, r.count.failed, r.count.skipped)
+	return b.String()
 }
 
 func (r *runner) all(ctx context.Context, keep bool) error {

@@ -110,3 +110,50 @@ func TestProxyMapNamesEveryPackage(t *testing.T) {
 		t.Errorf("proxy/README.md has a line for %s, which does not exist", name)
 	}
 }
+
+// TestUnsteadyTestsAreListed compares the tests that are marked as unsteady with the
+// list in docs/testing.md, where a reader finds what passes only the second time.
+func TestUnsteadyTestsAreListed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "docs/testing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(Test\\w+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		listed[m[1]] = true
+	}
+	// A mark is the first thing in a test.
+	mark := regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\) \{\n\tunsteady\.Mark\(`)
+	err = filepath.WalkDir(root(t), func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "unsteady") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		code, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		marked := mark.FindAllStringSubmatch(string(code), -1)
+		for _, m := range marked {
+			if !listed[m[1]] {
+				t.Errorf("docs/testing.md does not list %s of %s, which is marked as unsteady", m[1], path)
+			}
+			delete(listed, m[1])
+		}
+		if n := strings.Count(string(code), "\tunsteady.Mark("); n != len(marked) {
+			t.Errorf("%s has %d marks, %d of them first in a test", path, n, len(marked))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range listed {
+		t.Errorf("docs/testing.md lists %s as unsteady, and no such test is marked", name)
+	}
+}
