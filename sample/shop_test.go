@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/sample/catalog"
 	"github.com/linkerd-go/linkerd-go/sample/checkout"
 	"github.com/linkerd-go/linkerd-go/sample/front"
@@ -25,7 +25,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/sample/traffic"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // openShop runs every server of the shop on loopback and returns the front's
 // handler and a client of the catalog.
@@ -131,7 +131,7 @@ func TestLedgerGreetsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	// Not a byte was sent, and still there is something to read.
 	want := "LEDGER 1 l\n"
 	got := make([]byte, len(want))

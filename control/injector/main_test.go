@@ -3,7 +3,7 @@ package injector
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }

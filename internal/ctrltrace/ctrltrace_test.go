@@ -7,13 +7,13 @@ import (
 
 	"go.opentelemetry.io/otel"
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
 	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // collector is an OpenTelemetry collector that passes on what it is sent.
 type collector struct {

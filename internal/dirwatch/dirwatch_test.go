@@ -8,12 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/linkerd-go/linkerd-go/internal/dirwatch"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // swap does to dir what the kubelet does: a new directory, a new link, the link moved over the old one.
 func swap(t *testing.T, dir, version, content string) {
@@ -61,7 +60,7 @@ func start(t *testing.T, dir, file string) <-chan string {
 
 func await(t *testing.T, reads <-chan string, want string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case got := <-reads:

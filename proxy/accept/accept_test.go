@@ -6,12 +6,11 @@ import (
 	"net"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestLoopEndsWithDrain(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,14 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 	"github.com/linkerd-go/linkerd-go/proxy/netx/faultconn"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // tcp returns both ends of a loopback connection.
 func tcp(t testing.TB) (net.Conn, net.Conn) {

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/lookup"
@@ -26,7 +26,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/watch"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const webAddr, webName = "10.96.0.1:80", "web.ns.svc.cluster.local:80"
 
@@ -58,7 +58,7 @@ func client(t *testing.T, ctl *testcontrol.Server, change func(*discovery.Config
 // until waits for a value that fits. The limit only ends a test that fails.
 func until[T any](t *testing.T, r watch.Reader[T], fits func(T) bool) T {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		v, changed := r.Watch()
 		if fits(v) {

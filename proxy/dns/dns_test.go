@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/miekg/dns"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // server answers from records in zone file form; names that are not there do
 // not exist, with a SOA of the given TTL.

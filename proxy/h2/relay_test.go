@@ -14,15 +14,15 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/h2c"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // dial connects a client of this package.
 func dial(t testing.TB, addr string, o Options) *ClientConn {

@@ -13,14 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const (
 	web = "web.ns.serviceaccount.identity.linkerd.cluster.local"

@@ -12,12 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/redirect/cni"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // A node is a fake host with an installer on it.
 type node struct {
@@ -99,7 +98,7 @@ func (n *node) await(text string) {
 			if strings.Contains(line, text) {
 				return
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			n.t.Fatalf("the log does not say %q, but:\n%s", text, strings.Join(seen, ""))
 		}
 	}

@@ -13,35 +13,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/test/pair"
 )
 
-// TestMain looks for leaks a few times: the standard library's server, which is
-// the application here, keeps a connection that it closes for half a second, and
-// one look waits a little less than that.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	var leak error
-	for range 4 {
-		if leak = goleak.Find(); leak == nil {
-			break
-		}
-	}
-	if code == 0 && leak != nil {
-		fmt.Fprintln(os.Stderr, "goleak:", leak)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 var (
 	seed     = flag.Uint64("seed", 0, "seed of the script; from the clock if 0")
@@ -205,7 +187,7 @@ func (p path) client() *http.Client {
 	protocols.SetHTTP1(!p.http2)
 	protocols.SetUnencryptedHTTP2(p.http2)
 	return &http.Client{
-		Timeout: 20 * time.Second,
+		Timeout: time.Minute,
 		Transport: &http.Transport{
 			Protocols: &protocols, DisableCompression: true, MaxIdleConnsPerHost: 4,
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/redirect/cni"
 	"github.com/linkerd-go/linkerd-go/redirect/initcmd"
 	"github.com/linkerd-go/linkerd-go/redirect/validatorcmd"
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if run, ok := commands[filepath.Base(os.Args[0])]; ok {
 		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
-	goleak.VerifyTestMain(m)
+	leaks.VerifyTestMain(m)
 }
 
 // container imitates how a container runtime starts a program that is not root

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,9 +21,10 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func secret(kubeconfig string) *corev1.Secret {
 	return &corev1.Secret{

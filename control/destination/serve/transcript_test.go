@@ -19,7 +19,6 @@ import (
 	"testing/synctest"
 
 	"github.com/rogpeppe/go-internal/txtar"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -45,9 +44,10 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 	"github.com/linkerd-go/linkerd-go/control/destination/serve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write what the streams send into the transcripts")
 

@@ -10,17 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	api "github.com/linkerd-go/linkerd-go/api/rotation"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
 var update = flag.Bool("update", false, "write what happens into the transcripts")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // TestTranscripts plays testdata/*.txt. A line that begins with "> " is a command, what follows is what happened: each state of
 // the objects, with the time since the start. Commands:

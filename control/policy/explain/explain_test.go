@@ -12,16 +12,16 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/status"
 
 	explainpb "github.com/linkerd-go/linkerd-go/api/proto/explain"
 	"github.com/linkerd-go/linkerd-go/control/policy/explain"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/policytest"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write the explanations into the files")
 

@@ -14,11 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/linkerd-go/linkerd-go/api/lean"
 	identitypb "github.com/linkerd-go/linkerd-go/api/lean/identity"
 	fullidentitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
@@ -26,7 +25,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const me = "web.ns.serviceaccount.identity.linkerd.cluster.local"
 

@@ -12,19 +12,19 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	spiffepb "github.com/linkerd-go/linkerd-go/api/proto/spiffe"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const me = "spiffe://root.linkerd.cluster.local/vm"
 
