@@ -9,7 +9,8 @@ import (
 // ClientPolicy is the policy of one outbound target. Which of HTTP1, HTTP2 and
 // TCP are set follows from Protocol:
 //
-//	Detect        HTTP1, HTTP2, and TCP for what is not HTTP
+//	Detect        HTTP1, HTTP2, and TCP for what is not HTTP; HTTP2 may be for
+//	              gRPC alone
 //	HTTP1         HTTP1
 //	HTTP2, GRPC   HTTP2
 //	Opaque, TLS   TCP

@@ -583,13 +583,22 @@ func (m *ProxyProtocol_Http2) Parse(d *lean.Decoder) error {
 
 // ProxyProtocol_Grpc is io.linkerd.proxy.inbound.ProxyProtocol.Grpc.
 type ProxyProtocol_Grpc struct {
-	Routes []*GrpcRoute
+	Routes         []*GrpcRoute
+	LocalRateLimit *HttpLocalRateLimit
 }
 
 // GetRoutes gives the field; its zero value for nil.
 func (m *ProxyProtocol_Grpc) GetRoutes() (v []*GrpcRoute) {
 	if m != nil {
 		return m.Routes
+	}
+	return v
+}
+
+// GetLocalRateLimit gives the field; its zero value for nil.
+func (m *ProxyProtocol_Grpc) GetLocalRateLimit() (v *HttpLocalRateLimit) {
+	if m != nil {
+		return m.LocalRateLimit
 	}
 	return v
 }
@@ -603,6 +612,10 @@ func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	for _, v := range m.Routes {
 		b, at = lean.Begin(b, 2)
 		b = lean.End(v.AppendWire(b), at)
+	}
+	if m.LocalRateLimit != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.LocalRateLimit.AppendWire(b), at)
 	}
 	return b
 }
@@ -622,6 +635,12 @@ func (m *ProxyProtocol_Grpc) Parse(d *lean.Decoder) error {
 			s := d.Sub()
 			d.Done(v.Parse(&s))
 			m.Routes = append(m.Routes, v)
+		case 1001<<3 | lean.Bytes:
+			if m.LocalRateLimit == nil {
+				m.LocalRateLimit = new(HttpLocalRateLimit)
+			}
+			s := d.Sub()
+			d.Done(m.LocalRateLimit.Parse(&s))
 		}
 	}
 	return d.Err()

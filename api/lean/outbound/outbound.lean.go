@@ -667,6 +667,8 @@ func (m *ProxyProtocol_Http2) Parse(d *lean.Decoder) error {
 type ProxyProtocol_Grpc struct {
 	Routes         []*GrpcRoute
 	FailureAccrual *FailureAccrual
+	Http1          *ProxyProtocol_Http1
+	Opaque         *ProxyProtocol_Opaque
 }
 
 // GetRoutes gives the field; its zero value for nil.
@@ -685,6 +687,22 @@ func (m *ProxyProtocol_Grpc) GetFailureAccrual() (v *FailureAccrual) {
 	return v
 }
 
+// GetHttp1 gives the field; its zero value for nil.
+func (m *ProxyProtocol_Grpc) GetHttp1() (v *ProxyProtocol_Http1) {
+	if m != nil {
+		return m.Http1
+	}
+	return v
+}
+
+// GetOpaque gives the field; its zero value for nil.
+func (m *ProxyProtocol_Grpc) GetOpaque() (v *ProxyProtocol_Opaque) {
+	if m != nil {
+		return m.Opaque
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -698,6 +716,14 @@ func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m.FailureAccrual != nil {
 		b, at = lean.Begin(b, 2)
 		b = lean.End(m.FailureAccrual.AppendWire(b), at)
+	}
+	if m.Http1 != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.Http1.AppendWire(b), at)
+	}
+	if m.Opaque != nil {
+		b, at = lean.Begin(b, 1002)
+		b = lean.End(m.Opaque.AppendWire(b), at)
 	}
 	return b
 }
@@ -723,6 +749,18 @@ func (m *ProxyProtocol_Grpc) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.FailureAccrual.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.Http1 == nil {
+				m.Http1 = new(ProxyProtocol_Http1)
+			}
+			s := d.Sub()
+			d.Done(m.Http1.Parse(&s))
+		case 1002<<3 | lean.Bytes:
+			if m.Opaque == nil {
+				m.Opaque = new(ProxyProtocol_Opaque)
+			}
+			s := d.Sub()
+			d.Done(m.Opaque.Parse(&s))
 		}
 	}
 	return d.Err()

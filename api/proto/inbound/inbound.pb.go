@@ -994,10 +994,12 @@ func (x *ProxyProtocol_Http2) GetLocalRateLimit() *HttpLocalRateLimit {
 
 // Grpc is HTTP/2 without detection, matched as gRPC.
 type ProxyProtocol_Grpc struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Routes        []*GrpcRoute           `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Routes []*GrpcRoute           `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
+	// As in Http2. An extension of ours.
+	LocalRateLimit *HttpLocalRateLimit `protobuf:"bytes,1001,opt,name=local_rate_limit,json=localRateLimit,proto3" json:"local_rate_limit,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProxyProtocol_Grpc) Reset() {
@@ -1033,6 +1035,13 @@ func (*ProxyProtocol_Grpc) Descriptor() ([]byte, []int) {
 func (x *ProxyProtocol_Grpc) GetRoutes() []*GrpcRoute {
 	if x != nil {
 		return x.Routes
+	}
+	return nil
+}
+
+func (x *ProxyProtocol_Grpc) GetLocalRateLimit() *HttpLocalRateLimit {
+	if x != nil {
+		return x.LocalRateLimit
 	}
 	return nil
 }
@@ -1789,7 +1798,7 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2,.io.linkerd.proxy.inbound.Server.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\t\n" +
 	"\rProxyProtocol\x12H\n" +
 	"\x06detect\x18\x01 \x01(\v2..io.linkerd.proxy.inbound.ProxyProtocol.DetectH\x00R\x06detect\x12H\n" +
 	"\x06opaque\x18\x02 \x01(\v2..io.linkerd.proxy.inbound.ProxyProtocol.OpaqueH\x00R\x06opaque\x12?\n" +
@@ -1807,9 +1816,10 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\x10local_rate_limit\x18\x03 \x01(\v2,.io.linkerd.proxy.inbound.HttpLocalRateLimitR\x0elocalRateLimitJ\x04\b\x01\x10\x02\x1a\xa2\x01\n" +
 	"\x05Http2\x12;\n" +
 	"\x06routes\x18\x02 \x03(\v2#.io.linkerd.proxy.inbound.HttpRouteR\x06routes\x12V\n" +
-	"\x10local_rate_limit\x18\x03 \x01(\v2,.io.linkerd.proxy.inbound.HttpLocalRateLimitR\x0elocalRateLimitJ\x04\b\x01\x10\x02\x1aI\n" +
+	"\x10local_rate_limit\x18\x03 \x01(\v2,.io.linkerd.proxy.inbound.HttpLocalRateLimitR\x0elocalRateLimitJ\x04\b\x01\x10\x02\x1a\xa2\x01\n" +
 	"\x04Grpc\x12;\n" +
-	"\x06routes\x18\x02 \x03(\v2#.io.linkerd.proxy.inbound.GrpcRouteR\x06routesJ\x04\b\x01\x10\x02\x1a\b\n" +
+	"\x06routes\x18\x02 \x03(\v2#.io.linkerd.proxy.inbound.GrpcRouteR\x06routes\x12W\n" +
+	"\x10local_rate_limit\x18\xe9\a \x01(\v2,.io.linkerd.proxy.inbound.HttpLocalRateLimitR\x0elocalRateLimitJ\x04\b\x01\x10\x02\x1a\b\n" +
 	"\x06Opaque\x1a\x05\n" +
 	"\x03TlsB\x06\n" +
 	"\x04kind\"\xcc\x02\n" +
@@ -1992,37 +2002,38 @@ var file_api_proto_inbound_inbound_proto_depIdxs = []int32{
 	8,  // 35: io.linkerd.proxy.inbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
 	10, // 36: io.linkerd.proxy.inbound.ProxyProtocol.Http2.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
 	9,  // 37: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.inbound.GrpcRoute
-	19, // 38: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.unauthenticated:type_name -> io.linkerd.proxy.inbound.Authn.PermitUnauthenticated
-	21, // 39: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.identities:type_name -> io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities
-	6,  // 40: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
-	7,  // 41: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.suffixes:type_name -> io.linkerd.proxy.inbound.IdentitySuffix
-	34, // 42: io.linkerd.proxy.inbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
-	23, // 43: io.linkerd.proxy.inbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.HttpRoute.Filter
-	35, // 44: io.linkerd.proxy.inbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
-	36, // 45: io.linkerd.proxy.inbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	37, // 46: io.linkerd.proxy.inbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	38, // 47: io.linkerd.proxy.inbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
-	39, // 48: io.linkerd.proxy.inbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
-	40, // 49: io.linkerd.proxy.inbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	41, // 50: io.linkerd.proxy.inbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	42, // 51: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	25, // 52: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
-	43, // 53: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	36, // 54: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	41, // 55: io.linkerd.proxy.inbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	40, // 56: io.linkerd.proxy.inbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	26, // 57: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
-	28, // 58: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
-	6,  // 59: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
-	0,  // 60: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	0,  // 61: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	1,  // 62: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
-	1,  // 63: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
-	62, // [62:64] is the sub-list for method output_type
-	60, // [60:62] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	10, // 38: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
+	19, // 39: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.unauthenticated:type_name -> io.linkerd.proxy.inbound.Authn.PermitUnauthenticated
+	21, // 40: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.identities:type_name -> io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities
+	6,  // 41: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
+	7,  // 42: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.suffixes:type_name -> io.linkerd.proxy.inbound.IdentitySuffix
+	34, // 43: io.linkerd.proxy.inbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
+	23, // 44: io.linkerd.proxy.inbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.HttpRoute.Filter
+	35, // 45: io.linkerd.proxy.inbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
+	36, // 46: io.linkerd.proxy.inbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	37, // 47: io.linkerd.proxy.inbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
+	38, // 48: io.linkerd.proxy.inbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	39, // 49: io.linkerd.proxy.inbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	40, // 50: io.linkerd.proxy.inbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	41, // 51: io.linkerd.proxy.inbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	42, // 52: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	25, // 53: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
+	43, // 54: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	36, // 55: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	41, // 56: io.linkerd.proxy.inbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	40, // 57: io.linkerd.proxy.inbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	26, // 58: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
+	28, // 59: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
+	6,  // 60: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
+	0,  // 61: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	0,  // 62: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	1,  // 63: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
+	1,  // 64: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
+	63, // [63:65] is the sub-list for method output_type
+	61, // [61:63] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_inbound_inbound_proto_init() }

@@ -53,7 +53,17 @@ func clientPolicy(p *outboundpb.OutboundPolicy) (out *model.ClientPolicy, err er
 		out.HTTP2, err = httpPolicy(k.Http2.GetRoutes(), k.Http2.GetFailureAccrual())
 	case *outboundpb.ProxyProtocol_Grpc_:
 		out.Protocol = model.ProtocolGRPC
-		out.HTTP2, err = grpcPolicy(k.Grpc)
+		if out.HTTP2, err = grpcPolicy(k.Grpc); err != nil {
+			return nil, err
+		}
+		if h, o := k.Grpc.GetHttp1(), k.Grpc.GetOpaque(); h != nil && o != nil {
+			// Our control plane says what else comes to the port.
+			out.Protocol = model.ProtocolDetect
+			if out.HTTP1, err = httpPolicy(h.GetRoutes(), h.GetFailureAccrual()); err != nil {
+				return nil, err
+			}
+			out.TCP, err = opaquePolicy(o)
+		}
 	case *outboundpb.ProxyProtocol_Opaque_:
 		out.Protocol = model.ProtocolOpaque
 		out.TCP, err = opaquePolicy(k.Opaque)
