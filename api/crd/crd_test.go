@@ -365,8 +365,8 @@ func checkType(t *testing.T, types *runtime.Scheme, gvk schema.GroupVersionKind,
 // The bundled Gateway API is the release that the constant says.
 func TestGatewayVersion(t *testing.T) {
 	definitions := load(t, gatewayapi.Files)
-	if len(definitions) != 8 {
-		t.Errorf("got %d definitions, want 8", len(definitions))
+	if len(definitions) != 10 {
+		t.Errorf("got %d definitions, want 10", len(definitions))
 	}
 	for _, d := range definitions {
 		if got := d.Annotations["gateway.networking.k8s.io/bundle-version"]; got != gatewayapi.Version {
@@ -389,7 +389,7 @@ func TestGatewayServes(t *testing.T) {
 			}
 		}
 	}
-	for plural, version := range map[string]string{"httproutes": "v1", "grpcroutes": "v1", "tlsroutes": "v1alpha2", "tcproutes": "v1alpha2"} {
+	for plural, version := range map[string]string{"httproutes": "v1", "grpcroutes": "v1", "tlsroutes": "v1alpha2", "tcproutes": "v1alpha2", "referencegrants": "v1beta1"} {
 		if !slices.Contains(served[plural], version) {
 			t.Errorf("%s serves %v, want %s among them", plural, served[plural], version)
 		}

@@ -46,10 +46,11 @@ const deepCopyFile = "zz_generated.deepcopy.go"
 const gatewayModule = "sigs.k8s.io/gateway-api"
 
 // gatewayFiles are the manifests that are bundled, in each channel: the routes that a mesh
-// understands. Gateways belong to whoever runs them.
+// understands, and who may refer to what. Gateways belong to whoever runs them.
 var gatewayFiles = []string{
 	"gateway.networking.k8s.io_grpcroutes.yaml",
 	"gateway.networking.k8s.io_httproutes.yaml",
+	"gateway.networking.k8s.io_referencegrants.yaml",
 	"gateway.networking.k8s.io_tcproutes.yaml",
 	"gateway.networking.k8s.io_tlsroutes.yaml",
 }

@@ -57,10 +57,16 @@ var sources = []source{
 	{template: "gateway/grpcroutes.yaml", from: "gateway.networking.k8s.io_grpcroutes", gateway: true, enable: "enableHttpRoutes"},
 	{template: "gateway/tlsroutes.yaml", from: "gateway.networking.k8s.io_tlsroutes", gateway: true, enable: "enableTlsRoutes"},
 	{template: "gateway/tcproutes.yaml", from: "gateway.networking.k8s.io_tcproutes", gateway: true, enable: "enableTcpRoutes"},
+	{template: "gateway/referencegrants.yaml", from: "gateway.networking.k8s.io_referencegrants", gateway: true, enable: "enableReferenceGrants"},
 	{template: "workload/external-workload.yaml", from: "workload.linkerd.io_externalworkloads"},
+	// CLI chapter, section 16.
+	{chart: "linkerd-smi", template: "traffic-split.yaml", from: "split.smi-spec.io_trafficsplits"},
 }
 
-// generate returns the templates by path.
+// crds is the chart that holds nothing but generated templates.
+const crds = "linkerd-crds"
+
+// generate returns the templates by path from the folder of the charts.
 func generate() (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, s := range sources {

@@ -1,5 +1,5 @@
-// Package gatewayapi bundles the route definitions of the Gateway API, for clusters where
-// nobody else installs them; see NOTE for their origin.
+// Package gatewayapi bundles the definitions of routes and of ReferenceGrants of the Gateway API,
+// for clusters where nobody else installs them; see NOTE for their origin.
 package gatewayapi
 
 import "embed"
@@ -16,7 +16,7 @@ const (
 )
 
 // Files has one definition per file, named `<channel>/gateway.networking.k8s.io_<plural>.yaml`,
-// for grpcroutes, httproutes, tcproutes and tlsroutes. It is read-only, so that any goroutine
+// for grpcroutes, httproutes, referencegrants, tcproutes and tlsroutes. It is read-only, so that any goroutine
 // may use it.
 //
 //go:embed experimental/*.yaml standard/*.yaml

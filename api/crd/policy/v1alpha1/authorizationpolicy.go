@@ -2,6 +2,8 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
 )
 
 // AuthorizationPolicy permits clients that satisfy all the referenced authentications to reach
@@ -10,12 +12,17 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:resource:path=authorizationpolicies,singular=authorizationpolicy,shortName=authzpolicy
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,description="Whether the controller has put it into force"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type AuthorizationPolicy struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec AuthorizationPolicySpec `json:"spec"`
+	// +optional
+	Status v1beta3.Status `json:"status,omitempty"`
 }
 
 // AuthorizationPolicyList is a list of AuthorizationPolicy objects.

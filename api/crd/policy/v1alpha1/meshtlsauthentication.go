@@ -2,6 +2,8 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
 )
 
 // MeshTLSAuthentication is a set of mesh identities that clients may have.
@@ -9,12 +11,17 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:resource:path=meshtlsauthentications,singular=meshtlsauthentication,shortName=meshtlsauthn
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,description="Whether the controller has put it into force"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type MeshTLSAuthentication struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec MeshTLSAuthenticationSpec `json:"spec"`
+	// +optional
+	Status v1beta3.Status `json:"status,omitempty"`
 }
 
 // MeshTLSAuthenticationList is a list of MeshTLSAuthentication objects.

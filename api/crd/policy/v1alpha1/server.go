@@ -3,6 +3,8 @@ package v1alpha1
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
 )
 
 // Server selects a port of pods or external workloads and says how the proxy
@@ -10,6 +12,7 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=servers,singular=server,shortName=srv
+// +kubebuilder:subresource:status
 // +kubebuilder:deprecatedversion:warning="policy.linkerd.io/v1alpha1 Server is deprecated; use policy.linkerd.io/v1beta1 Server"
 type Server struct {
 	metav1.TypeMeta `json:",inline"`
@@ -17,6 +20,8 @@ type Server struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec ServerSpec `json:"spec"`
+	// +optional
+	Status v1beta3.Status `json:"status,omitempty"`
 }
 
 // ServerList is a list of Server objects.

@@ -2,6 +2,8 @@ package v1beta1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
 )
 
 // ServerAuthorization permits clients to connect to Servers of its namespace.
@@ -9,13 +11,17 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:resource:path=serverauthorizations,singular=serverauthorization,shortName=saz;serverauthz;srvauthz
+// +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.spec.server.name`,description="The server that this grants access to"
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,description="Whether the controller has put it into force"
 type ServerAuthorization struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec ServerAuthorizationSpec `json:"spec"`
+	// +optional
+	Status v1beta3.Status `json:"status,omitempty"`
 }
 
 // ServerAuthorizationList is a list of ServerAuthorization objects.

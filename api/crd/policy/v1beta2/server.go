@@ -3,6 +3,8 @@ package v1beta2
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/policy/v1beta3"
 )
 
 // Server selects a port of pods or external workloads and says how the proxy
@@ -10,14 +12,18 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=servers,singular=server,shortName=srv
+// +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Port",type=string,JSONPath=`.spec.port`,description="The port that a server is listening on"
 // +kubebuilder:printcolumn:name="Protocol",type=string,JSONPath=`.spec.proxyProtocol`,description="The protocol of the server"
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,description="Whether the controller has put it into force"
 type Server struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec ServerSpec `json:"spec"`
+	// +optional
+	Status v1beta3.Status `json:"status,omitempty"`
 }
 
 // ServerList is a list of Server objects.

@@ -11,15 +11,19 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:resource:path=servers,singular=server,shortName=srv
+// +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Port",type=string,JSONPath=`.spec.port`,description="The port that a server is listening on"
 // +kubebuilder:printcolumn:name="Protocol",type=string,JSONPath=`.spec.proxyProtocol`,description="The protocol of the server"
 // +kubebuilder:printcolumn:name="Access Policy",type=string,JSONPath=`.spec.accessPolicy`,description="The default access policy applied when the traffic doesn't match any of the policy rules"
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,description="Whether the controller has put it into force"
 type Server struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec ServerSpec `json:"spec"`
+	// +optional
+	Status Status `json:"status,omitempty"`
 }
 
 // ServerList is a list of Server objects.
