@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 const opaquePorts = "config.linkerd.io/opaque-ports"
@@ -40,7 +41,7 @@ func (s *state) dataPlane() health.Category {
 		},
 		{
 			Description: "data plane proxies are ready", Anchor: "l5d-data-plane-ready", Fatal: true, Retry: true,
-			Run: withPods(func(pods []corev1.Pod) error { return proxiesReady(pods, namespace) }),
+			Run: withPods(func(pods []corev1.Pod) error { return workload.ProxiesReady(pods, namespace) }),
 		},
 		{Description: "data plane is up-to-date", Anchor: "l5d-data-plane-version", Warning: true, Run: withPods(s.proxiesCurrent)},
 		{Description: "data plane and cli versions match", Anchor: "l5d-data-plane-cli-version", Warning: true, Run: withPods(s.proxiesMatchClient)},

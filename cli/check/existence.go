@@ -16,6 +16,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/health"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 // components of the control plane that have pods to wait for.
@@ -118,7 +119,7 @@ func (s *state) controlPlanePods(ctx context.Context) error {
 				continue
 			}
 			running = true
-			container := notReady(pod)
+			container := workload.NotReady(pod)
 			if container == "" {
 				ready = true
 				break

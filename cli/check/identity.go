@@ -20,6 +20,8 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/health"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 // identityData are the credentials the cluster holds.
@@ -190,7 +192,7 @@ func (s *state) identityDataPlane() health.Category {
 			var differ []*corev1.Pod
 			for i := range pods {
 				pod := &pods[i]
-				c := proxy(pod)
+				c := workload.Proxy(pod)
 				// What has ended needs no anchors.
 				ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 				if c == nil || ended || pod.Namespace == s.options.Namespace {

@@ -11,6 +11,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/channel"
 	"github.com/linkerd-go/linkerd-go/internal/health"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 var errLatestUnknown = errors.New("the latest version could not be determined")
@@ -86,7 +87,7 @@ func (s *state) controlPlaneProxies() health.Category {
 				if err != nil {
 					return err
 				}
-				return proxiesReady(pods, namespace)
+				return workload.ProxiesReady(pods, namespace)
 			},
 		},
 		{

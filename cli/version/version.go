@@ -6,17 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 // queryTimeout bounds each question to the cluster: a version is no reason to
@@ -140,26 +139,9 @@ func proxyVersions(ctx context.Context, w *command.World, o *options) map[string
 	}
 	counts := map[string]int{}
 	for i := range pods.Items {
-		if v := proxyVersion(&pods.Items[i]); v != "" {
+		if v := workload.ProxyVersion(&pods.Items[i]); v != "" {
 			counts[v]++
 		}
 	}
 	return counts
-}
-
-func proxyVersion(pod *corev1.Pod) string {
-	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for _, c := range containers {
-			if c.Name != "linkerd-proxy" {
-				continue
-			}
-			if v := pod.Annotations["linkerd.io/proxy-version"]; v != "" {
-				return v
-			}
-			if i := strings.LastIndex(c.Image, ":"); i > strings.LastIndex(c.Image, "/") {
-				return c.Image[i+1:]
-			}
-		}
-	}
-	return ""
 }
