@@ -41,6 +41,7 @@ const (
 	ControlPlane = "linkerd-control-plane"
 	CRDs         = "linkerd-crds"
 	CNI          = "linkerd2-cni"
+	SMI          = "linkerd-smi"
 	// Single is the one chart that releases up to 2.11 had.
 	Single = "linkerd2"
 	Patch  = "patch"

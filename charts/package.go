@@ -9,7 +9,7 @@ import (
 )
 
 // Packaged are the charts users install with Helm.
-var Packaged = []string{ControlPlane, CRDs, CNI, Single}
+var Packaged = []string{ControlPlane, CRDs, CNI, SMI, Single}
 
 // Package writes the archive of a chart into dir, as `helm install` takes it,
 // with its library inside, and returns its path. version is the chart's own

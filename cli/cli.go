@@ -28,6 +28,8 @@ type Parts struct {
 	Charts controlplane.Charts
 	// CNI loads the chart of the CNI plugin.
 	CNI func() (controlplane.Chart, error)
+	// SMI loads the chart of the adaptor for traffic splits.
+	SMI func() (controlplane.Chart, error)
 	// Commands are those of other rooms, and of packages that need more than a
 	// World.
 	Commands []Constructor

@@ -13,6 +13,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/policy"
 	"github.com/linkerd-go/linkerd-go/cli/profile"
 	"github.com/linkerd-go/linkerd-go/cli/prune"
+	"github.com/linkerd-go/linkerd-go/cli/smi"
 	"github.com/linkerd-go/linkerd-go/cli/uninstall"
 	"github.com/linkerd-go/linkerd-go/cli/upgrade"
 	"github.com/linkerd-go/linkerd-go/cli/version"
@@ -32,6 +33,7 @@ func own(parts Parts) []Constructor {
 		policy.New,
 		profile.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return prune.New(w, g, parts.Charts) },
+		func(w *command.World, g *command.Globals) *cobra.Command { return smi.New(w, g, parts.SMI) },
 		uninstall.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return upgrade.New(w, g, parts.Charts) },
 		version.New,

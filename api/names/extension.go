@@ -18,6 +18,8 @@ const (
 
 	// AnnotationSMISkip on a ServiceProfile, with any value, keeps the SMI adaptor away.
 	AnnotationSMISkip = "smi.linkerd.io/skip"
+	// AnnotationSMISplit on a ServiceProfile is the TrafficSplit whose shares the SMI adaptor wrote into it. Ours alone.
+	AnnotationSMISplit = "smi.linkerd.io/split"
 
 	// LabelFailoverControlledBy marks TrafficSplits that the failover extension manages.
 	LabelFailoverControlledBy = "failover.linkerd.io/controlled-by"
@@ -35,6 +37,15 @@ const (
 	ExtensionSMI          = "smi"
 	ExtensionFailover     = "failover"
 )
+
+// SMIAdaptor is the component of the SMI extension: its Deployment, ServiceAccount and ClusterRole have this name.
+const SMIAdaptor = "smi-adaptor"
+
+// SMIEventSource is the source of the adaptor's events.
+const SMIEventSource = "smi-controller"
+
+// LeaseSMIAdaptor is the Lease of the adaptor, in the extension's namespace.
+const LeaseSMIAdaptor = "smi-adaptor-write"
 
 // Components of the viz extension; Deployments, Services and ServiceAccounts have these names.
 const (

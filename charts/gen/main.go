@@ -1,5 +1,5 @@
-// Command gen writes the templates of the chart linkerd-crds from the schemas
-// in api/crd:
+// Command gen writes the templates of the chart linkerd-crds, and that of the
+// TrafficSplit in the chart linkerd-smi, from the schemas in api/crd:
 //
 //	go generate ./charts
 //
@@ -9,9 +9,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +26,7 @@ import (
 func main() {
 	files, err := generate()
 	if err == nil {
-		err = write("linkerd-crds/templates", files)
+		err = write(".", files)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
@@ -34,6 +36,8 @@ func main() {
 
 // source is one CustomResourceDefinition of the chart.
 type source struct {
+	// chart is the folder of the chart, linkerd-crds when empty.
+	chart string
 	// template is the path below templates/, from is the name of the schema.
 	template, from string
 	// gateway marks definitions of the Gateway API, enable the value that
@@ -84,7 +88,7 @@ func generate() (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.from, err)
 		}
-		out[s.template] = text
+		out[path.Join(cmp.Or(s.chart, crds), "templates", s.template)] = text
 	}
 	return out, nil
 }
@@ -132,7 +136,12 @@ func template(s source, schema []byte) ([]byte, error) {
 			b.WriteString("    " + line + "\n")
 		}
 	}
-	b.WriteString("  labels:\n    linkerd.io/control-plane-ns: {{ .Release.Namespace }}\n")
+	if s.chart == "" {
+		b.WriteString("  labels:\n    linkerd.io/control-plane-ns: {{ .Release.Namespace }}\n")
+	} else {
+		// Of an extension, by whose label its uninstall finds it.
+		fmt.Fprintf(&b, "  labels:\n    {{- include \"%s.labels\" . | nindent 4 }}\n", s.chart)
+	}
 	b.WriteString(strings.ReplaceAll(string(spec), "{{", `{{ "{{" }}`))
 	if s.gateway {
 		b.WriteString("{{- end }}\n")
@@ -159,15 +168,15 @@ func dropDescriptions(node any) {
 }
 
 func write(dir string, files map[string][]byte) error {
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, crds, "templates")); err != nil {
 		return err
 	}
 	for name, data := range files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
+		if err := os.WriteFile(file, data, 0o644); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ func TestTemplatesAreCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const dir = "../linkerd-crds/templates"
+	const dir = ".."
 	for name, want := range files {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -23,7 +23,7 @@ func TestTemplatesAreCurrent(t *testing.T) {
 			t.Errorf("%s differs from its schema; run go generate ./charts", name)
 		}
 	}
-	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(dir, crds, "templates"), func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

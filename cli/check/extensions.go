@@ -47,7 +47,7 @@ func (s *state) extensions() health.Category {
 }
 
 // builtin extensions are commands of this program.
-var builtin = map[string]bool{"viz": true, "multicluster": true}
+var builtin = map[string]bool{"viz": true, "multicluster": true, "smi": true}
 
 // extension is one to check.
 type extension struct {

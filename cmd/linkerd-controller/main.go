@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
 )
 
 // command is one controller.
@@ -39,6 +41,8 @@ var commands = []command{
 	{"policy", "tells proxies what to let in and where to send", runPolicy},
 	{"proxy-injector", "gives pods their proxy", runProxyInjector},
 	{"sp-validator", "admits ServiceProfiles that make sense", runSPValidator},
+	{names.SMIAdaptor, "writes traffic splits into ServiceProfiles", runSMIAdaptor},
+	{"extension-init", "labels the namespace of an extension, once", runExtensionInit},
 	{"heartbeat", "tells the makers of the mesh that it is alive, once", runHeartbeat},
 }
 

@@ -312,20 +312,20 @@ func TestCheckFinds(t *testing.T) {
 			name: "extension in two namespaces",
 			alter: func(_ *testing.T, o objects) {
 				for _, name := range []string{"a", "b"} {
-					o["Namespace/"+name] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"linkerd.io/extension": "smi"}}}
+					o["Namespace/"+name] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"linkerd.io/extension": "own"}}}
 				}
 			},
 			want: "‼ namespace configuration for extensions\n    some extensions have invalid configuration\n" +
-				"\t* label \"linkerd.io/extension=smi\" is present on more than one namespace:\n\t\t* a\n\t\t* b\n",
+				"\t* label \"linkerd.io/extension=own\" is present on more than one namespace:\n\t\t* a\n\t\t* b\n",
 			passes: true,
 		},
 		{
 			name: "extension without command",
 			alter: func(_ *testing.T, o objects) {
-				o["Namespace/linkerd-smi"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "linkerd-smi", Labels: map[string]string{"linkerd.io/extension": "smi"}}}
+				o["Namespace/linkerd-own"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "linkerd-own", Labels: map[string]string{"linkerd.io/extension": "own"}}}
 			},
-			want: "linkerd-smi\n-----------\n‼ Linkerd extension command linkerd-smi exists\n" +
-				"    exec: \"linkerd-smi\": executable file not found in $PATH\n    see https://linkerd.io/2/checks/#extensions for hints\n",
+			want: "linkerd-own\n-----------\n‼ Linkerd extension command linkerd-own exists\n" +
+				"    exec: \"linkerd-own\": executable file not found in $PATH\n    see https://linkerd.io/2/checks/#extensions for hints\n",
 			passes: true,
 		},
 		{

@@ -33,6 +33,7 @@ func parts() cli.Parts {
 			CRDs:         loader(charts.CRDs),
 		},
 		CNI:      loader(charts.CNI),
+		SMI:      loader(charts.SMI),
 		Commands: []cli.Constructor{injecting, inject.NewUninject, viz.New},
 		Moved:    viz.Moved(),
 	}

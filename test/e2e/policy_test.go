@@ -33,6 +33,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
@@ -160,10 +161,8 @@ func newHouse() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups, err := restmapper.GetAPIGroupResources(d)
-	if err != nil {
-		return nil, err
-	}
+	// Kinds that a scene installs are found when they are there.
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
 	// What is deprecated is used on purpose.
 	quiet := rest.CopyConfig(cluster.config)
 	quiet.WarningHandler = rest.NoWarnings{}
@@ -175,7 +174,7 @@ func newHouse() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &house{objects, restmapper.NewDiscoveryRESTMapper(groups), mesh}, nil
+	return &house{objects, mapper, mesh}, nil
 }
 
 // meshNames finds what a proxy outside of the cluster has to know.

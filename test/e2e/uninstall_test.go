@@ -55,8 +55,25 @@ func TestUninstallThenHelm(t *testing.T) {
 	})
 	w.must("kubectl -n linkerd wait --for=condition=Available --timeout=180s deployment --all")
 	w.must("linkerd check")
+	w.smiByHelm(dir)
 	w.shop(30)
 	w.steady(100)
+}
+
+// smiByHelm installs the adaptor for traffic splits, and removes it again. Helm
+// cannot label the namespace; a Job of the chart does.
+func (w *world) smiByHelm(dir string) {
+	w.t.Helper()
+	archives, err := filepath.Glob(filepath.Join(dir, "linkerd-smi-*.tgz"))
+	if err != nil || len(archives) != 1 {
+		w.t.Fatalf("archives of linkerd-smi: %v, %v", archives, err)
+	}
+	w.helmChart("linkerd-smi", "linkerd-smi", archives[0], map[string]any{"linkerdVersion": "dev"})
+	if out := w.must("kubectl get namespace linkerd-smi -o jsonpath='{.metadata.labels}'"); !find(out, `"linkerd.io/extension":"smi".*"pod-security.kubernetes.io/enforce":"privileged"`) {
+		w.t.Errorf("labels of the namespace are %s", out)
+	}
+	w.must("linkerd check --wait 2m")
+	w.must("linkerd smi uninstall | kubectl delete -f -")
 }
 
 // helm does what `helm install` does with a packed chart of the mesh.
