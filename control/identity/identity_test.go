@@ -286,6 +286,37 @@ func TestCertify(t *testing.T) {
 	})
 }
 
+// TestSubject: of the subject of a request only the name that was checked comes into the certificate.
+func TestSubject(t *testing.T) {
+	f := newFixture(t, 365*24*time.Hour, authenticated("system:serviceaccount:emo:web")).load(t)
+	for _, name := range []string{"", web} {
+		r := request(t)
+		r.CertificateSigningRequest = csr(t, nil, func(c *x509.CertificateRequest) {
+			c.Subject = pkix.Name{CommonName: name, Organization: []string{"system:masters"}, OrganizationalUnit: []string{"x"}, SerialNumber: "1",
+				ExtraNames: []pkix.AttributeTypeAndValue{{Type: []int{2, 5, 4, 65}, Value: "admin"}}}
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3, 4}, Value: []byte{5, 0}}}
+		})
+		answer, err := f.service.Certify(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(answer.GetLeafCertificate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if name != "" {
+			want = "CN=" + name
+		}
+		if got := leaf.Subject.String(); got != want {
+			t.Errorf("subject %q, want %q", got, want)
+		}
+		if slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool { return e.Id.String() == "1.2.3.4" }) {
+			t.Error("an extension was copied")
+		}
+	}
+}
+
 // TestRefusals has one case per row of the proxy API chapter, section 7.2, each also wrong in what later rows check, so
 // that the order shows.
 func TestRefusals(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -146,8 +147,8 @@ func (i *Issuer) NotAfter() time.Time {
 // errNotECDSA is what a CSR with another kind of key is refused with.
 var errNotECDSA = errors.New("CSR must contain an ECDSA public key")
 
-// Sign issues a certificate for the subject, key and DNS names of csr, which the caller has checked. It returns the
-// certificate and the DER of the certificates above it, the issuer's first. Source: proxy API chapter, section 7.3.
+// Sign issues a certificate for the common name, key and DNS names of csr, which the caller has checked; what else a subject may
+// hold nobody checks, and it is left out. It returns the certificate and the DER of the certificates above it, the issuer's first. Source: proxy API chapter, section 7.3.
 //
 // Serial numbers are random: a counter would repeat after each restart and across replicas.
 func (i *Issuer) Sign(csr *x509.CertificateRequest, lifetimes Lifetimes, now time.Time) (*x509.Certificate, [][]byte, error) {
@@ -165,7 +166,7 @@ func (i *Issuer) Sign(csr *x509.CertificateRequest, lifetimes Lifetimes, now tim
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber:          serial.Add(serial, big.NewInt(1)), // zero is not allowed
 		SignatureAlgorithm:    x509.ECDSAWithSHA256,
-		Subject:               csr.Subject,
+		Subject:               pkix.Name{CommonName: csr.Subject.CommonName},
 		DNSNames:              csr.DNSNames,
 		NotBefore:             now.Add(-lifetimes.ClockSkew),
 		NotAfter:              notAfter,
