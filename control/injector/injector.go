@@ -17,12 +17,13 @@ import (
 // EventSource is the component that events come from.
 const EventSource = "linkerd-proxy-injector"
 
-// Reasons of events. The last is ours: upstream leaves a value that it cannot read in the injector's log, where the
-// workload's owner does not look.
+// Reasons of events. The last two are ours: upstream leaves a value that it cannot read in the injector's log, where the
+// workload's owner does not look, and denies pods when it cannot read its configuration.
 const (
-	eventInjected = "Injected"
-	eventSkipped  = "InjectionSkipped"
-	eventIgnored  = "AnnotationIgnored"
+	eventInjected      = "Injected"
+	eventSkipped       = "InjectionSkipped"
+	eventIgnored       = "AnnotationIgnored"
+	eventConfiguration = "ConfigurationIgnored"
 )
 
 // Options describe an injector. All fields must be set, unless they say otherwise.
@@ -61,7 +62,35 @@ func New(options Options) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering the injector's metrics: %w", err)
 	}
-	return &Handler{options: options, config: config{files: options.Files, defaults: options.Defaults}, metrics: m}, nil
+	h := &Handler{options: options, metrics: m}
+	h.config = config{files: options.Files, defaults: options.Defaults, try: h.try, changed: h.configurationChanged}
+	if err := options.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: names.MetricInjectorConfiguration,
+		Help: "Whether the configuration is in use as it was read last (1), or an earlier one instead of it (0).",
+	}, func() float64 {
+		if h.config.usable() {
+			return 1
+		}
+		return 0
+	})); err != nil {
+		return nil, fmt.Errorf("registering the injector's metrics: %w", err)
+	}
+	return h, nil
+}
+
+// configurationChanged tells of a file that is not in use, and of one that is again.
+func (h *Handler) configurationChanged(file string, refused error) {
+	if refused == nil {
+		h.options.Logger.Info("configuration is in use again", "file", file)
+		return
+	}
+	h.options.Logger.Error("configuration cannot be used; an earlier one stays in use, if there was one", "file", file, "error", refused)
+	name := names.ConfigMapConfig
+	if file == h.options.Files.TrustRoots {
+		name = names.ConfigMapTrustRoots
+	}
+	h.options.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Namespace: h.options.Namespace, Name: name},
+		corev1.EventTypeWarning, eventConfiguration, "The proxy injector does not use this, but what was here before: "+refused.Error())
 }
 
 // Admit is a webhook.Admit. It changes pods and Services, and leaves everything else alone; it denies nothing except a pod

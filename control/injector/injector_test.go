@@ -14,12 +14,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/inject"
+	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/webhook"
 )
 
@@ -53,6 +56,8 @@ type bench struct {
 	files    Files
 	// rendered are the values of the last pod.
 	rendered map[string]any
+	// refuse is a log level that the chart does not take.
+	refuse string
 }
 
 func newBench(t *testing.T, lookup Lookup) *bench {
@@ -70,6 +75,9 @@ func newBench(t *testing.T, lookup Lookup) *bench {
 		Namespace: "linkerd", Version: "v1", Files: b.files, Lookup: lookup, Events: b.events, Metrics: b.registry,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Render: func(values map[string]any) ([]byte, error) {
+			if level := valuetree.String(values, "proxy.logLevel"); b.refuse != "" && level == b.refuse {
+				return nil, errors.New("not this level")
+			}
 			b.rendered = values
 			return []byte(`[{"op":"add","path":"/spec/containers/-","value":{"name":"linkerd-proxy"}}]`), nil
 		},
@@ -247,6 +255,75 @@ func TestConfigurationIsCurrent(t *testing.T) {
 	b.write(t, b.files.Values, "proxy: {logLevel: debug}")
 	if got := show(); got != "debug other anchors" {
 		t.Errorf("after other values: %s", got)
+	}
+}
+
+// TestLastGoodConfigurationStays: what cannot be used has no effect, whatever is wrong with it, and is told once.
+func TestLastGoodConfigurationStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, b *bench)
+		want  string
+	}{
+		"no YAML": {func(t *testing.T, b *bench) { b.write(t, b.files.Values, "proxy: {logLevel") }, "what was here before: parsing the configuration"},
+		"a list":  {func(t *testing.T, b *bench) { b.write(t, b.files.Values, "- a") }, "what was here before: parsing the configuration"},
+		"nothing": {func(t *testing.T, b *bench) { b.write(t, b.files.Values, "") }, "what was here before: the configuration"},
+		"gone":    {func(t *testing.T, b *bench) { os.Remove(b.files.Values) }, "what was here before: reading the configuration"},
+		"a network that is none": {func(t *testing.T, b *bench) {
+			b.write(t, b.files.Values, "clusterNetworks: 10.0.0.0/8,x\nproxy: {logLevel: debug}")
+		}, "what was here before: the configuration"},
+		"what the chart refuses": {func(t *testing.T, b *bench) {
+			b.refuse = "debug"
+			b.write(t, b.files.Values, "proxy: {logLevel: debug}")
+		}, "what was here before: the configuration"},
+		"no anchors":        {func(t *testing.T, b *bench) { b.write(t, b.files.TrustRoots, " \n") }, "what was here before: Please provide"},
+		"anchors that went": {func(t *testing.T, b *bench) { os.Remove(b.files.TrustRoots) }, "what was here before: reading the trust anchors"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, cluster{namespaces: enabled})
+			show := func() string {
+				t.Helper()
+				b.admit(t, podWith(""))
+				proxy := b.rendered["proxy"].(map[string]any)
+				return proxy["logLevel"].(string) + " " + b.rendered["identityTrustAnchorsPEM"].(string)
+			}
+			current := func() string {
+				t.Helper()
+				text, err := testutil.CollectAndFormat(b.registry, expfmt.TypeTextPlain, names.MetricInjectorConfiguration)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines := strings.Fields(string(text))
+				return lines[len(lines)-1]
+			}
+			if got := show(); got != "info anchors" || current() != "1" {
+				t.Fatalf("at first: %s, metric %s", got, current())
+			}
+			c.spoil(t, b)
+			for range 3 {
+				if got := show(); got != "info anchors" {
+					t.Errorf("afterwards: %s", got)
+				}
+			}
+			if got := current(); got != "0" {
+				t.Errorf("the metric is %s", got)
+			}
+			var told []string
+			for e := b.event(); e != ""; e = b.event() {
+				if strings.Contains(e, "ConfigurationIgnored") {
+					told = append(told, e)
+				}
+			}
+			if len(told) != 1 || !strings.HasPrefix(told[0], "Warning ConfigurationIgnored The proxy injector does not use this, but "+c.want) || !strings.Contains(told[0], "kind=ConfigMap") {
+				t.Errorf("events %q, want one that says %q", told, c.want)
+			}
+			// What is good again counts again, also if it is what there was.
+			b.refuse = ""
+			b.write(t, b.files.Values, "proxy: {logLevel: warn}")
+			b.write(t, b.files.TrustRoots, "anchors")
+			if got := show(); got != "warn anchors" || current() != "1" {
+				t.Errorf("in the end: %s, metric %s", got, current())
+			}
+		})
 	}
 }
 
