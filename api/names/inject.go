@@ -65,6 +65,9 @@ const (
 	AnnotationSkipOutboundPorts = "config.linkerd.io/skip-outbound-ports"
 	// AnnotationSkipSubnets lists networks whose traffic bypasses the proxy.
 	AnnotationSkipSubnets = "config.linkerd.io/skip-subnets"
+	// AnnotationSkipOutboundSubnets lists networks to which the pod connects without the proxy, while what comes from
+	// them does pass it. An addition of ours.
+	AnnotationSkipOutboundSubnets = "config.linkerd.io/skip-outbound-subnets"
 	// AnnotationOpaquePorts lists ports, ranges and port names whose bytes the proxy does not
 	// look at. It replaces the default list. Also on Services, EgressNetworks and
 	// ExternalWorkloads.
@@ -99,6 +102,12 @@ const (
 	AnnotationProxyLogFormat = "config.linkerd.io/proxy-log-format"
 	// AnnotationAccessLog is `apache` or `json`.
 	AnnotationAccessLog = "config.linkerd.io/access-log"
+	// AnnotationOutboundAccessLog is a format for a log of the requests that the pod sends:
+	// `apache`, `apache-extended` or `json`. An addition of ours.
+	AnnotationOutboundAccessLog = "config.linkerd.io/outbound-access-log"
+	// AnnotationInboundForwardedFor says how applications are told their clients' addresses in
+	// X-Forwarded-For: `append` or `replace`. An addition of ours.
+	AnnotationInboundForwardedFor = "config.linkerd.io/inbound-forwarded-for"
 	// AnnotationProxyMetricsHostnameLabels fills the hostname label of outbound metrics.
 	AnnotationProxyMetricsHostnameLabels = "config.linkerd.io/proxy-metrics-hostname-labels"
 
@@ -208,6 +217,7 @@ var inheritable = []string{
 	AnnotationSkipInboundPorts,
 	AnnotationSkipOutboundPorts,
 	AnnotationSkipSubnets,
+	AnnotationSkipOutboundSubnets,
 	AnnotationOpaquePorts,
 	AnnotationProxyCPURequest,
 	AnnotationProxyCPULimit,
@@ -221,6 +231,8 @@ var inheritable = []string{
 	AnnotationProxyLogHTTPHeaders,
 	AnnotationProxyLogFormat,
 	AnnotationAccessLog,
+	AnnotationOutboundAccessLog,
+	AnnotationInboundForwardedFor,
 	AnnotationProxyMetricsHostnameLabels,
 	AnnotationEnableExternalProfiles,
 	AnnotationProxyRequireIdentityInboundPorts,

@@ -78,6 +78,7 @@ var settings = []setting{
 	{names.AnnotationSkipInboundPorts, ports("proxyInit.ignoreInboundPorts", false)},
 	{names.AnnotationSkipOutboundPorts, ports("proxyInit.ignoreOutboundPorts", false)},
 	{names.AnnotationSkipSubnets, subnets("proxyInit.skipSubnets")},
+	{names.AnnotationSkipOutboundSubnets, subnets("proxyInit.skipOutboundSubnets")},
 	{names.AnnotationOpaquePorts, ports("proxy.opaquePorts", true)},
 	{names.AnnotationProxyRequireIdentityInboundPorts, ports("proxy.requireIdentityOnInboundPorts", false)},
 	{names.AnnotationProxyCPURequest, cpu("proxy.resources.cpu.request", "proxy.runtime.workers.minimum")},
@@ -93,6 +94,10 @@ var settings = []setting{
 	{names.AnnotationProxyLogFormat, oneOf("proxy.logFormat", map[string]any{"plain": "plain", "json": "json"})},
 	{names.AnnotationProxyLogHTTPHeaders, logHeaders},
 	{names.AnnotationAccessLog, text("proxy.accessLog")},
+	{names.AnnotationOutboundAccessLog, oneOf("proxy.outboundAccessLog", map[string]any{
+		"apache": "apache", "apache-extended": "apache-extended", "json": "json",
+	})},
+	{names.AnnotationInboundForwardedFor, oneOf("proxy.inboundForwardedFor", map[string]any{"append": "append", "replace": "replace"})},
 	{names.AnnotationProxyMetricsHostnameLabels, boolean("proxy.metrics.hostnameLabels")},
 	{names.AnnotationEnableExternalProfiles, boolean("proxy.enableExternalProfiles")},
 	{names.AnnotationDefaultInboundPolicy, policy("proxy.defaultInboundPolicy")},

@@ -42,10 +42,12 @@ type ProxyConfig struct {
 	InboundPortsToIgnore  []string `json:"inbound-ports-to-ignore"`
 	OutboundPortsToIgnore []string `json:"outbound-ports-to-ignore"`
 	SubnetsToIgnore       []string `json:"subnets-to-ignore"`
-	Simulate              bool     `json:"simulate"`
-	UseWaitFlag           bool     `json:"use-wait-flag"`
-	IptablesMode          string   `json:"iptables-mode"`
-	IPv6                  bool     `json:"ipv6"`
+	// OutboundSubnetsToIgnore is an addition of ours.
+	OutboundSubnetsToIgnore []string `json:"outbound-subnets-to-ignore"`
+	Simulate                bool     `json:"simulate"`
+	UseWaitFlag             bool     `json:"use-wait-flag"`
+	IptablesMode            string   `json:"iptables-mode"`
+	IPv6                    bool     `json:"ipv6"`
 }
 
 // KubeConfig says how the API is reached.
@@ -180,15 +182,16 @@ func decide(c *Config, p *Pod, ns *Namespace, outboundExtra []string) (install.C
 	}
 	l := c.Linkerd
 	o := rules.Options{
-		InboundProxyPort:      l.InboundProxyPort,
-		OutboundProxyPort:     l.OutboundProxyPort,
-		ProxyUID:              l.ProxyUID,
-		ProxyGID:              l.ProxyGID,
-		PortsToRedirect:       l.PortsToRedirect,
-		InboundPortsToIgnore:  slices.Clone(l.InboundPortsToIgnore),
-		OutboundPortsToIgnore: slices.Clone(l.OutboundPortsToIgnore),
-		SubnetsToIgnore:       slices.Clone(l.SubnetsToIgnore),
-		IPv6:                  l.IPv6,
+		InboundProxyPort:        l.InboundProxyPort,
+		OutboundProxyPort:       l.OutboundProxyPort,
+		ProxyUID:                l.ProxyUID,
+		ProxyGID:                l.ProxyGID,
+		PortsToRedirect:         l.PortsToRedirect,
+		InboundPortsToIgnore:    slices.Clone(l.InboundPortsToIgnore),
+		OutboundPortsToIgnore:   slices.Clone(l.OutboundPortsToIgnore),
+		SubnetsToIgnore:         slices.Clone(l.SubnetsToIgnore),
+		OutboundSubnetsToIgnore: slices.Clone(l.OutboundSubnetsToIgnore),
+		IPv6:                    l.IPv6,
 	}
 	// A pod's annotation outranks its namespace's.
 	annotation := func(name string) string {
@@ -206,6 +209,9 @@ func decide(c *Config, p *Pod, ns *Namespace, outboundExtra []string) (install.C
 	}
 	if v := annotation(names.AnnotationSkipSubnets); v != "" {
 		o.SubnetsToIgnore = strings.Split(v, ",")
+	}
+	if v := annotation(names.AnnotationSkipOutboundSubnets); v != "" {
+		o.OutboundSubnetsToIgnore = strings.Split(v, ",")
 	}
 	for _, id := range []struct {
 		name string

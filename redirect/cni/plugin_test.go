@@ -146,6 +146,7 @@ func TestAdd(t *testing.T) {
 					"config.linkerd.io/skip-outbound-ports": "3306,5000-5010",
 					"config.linkerd.io/skip-inbound-ports": "8081, 8082",
 					"config.linkerd.io/skip-subnets": "192.168.0.0/16",
+					"config.linkerd.io/skip-outbound-subnets": "198.51.100.0/24,2001:db8::/32",
 					"config.linkerd.io/proxy-uid": "3000",
 					"config.linkerd.io/proxy-gid": "3001"}},
 					"spec": {"containers": [{"name": "linkerd-proxy"}]}}`,
@@ -155,6 +156,7 @@ func TestAdd(t *testing.T) {
 				c.Rules.OutboundPortsToIgnore = []string{"3306", "5000-5010"}
 				c.Rules.InboundPortsToIgnore = []string{"4191", "4190", "8081", " 8082"}
 				c.Rules.SubnetsToIgnore = []string{"192.168.0.0/16"}
+				c.Rules.OutboundSubnetsToIgnore = []string{"198.51.100.0/24", "2001:db8::/32"}
 				c.Rules.ProxyUID, c.Rules.ProxyGID = 3000, 3001
 			},
 		},

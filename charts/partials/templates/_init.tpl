@@ -58,6 +58,10 @@ args:
 - --subnets-to-ignore
 - {{ quote . }}
 {{- end }}
+{{- with $init.skipOutboundSubnets }}
+- --outbound-subnets-to-ignore
+- {{ quote . }}
+{{- end }}
 command:
 - /usr/lib/linkerd/linkerd2-proxy-init
 image: {{ $proxy.image.name }}:{{ $proxy.image.version | default .Values.linkerdVersion }}
