@@ -134,6 +134,10 @@ const (
 	WebhookPolicyValidator = "linkerd-policy-validator.linkerd.io"
 )
 
+// AnnotationHealthGet on an ExternalWorkload, `PORT/PATH` with a number or a name for the port, has the control plane ask there
+// whether the workload is well, and write its Ready condition. Ours alone.
+const AnnotationHealthGet = "health.linkerd.io/http-get"
+
 // Leases that guard what writes; the holder is named by EnvHostname.
 const (
 	LeasePolicyController         = "policy-controller-write"

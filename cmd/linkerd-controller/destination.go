@@ -25,6 +25,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/reconcile"
 )
 
 // destinationOptions are the flags of the destination command. Source: control plane chapter, section 10; proxy API
@@ -208,7 +209,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 			Clients:   clients,
 			Namespace: o.config.ControllerNamespace,
 			Identity:  o.hostname,
-			Metrics:   externalworkload.NewMetrics(prometheus.DefaultRegisterer),
+			Metrics:   reconcile.NewMetrics(prometheus.DefaultRegisterer),
 			Logger:    logger,
 		})
 		watches = append(watches, external.Watches()...)

@@ -9,6 +9,9 @@
 // MakePlan is the decision: from a Service, the workloads and the slices there are to what must be written. The controller
 // watches, queues the Services whose answer may have changed, and carries plans out, one at a time. Any number of
 // processes may run it; a lease lets one write. Sources: control plane chapter, sections 9 and 13.
+//
+// Workloads that ask for it by an annotation are asked every few seconds whether they are well, and the answer becomes their
+// condition Ready, on which the slices depend. Of all others that condition is somebody else's to write (section 18.5).
 package externalworkload
 
 import (
@@ -31,17 +34,15 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/lease"
+	"github.com/linkerd-go/linkerd-go/internal/reconcile"
 )
 
 const (
-	// maxRetries is how often a Service is tried again.
-	maxRetries = 15
 	// callTimeout is how long one request to the API server may take.
 	callTimeout = 10 * time.Second
 	// queueName is the name of the queue in its metrics.
@@ -60,8 +61,10 @@ type Options struct {
 	Namespace string
 	// Identity is the name of this process in the lease; unique.
 	Identity string
+	// Ask asks a URL whether a workload is well; nil is the function of that name.
+	Ask func(ctx context.Context, url string) error
 	// Metrics counts; nil does not.
-	Metrics *Metrics
+	Metrics *reconcile.Metrics
 	// Logger takes what is written.
 	Logger *slog.Logger
 }
@@ -72,14 +75,18 @@ type Controller struct {
 	services  kube.Table[*Service]
 	workloads kube.Table[*Workload]
 	slices    sliceTable
-	// queue has the Services to look at. It is there only while this process leads; see notify.
-	mu    sync.Mutex // guards queue
-	queue workqueue.TypedRateLimitingInterface[kube.Key]
+	// queue has the Services to look at, while this process leads.
+	queue *reconcile.Queue
+	// health asks workloads whether they are well, while this process leads.
+	health *health
 }
 
 // New returns a controller.
 func New(options Options) *Controller {
-	return &Controller{options: options, slices: sliceTable{objects: make(map[kube.Key]*discoveryv1.EndpointSlice)}}
+	c := &Controller{options: options, slices: sliceTable{objects: make(map[kube.Key]*discoveryv1.EndpointSlice)}}
+	c.queue = reconcile.New(reconcile.Options{Name: queueName, Sync: c.sync, Metrics: options.Metrics, Logger: options.Logger})
+	c.health = newHealth(c)
+	return c
 }
 
 // Watches returns the watches that feed the controller.
@@ -104,70 +111,22 @@ func (c *Controller) Run(ctx context.Context) error {
 	}, c.work)
 }
 
-// work carries out plans until ctx is done.
+// work carries out plans until ctx is done. It begins with all Services: whatever happened while somebody else led is looked
+// at now.
 func (c *Controller) work(ctx context.Context) {
-	queue := workqueue.NewTypedRateLimitingQueueWithConfig(
-		workqueue.DefaultTypedControllerRateLimiter[kube.Key](), workqueue.TypedRateLimitingQueueConfig[kube.Key]{
-			Name: queueName, MetricsProvider: c.options.Metrics.provider(),
-		})
-	c.setQueue(queue)
-	// Whatever happened while somebody else led is looked at now.
-	for _, key := range c.services.Keys() {
-		queue.Add(key)
-	}
-	for _, key := range c.slices.services() {
-		queue.Add(key)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			key, shutdown := queue.Get()
-			if shutdown {
-				return
-			}
-			c.process(ctx, queue, key)
-		}
-	}()
-	<-ctx.Done()
-	c.setQueue(nil)
-	queue.ShutDown()
-	<-ended
-}
-
-func (c *Controller) setQueue(queue workqueue.TypedRateLimitingInterface[kube.Key]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queue = queue
+	var asking sync.WaitGroup
+	asking.Go(func() { c.health.run(ctx) })
+	c.queue.Run(ctx, func() []kube.Key {
+		keys := append(c.services.Keys(), c.slices.services()...)
+		return slices.DeleteFunc(keys, func(key kube.Key) bool { return key.Namespace == ignoredNamespace })
+	})
+	asking.Wait()
 }
 
 // notify queues a Service, if this process leads.
 func (c *Controller) notify(key kube.Key) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.queue != nil && key.Namespace != ignoredNamespace {
+	if key.Namespace != ignoredNamespace {
 		c.queue.Add(key)
-	}
-}
-
-// process brings one Service's slices up to date.
-func (c *Controller) process(ctx context.Context, queue workqueue.TypedRateLimitingInterface[kube.Key], key kube.Key) {
-	defer queue.Done(key)
-	if ctx.Err() != nil || key.Namespace == ignoredNamespace {
-		return
-	}
-	err := c.sync(ctx, key)
-	switch {
-	case err == nil:
-		queue.Forget(key)
-	case ctx.Err() != nil:
-	case queue.NumRequeues(key) < maxRetries:
-		c.options.Logger.Warn("endpoint slices not written; trying again", "service", key, "error", err)
-		queue.AddRateLimited(key)
-	default:
-		c.options.Logger.Error("endpoint slices not written; giving up", "service", key, "error", err)
-		c.options.Metrics.dropped()
-		queue.Forget(key)
 	}
 }
 
@@ -263,9 +222,14 @@ func (c *Controller) readWorkload(u *unstructured.Unstructured) (*Workload, erro
 		}
 		workload.Ports = append(workload.Ports, WorkloadPort{Name: p.Name, Port: p.Port, Protocol: corev1.Protocol(p.Protocol)})
 	}
-	for _, condition := range w.Status.Conditions {
-		if condition.Type == v1beta1.ConditionReady && condition.Status == metav1.ConditionTrue {
-			workload.Ready = true
+	workload.Conditions, workload.Version = w.Status.Conditions, w.ResourceVersion
+	if ready := workload.condition(); ready != nil {
+		workload.Ready = ready.Status == metav1.ConditionTrue
+	}
+	if text, ok := w.Annotations[names.AnnotationHealthGet]; ok {
+		var err error
+		if workload.Health, err = healthURL(workload, text); err != nil {
+			ignored("metadata.annotations["+names.AnnotationHealthGet+"]", err)
 		}
 	}
 	return workload, nil
@@ -343,12 +307,14 @@ func (s workloadSink) Apply(key kube.Key, w *Workload) {
 	old, _ := s.c.workloads.Get(key.Namespace, key.Name)
 	s.c.workloads.Apply(key, w)
 	s.changed(key.Namespace, old, w)
+	s.c.health.look(key, w)
 }
 
 func (s workloadSink) Delete(key kube.Key) {
 	old, _ := s.c.workloads.Get(key.Namespace, key.Name)
 	s.c.workloads.Delete(key)
 	s.changed(key.Namespace, old)
+	s.c.health.look(key, nil)
 }
 
 func (s workloadSink) Replace(objects map[kube.Key]*Workload) {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,9 +28,11 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/externalworkload"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
+	"github.com/linkerd-go/linkerd-go/internal/reconcile"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // service is a Service with one named port.
 func service() *externalworkload.Service {
@@ -252,7 +253,7 @@ func TestController(t *testing.T) {
 		start := func(name string) (stop func()) {
 			controller := externalworkload.New(externalworkload.Options{
 				Clients: clients, Namespace: "linkerd", Identity: name,
-				Metrics: externalworkload.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
+				Metrics: reconcile.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
 			})
 			group := kube.NewGroup(slog.New(slog.DiscardHandler), controller.Watches()...)
 			ctx, cancel := context.WithCancel(t.Context())

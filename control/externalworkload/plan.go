@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
 )
 
 const (
@@ -48,6 +50,11 @@ type Workload struct {
 	IPs             []netip.Addr
 	Ports           []WorkloadPort
 	Ready           bool
+	// Health is where the workload is asked whether it is well; empty if nobody asked for that.
+	Health string
+	// Conditions are what is known of the workload, and Version the state of the object that has them.
+	Conditions []v1beta1.WorkloadCondition
+	Version    string
 }
 
 // WorkloadPort is one port of a Workload.
@@ -322,7 +329,8 @@ func (p *planner) update(was, is *discoveryv1.EndpointSlice) {
 	}
 }
 
-// metadata sets the labels and the owner of a slice.
+// metadata sets the labels and the owner of a slice. The owner's deletion need not wait for the slice, as it does for those of
+// Kubernetes: saying so needs rights on the Service where OwnerReferencesPermissionEnforcement is on, and gains nothing.
 func (p *planner) metadata(slice *discoveryv1.EndpointSlice) {
 	slice.Labels = make(map[string]string, len(p.service.Labels)+2)
 	maps.Copy(slice.Labels, p.service.Labels)
@@ -334,6 +342,6 @@ func (p *planner) metadata(slice *discoveryv1.EndpointSlice) {
 	}
 	yes := true
 	slice.OwnerReferences = []metav1.OwnerReference{{
-		APIVersion: "v1", Kind: "Service", Name: p.service.Name, UID: p.service.UID, Controller: &yes, BlockOwnerDeletion: &yes,
+		APIVersion: "v1", Kind: "Service", Name: p.service.Name, UID: p.service.UID, Controller: &yes,
 	}}
 }

@@ -96,7 +96,7 @@ spec: {parentRefs: [{group: "", kind: Service, name: web, port: 80}], rules: [{b
 	w.apply(fmt.Sprintf(`
 apiVersion: workload.linkerd.io/v1beta1
 kind: ExternalWorkload
-metadata: {name: machine, labels: {app: machine}}
+metadata: {name: machine, labels: {app: machine}, annotations: {health.linkerd.io/http-get: "4191/ready"}}
 spec: {meshTLS: {identity: machine.example, serverName: machine.example}, workloadIPs: [{ip: %s}], ports: [{port: 8080}]}
 `, ip))
 	old := w.issuer()

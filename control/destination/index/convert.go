@@ -258,9 +258,9 @@ func (c converter) externalWorkload(u *unstructured.Unstructured) (*core.Externa
 	if err := decode(u, &w); err != nil {
 		return nil, err
 	}
+	mesh := w.Spec.Mesh()
 	workload := &core.ExternalWorkload{
-		ID: idOf(&w), Labels: w.Labels, Owners: ownersOf(&w),
-		Identity: w.Spec.MeshTLS.Identity, ServerName: w.Spec.MeshTLS.ServerName,
+		ID: idOf(&w), Labels: w.Labels, Owners: ownersOf(&w), Identity: mesh.Identity, ServerName: mesh.ServerName,
 	}
 	for _, ip := range w.Spec.WorkloadIPs {
 		workload.IPs = append(workload.IPs, ip2(workload.IPs, ip.IP)...)

@@ -32,9 +32,21 @@ type ExternalWorkloadList struct {
 }
 
 // ExternalWorkloadSpec describes the workload.
+//
+// The versions spell one field differently, and an object is the same in both: nobody converts it. So each version knows
+// both spellings, or an object would lose the field when it is read in the other one.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.meshTls) || has(self.meshTLS)",fieldPath=".meshTls",reason=FieldValueRequired,message="meshTls must be set"
 type ExternalWorkloadSpec struct {
-	// MeshTLS is how the workload's proxy is known.
-	MeshTLS MeshTLS `json:"meshTls"`
+	// MeshTLS is how the workload's proxy is known. Required.
+	//
+	// +optional
+	MeshTLS *MeshTLS `json:"meshTls,omitempty"`
+
+	// MeshTLSBeta is meshTls as objects of version v1beta1 have it, which counts if both are set.
+	//
+	// +optional
+	MeshTLSBeta *MeshTLS `json:"meshTLS,omitempty"`
 
 	// Ports are what the workload serves.
 	//

@@ -34,9 +34,21 @@ type ExternalWorkloadList struct {
 }
 
 // ExternalWorkloadSpec describes the workload.
+//
+// The versions spell one field differently, and an object is the same in both: nobody converts it. So each version knows
+// both spellings, or an object would lose the field when it is read in the other one.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.meshTLS) || has(self.meshTls)",fieldPath=".meshTLS",reason=FieldValueRequired,message="meshTLS must be set"
 type ExternalWorkloadSpec struct {
-	// MeshTLS is how the workload's proxy is known.
-	MeshTLS MeshTLS `json:"meshTLS"`
+	// MeshTLS is how the workload's proxy is known. Required.
+	//
+	// +optional
+	MeshTLS *MeshTLS `json:"meshTLS,omitempty"`
+
+	// MeshTLSAlpha is meshTLS as objects of version v1alpha1 have it; meshTLS counts if both are set.
+	//
+	// +optional
+	MeshTLSAlpha *MeshTLS `json:"meshTls,omitempty"`
 
 	// Ports are what the workload serves.
 	//
@@ -48,6 +60,17 @@ type ExternalWorkloadSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=2
 	WorkloadIPs []WorkloadIP `json:"workloadIPs,omitempty"`
+}
+
+// Mesh returns how the workload's proxy is known, in whichever version that was written; zero if it is missing.
+func (s *ExternalWorkloadSpec) Mesh() MeshTLS {
+	switch {
+	case s.MeshTLS != nil:
+		return *s.MeshTLS
+	case s.MeshTLSAlpha != nil:
+		return *s.MeshTLSAlpha
+	}
+	return MeshTLS{}
 }
 
 // MeshTLS is how a workload's proxy is known.

@@ -1,11 +1,11 @@
-package externalworkload
+package reconcile
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/util/workqueue"
 )
 
-// Metrics counts what the queue does. Source: control plane chapter, section 9. A nil *Metrics counts nothing.
+// Metrics counts what queues do, by their names. Source: control plane chapter, section 9. A nil *Metrics counts nothing.
 type Metrics struct {
 	depth, unfinished, longest *prometheus.GaugeVec
 	adds, retries, drops       *prometheus.CounterVec
@@ -40,9 +40,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) dropped() {
+func (m *Metrics) dropped(name string) {
 	if m != nil {
-		m.drops.WithLabelValues(queueName).Inc()
+		m.drops.WithLabelValues(name).Inc()
 	}
 }
 
