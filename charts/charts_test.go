@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -292,9 +293,9 @@ destCNIBinDir: /etc/cni/net.d`,
 	}
 }
 
-// TestSameTwice is what a GitOps tool needs: with certificates given, two
-// renders are the same; without, only the certificates and what hangs from
-// them differ.
+// TestSameTwice is what a GitOps tool needs: with certificates given, or with
+// webhooks' certificates that the control plane makes, two renders are the same;
+// else only these certificates differ.
 func TestSameTwice(t *testing.T) {
 	chart := mustLoad(t, ControlPlane)
 	render := func(values map[string]any) string {
@@ -321,11 +322,30 @@ func TestSameTwice(t *testing.T) {
 		}
 		key, _, _ := strings.Cut(strings.TrimSpace(a[i]), ":")
 		switch key {
-		case "tls.crt", "tls.key", "caBundle", "checksum/config":
+		case "tls.crt", "tls.key", "caBundle":
 		default:
 			t.Errorf("line %d differs: %q and %q", i+1, a[i], b[i])
 		}
 	}
+	// Nor they, if the control plane makes them. If nobody keeps them, new ones roll the pods.
+	generated["webhookCertificates"] = map[string]any{"rendered": false}
+	if a, b := render(generated), render(generated); a != b {
+		t.Errorf("two renders without certificates differ: %s", firstDifference(a, b))
+	}
+	generated["webhookCertificates"] = map[string]any{"rotation": map[string]any{"enabled": false}}
+	if sums := checksums(render(generated)); len(sums) != 2 || slices.Equal(sums, checksums(render(generated))) {
+		t.Errorf("pods are not rolled by new certificates: %v", sums)
+	}
+}
+
+func checksums(manifest string) []string {
+	var out []string
+	for line := range strings.Lines(manifest) {
+		if strings.HasPrefix(strings.TrimSpace(line), "checksum/config:") {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return out
 }
 
 // TestGeneratedCertificateFits renders without certificates: the bundle in the

@@ -19,6 +19,8 @@ const (
 	ConfigMap = "linkerd-identity-rotation"
 	// Lease says which replica rotates.
 	Lease = "linkerd-identity-rotation"
+	// WebhookLease says which replica replaces the certificates of webhooks.
+	WebhookLease = "linkerd-webhook-certificates"
 )
 
 // Keys of AnchorSecret.
@@ -62,6 +64,16 @@ const Backdate = time.Minute
 
 // ValueEnabled is the chart's value that gives the credentials into the controller's hands.
 const ValueEnabled = "identity.rotation.enabled"
+
+// Values of the chart about the certificates of webhooks.
+const (
+	// ValueWebhooks gives them into the controller's hands, unless they are the user's.
+	ValueWebhooks = "webhookCertificates.rotation.enabled"
+	// ValueWebhooksRenewAt is the part of its life after which one is replaced.
+	ValueWebhooksRenewAt = "webhookCertificates.rotation.renewAt"
+	// ValueWebhooksRendered says that the chart makes the first ones.
+	ValueWebhooksRendered = "webhookCertificates.rendered"
+)
 
 // Certificate tells of one certificate.
 type Certificate struct {

@@ -16,10 +16,15 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// Server answers what the latest versions are.
+// Server answers what the latest versions are, where nobody says another address.
 const Server = "https://versioncheck.linkerd.io/version.json"
+
+// Timeout is how long the server may take. Where networks drop what they do
+// not let out, it is how long each check waits for nothing.
+const Timeout = 5 * time.Second
 
 // maxAnswer bounds the answer of the server.
 const maxAnswer = 1 << 20
@@ -118,11 +123,13 @@ func (l Latest) Match(actual string) error {
 	return Match(expected, actual)
 }
 
-// Fetch asks the version server. uuid identifies the installation, "unknown"
+// Fetch asks a version server. uuid identifies the installation, "unknown"
 // without one.
-func Fetch(ctx context.Context, client *http.Client, running, uuid string) (Latest, error) {
+func Fetch(ctx context.Context, client *http.Client, server, running, uuid string) (Latest, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	query := url.Values{"version": {running}, "uuid": {uuid}, "source": {"cli"}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, Server+"?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +137,10 @@ func Fetch(ctx context.Context, client *http.Client, running, uuid string) (Late
 	if err != nil {
 		var dns *net.DNSError
 		if errors.As(err, &dns) {
-			return nil, fmt.Errorf("failed to resolve version check server: %s", Server)
+			return nil, fmt.Errorf("failed to resolve version check server: %s", server)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("the version check server did not answer within %s: %s", Timeout, server)
 		}
 		return nil, err
 	}

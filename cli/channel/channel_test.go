@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestMatch(t *testing.T) {
@@ -59,7 +61,7 @@ func TestFetch(t *testing.T) {
 		"no name": {func(*http.Request) (*http.Response, error) { return nil, &net.DNSError{Err: "no such host"} }, "",
 			"failed to resolve version check server: https://versioncheck.linkerd.io/version.json"},
 	} {
-		latest, err := Fetch(context.Background(), &http.Client{Transport: c.answer}, "edge-26.3.1", "unknown")
+		latest, err := Fetch(context.Background(), &http.Client{Transport: c.answer}, Server, "edge-26.3.1", "unknown")
 		if err == nil {
 			err = latest.Match(c.actual)
 		}
@@ -71,4 +73,23 @@ func TestFetch(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// TestFetchWithoutNetwork: a network that drops what it does not let out costs
+// seconds, and the error says whom nobody could ask.
+func TestFetchWithoutNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := answer(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		begin := time.Now()
+		_, err := Fetch(t.Context(), &http.Client{Transport: silent}, "https://versions.example/v", "edge-26.3.1", "unknown")
+		if took := time.Since(begin); took != Timeout {
+			t.Errorf("it took %s", took)
+		}
+		if want := "the version check server did not answer within 5s: https://versions.example/v"; err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	})
 }

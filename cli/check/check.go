@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/linkerd-go/linkerd-go/cli/channel"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/health"
@@ -32,6 +33,7 @@ type options struct {
 	namespace       string
 	expectedVersion string
 	clientVersion   string
+	versionServer   string
 	output          string
 	wait            time.Duration
 	// configOnly is `check config` of older releases: without the control plane.
@@ -74,6 +76,7 @@ non-zero exit code.`,
 	f.BoolVar(&o.cniEnabled, "linkerd-cni-enabled", false, "When running pre-installation checks (--pre), assume the linkerd-cni plugin is already installed, and a NET_ADMIN check is not needed")
 	f.StringVarP(&o.namespace, "namespace", "n", "", "Namespace to use for --proxy checks (default: all namespaces)")
 	f.StringVar(&o.expectedVersion, "expected-version", "", "Overrides the version used when checking if Linkerd is running the latest version (mostly for testing)")
+	f.StringVar(&o.versionServer, "version-server", "", "Address that is asked for the latest version, or \"none\" to ask nobody (default: the value versionCheckURL of the installation, else "+channel.Server+")")
 	f.StringVar(&o.clientVersion, "cli-version-override", "", "Used to override the version of the cli (mostly for testing)")
 	f.StringVarP(&o.output, "output", "o", health.FormatTable, "Output format. One of: table, json, short")
 	f.DurationVar(&o.wait, "wait", 5*time.Minute, "Maximum allowed time for all tests to pass")

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/health"
@@ -36,10 +37,10 @@ func (s *state) config() health.Category {
 			return controlplane.MissingCRDs(ctx, s.options.charts, s.cluster)
 		}},
 		{Description: "control plane MutatingWebhookConfigurations exist", Anchor: "l5d-existence-mwc", Fatal: true, Run: func(ctx context.Context) error {
-			return s.clusterObjects(ctx, "MutatingWebhookConfiguration", "linkerd-proxy-injector-webhook-config")
+			return s.clusterObjects(ctx, "MutatingWebhookConfiguration", s.webhookConfiguration("linkerd-proxy-injector"))
 		}},
 		{Description: "control plane ValidatingWebhookConfigurations exist", Anchor: "l5d-existence-vwc", Fatal: true, Run: func(ctx context.Context) error {
-			return s.clusterObjects(ctx, "ValidatingWebhookConfiguration", "linkerd-sp-validator-webhook-config")
+			return s.clusterObjects(ctx, "ValidatingWebhookConfiguration", s.webhookConfiguration("linkerd-sp-validator"))
 		}},
 		{
 			Description: "proxy-init container runs as root user if docker container runtime is used",
@@ -56,7 +57,47 @@ func (s *state) config() health.Category {
 				return err
 			},
 		},
+		{
+			Description: "proxy injector uses the present configuration", Anchor: "l5d-injector-configuration", Warning: true,
+			Run: s.injectorConfiguration,
+		},
 	}}
+}
+
+// injectorConfiguration asks the injectors whether they could use what was last
+// written into linkerd-config and the trust bundle. It is our own check;
+// upstream's injector denies pods instead. Injectors that cannot be asked, or
+// do not say, leave it out.
+func (s *state) injectorConfiguration(ctx context.Context) error {
+	pods, err := s.cluster.Kube.CoreV1().Pods(s.options.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "linkerd.io/control-plane-component=proxy-injector"})
+	if err != nil {
+		return err
+	}
+	var behind []string
+	answered := false
+	for i := range pods.Items {
+		samples, err := s.metrics(ctx, &pods.Items[i], names.PortInjectorAdmin)
+		if err != nil {
+			continue
+		}
+		for _, sample := range samples {
+			if sample.Name == names.MetricInjectorConfiguration {
+				answered = true
+				if sample.Value == 0 {
+					behind = append(behind, pods.Items[i].Name)
+				}
+			}
+		}
+	}
+	if !answered {
+		return health.Skip
+	}
+	return bullets(fmt.Sprintf("ConfigMap %s or %s cannot be used as it is, and some injectors go on with what was there before; their log and the events of the ConfigMap say why:",
+		controlplane.ConfigMapName, controlplane.TrustRootsName), behind)
+}
+
+func (s *state) webhookConfiguration(service string) string {
+	return controlplane.WebhookConfiguration(s.values, s.options.Namespace, service)
 }
 
 func (s *state) roles() []string {

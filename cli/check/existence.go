@@ -42,7 +42,7 @@ func (s *state) existence() health.Category {
 			Anchor:      "l5d-existence-sa",
 			Fatal:       true,
 			Run: func(ctx context.Context) error {
-				if valuetree.Bool(s.values, "disableHeartBeat") {
+				if valuetree.Bool(s.values, "disableHeartBeat") || s.value("versionCheckURL") == nobody {
 					return nil
 				}
 				return s.serviceAccounts(ctx, "linkerd-heartbeat")

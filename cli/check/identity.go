@@ -286,7 +286,43 @@ func (s *state) webhooks() health.Category {
 			},
 		)
 	}
+	category.Checks = append(category.Checks, health.Check{
+		Description: "webhook certificates are replaced in time", Anchor: "l5d-webhook-certificates", Warning: true, Run: s.webhooksKept,
+	})
 	return category
+}
+
+// webhooksKept looks after those who replace the certificates of webhooks: the
+// control plane itself, or whoever else. It is our own check; upstream has no
+// such thing.
+func (s *state) webhooksKept(ctx context.Context) error {
+	now := s.world.Now()
+	renewAt := 2. / 3
+	if at, ok := valuetree.Get(s.values, rotation.ValueWebhooksRenewAt).(float64); ok && at > 0 && at < 1 {
+		renewAt = at
+	}
+	var late []string
+	for _, h := range webhooks {
+		chain, _, err := s.servingCertificate(ctx, h)
+		if err != nil {
+			continue // The checks before tell of it.
+		}
+		c := chain[0]
+		at := func(part float64) time.Time {
+			return c.NotBefore.Add(time.Duration(part * float64(c.NotAfter.Sub(c.NotBefore))))
+		}
+		if controlplane.KeepsWebhook(s.values, "linkerd-"+h.name) {
+			due := at(renewAt)
+			if now.After(due.Add(min(time.Hour, c.NotAfter.Sub(due)/2))) {
+				late = append(late, fmt.Sprintf("%s: should have been replaced on %s, and expires on %s; see the events of Deployment linkerd-identity",
+					h.name, due.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339)))
+			}
+		} else if now.After(at(0.9)) {
+			late = append(late, fmt.Sprintf("%s: expires on %s and was not replaced; the control plane does not do it, because the certificate is not its own",
+				h.name, c.NotAfter.Format(time.RFC3339)))
+		}
+	}
+	return bullets("Webhook certificates that are late:", late)
 }
 
 func (s *state) verifyServing(chain, bundle []*x509.Certificate, name string) error {
@@ -306,7 +342,7 @@ func (s *state) verifyServing(chain, bundle []*x509.Certificate, name string) er
 // servingCertificate returns the certificate a webhook serves with, and the
 // bundle the API server trusts for it.
 func (s *state) servingCertificate(ctx context.Context, h webhook) (chain, bundle []*x509.Certificate, err error) {
-	configuration, err := s.cluster.Dynamic.Resource(clusterResources[h.kind]).Get(ctx, "linkerd-"+h.name+"-webhook-config", metav1.GetOptions{})
+	configuration, err := s.cluster.Dynamic.Resource(clusterResources[h.kind]).Get(ctx, s.webhookConfiguration("linkerd-"+h.name), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) && h.optional {
 		return nil, nil, health.Skip
 	}

@@ -70,11 +70,19 @@ func trustOf(samples []scrape.Sample, bundle string) trust {
 }
 
 func (s *state) proxyMetrics(ctx context.Context, pod *corev1.Pod) ([]scrape.Sample, error) {
+	port := workload.AdminPort(pod)
+	if port == 0 {
+		return nil, errors.New("proxy cannot be asked")
+	}
+	return s.metrics(ctx, pod, port)
+}
+
+// metrics asks a port of a pod for them.
+func (s *state) metrics(ctx context.Context, pod *corev1.Pod, port int32) ([]scrape.Sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	port := workload.AdminPort(pod)
-	if port == 0 || pod.Status.Phase != corev1.PodRunning {
-		return nil, errors.New("proxy cannot be asked")
+	if pod.Status.Phase != corev1.PodRunning {
+		return nil, errors.New("pod does not run")
 	}
 	conn, tunnel, err := s.world.Dial(ctx, s.cluster, pod.Namespace, pod.Name, port)
 	if err != nil {

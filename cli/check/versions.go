@@ -25,11 +25,18 @@ func (s *state) versions() health.Category {
 					s.latest, err = channel.Expect(s.options.expectedVersion)
 					return err
 				}
+				server := s.versionServer()
+				if server == nobody {
+					return health.Skip
+				}
 				uuid := s.uuid
 				if uuid == "" {
 					uuid = "unknown"
 				}
-				s.latest, err = channel.Fetch(ctx, s.world.HTTP, s.client, uuid)
+				s.latest, err = channel.Fetch(ctx, s.world.HTTP, server, s.client, uuid)
+				if err != nil {
+					err = fmt.Errorf("%w\n%s", err, versionHint)
+				}
 				return err
 			},
 		},
@@ -40,9 +47,35 @@ func (s *state) versions() health.Category {
 	}}
 }
 
+// nobody is a version server that is not asked.
+const nobody = "none"
+
+// versionHint is for clusters without a way to the server.
+const versionHint = "without a way to it use --expected-version, or --version-server=none to leave out what depends on it"
+
+// versionServer is whom to ask for the latest versions: whom the user says, or
+// else the installation, whose heartbeat reports there.
+func (s *state) versionServer() string {
+	for _, address := range []string{s.options.versionServer, s.value("versionCheckURL")} {
+		if address != "" {
+			return address
+		}
+	}
+	return channel.Server
+}
+
+// unknownLatest is the result of comparing with a latest version that is not
+// known.
+func (s *state) unknownLatest() error {
+	if s.options.expectedVersion == "" && s.versionServer() == nobody {
+		return health.Skip
+	}
+	return errLatestUnknown
+}
+
 func (s *state) current(v string) error {
 	if s.latest == nil {
-		return errLatestUnknown
+		return s.unknownLatest()
 	}
 	return s.latest.Match(v)
 }

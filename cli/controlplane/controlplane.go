@@ -105,6 +105,7 @@ func overrides(namespace string, defaults, values map[string]any) ([]byte, error
 	difference := valuetree.Difference(defaults, values)
 	delete(difference, "linkerdVersion")
 	delete(difference, "cliVersion")
+	delete(difference, generatedCertificates)
 	text, err := yaml.Marshal(difference)
 	if err != nil {
 		return nil, err

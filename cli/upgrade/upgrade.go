@@ -170,6 +170,9 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 				return nil, err
 			}
 		}
+		if err := controlplane.WebhooksNow(ctx, c, o.Namespace, values, w.Now()); err != nil {
+			return nil, err
+		}
 	}
 	return controlplane.Render(o.charts, o.Namespace, values)
 }

@@ -22,6 +22,7 @@ type heartbeatOptions struct {
 	kube       kube.Config
 	prometheus string
 	namespace  string
+	url        string
 }
 
 func (o *heartbeatOptions) flags() *flag.FlagSet {
@@ -30,6 +31,7 @@ func (o *heartbeatOptions) flags() *flag.FlagSet {
 	o.kube = kube.Config{Component: "heartbeat"}
 	o.kube.Register(fs)
 	fs.StringVar(&o.prometheus, "prometheus-url", "http://127.0.0.1:9090", "address of Prometheus")
+	fs.StringVar(&o.url, "url", heartbeat.URL, "address that the heartbeat is sent to")
 	fs.StringVar(&o.namespace, "controller-namespace", names.DefaultControlPlaneNamespace, "namespace of the control plane")
 	return fs
 }
@@ -52,7 +54,7 @@ func runHeartbeat(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	values := heartbeat.Collect(ctx, heartbeat.Sources{
 		Clients: clients, Namespace: options.namespace, Prometheus: promv1.NewAPI(client),
 	}, logger)
-	if err := heartbeat.Send(ctx, http.DefaultClient, heartbeat.URL, values); err != nil {
+	if err := heartbeat.Send(ctx, http.DefaultClient, options.url, values); err != nil {
 		return err
 	}
 	logger.Info("heartbeat sent", "values", values.Encode())

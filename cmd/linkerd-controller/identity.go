@@ -21,6 +21,7 @@ import (
 	trustpb "github.com/linkerd-go/linkerd-go/api/proto/trust"
 	"github.com/linkerd-go/linkerd-go/control/identity"
 	"github.com/linkerd-go/linkerd-go/control/identity/rotation"
+	servingcerts "github.com/linkerd-go/linkerd-go/control/identity/serving"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
@@ -45,6 +46,12 @@ type identityOptions struct {
 	rotate   bool
 	rotation rotation.Policy
 	interval time.Duration
+	// webhooks are those whose certificates are the control plane's own.
+	webhooks        string
+	webhookSuffix   string
+	serving         servingcerts.Policy
+	servingInterval time.Duration
+	servingCreate   bool
 }
 
 func (o *identityOptions) flags() *flag.FlagSet {
@@ -68,6 +75,13 @@ func (o *identityOptions) flags() *flag.FlagSet {
 	fs.Float64Var(&o.rotation.RenewAt, "identity-rotation-renew-at", 2./3, "part of its life after which a certificate is replaced")
 	fs.DurationVar(&o.rotation.Margin, "identity-rotation-margin", 5*time.Minute, "time for mounted files to follow their objects")
 	fs.DurationVar(&o.interval, "identity-rotation-interval", 30*time.Second, "time between looks at what there is to rotate")
+	fs.StringVar(&o.webhooks, "webhook-certificates", "", "webhooks whose certificates to replace before they expire, separated by commas: proxy-injector, sp-validator, policy-validator")
+	fs.StringVar(&o.webhookSuffix, "webhook-configuration-suffix", "", "end of the names of the webhooks' configurations, where a cluster has more than one control plane")
+	fs.DurationVar(&o.serving.Lifetime, "webhook-certificates-lifetime", 365*24*time.Hour, "lifetime of new certificates of webhooks")
+	fs.Float64Var(&o.serving.RenewAt, "webhook-certificates-renew-at", 2./3, "part of its life after which a webhook's certificate is replaced")
+	fs.DurationVar(&o.serving.Margin, "webhook-certificates-margin", 5*time.Minute, "time for webhooks to follow their Secrets, and for API servers to follow webhooks' configurations")
+	fs.DurationVar(&o.servingInterval, "webhook-certificates-interval", 10*time.Second, "time between looks at webhooks' certificates")
+	fs.BoolVar(&o.servingCreate, "webhook-certificates-create", false, "make the Secrets of webhooks' certificates where there are none")
 	return fs
 }
 
@@ -163,6 +177,11 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 			return p.fail(err)
 		}
 	}
+	keeper, err := o.keeper(clients, events, logger)
+	if err != nil {
+		lis.Close()
+		return p.fail(err)
+	}
 	creds := identity.NewCredentials(o.files(), events, logger)
 	if err := creds.Load(); err != nil {
 		if rotating == nil {
@@ -195,6 +214,9 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if rotating != nil {
 		p.Go(func() error { return rotating.Run(p.ctx) })
 	}
+	if keeper != nil {
+		p.Go(func() error { return keeper.Run(p.ctx) })
+	}
 
 	server := grpcserve.New(ctrltrace.ServerOptions(o.common.TraceCollector)...)
 	identitypb.RegisterIdentityServer(server.Registrar(), identity.NewService(identity.Options{
@@ -202,7 +224,7 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 		Lifetimes:   lifetimes,
 		Credentials: creds,
 		Reviewer:    identity.TokenReviews{Client: clients.Kube.AuthenticationV1().TokenReviews()},
-		Events:      events,
+		Events:      identity.NewSparing(events, lifetimes.Issuance),
 		Logger:      logger,
 	}))
 	trustpb.RegisterTrustServer(server.Registrar(), &identity.Trust{Credentials: creds, Lifetimes: lifetimes})
@@ -229,5 +251,24 @@ func (o *identityOptions) rotator(clients *kube.Clients, lifetimes identity.Life
 	return rotation.New(rotation.Options{
 		Client: clients.Kube, Namespace: o.domain.ControllerNamespace, TrustDomain: o.domain.TrustDomain,
 		Policy: o.rotation, Interval: o.interval, Identity: host, Event: events.Rotated, Logger: logger,
+	})
+}
+
+// keeper returns what replaces the certificates of webhooks, or nil if none are the control plane's own.
+func (o *identityOptions) keeper(clients *kube.Clients, events identity.Recorder, logger *slog.Logger) (*servingcerts.Controller, error) {
+	hooks, err := servingcerts.Parse(o.webhooks, o.webhookSuffix)
+	if err != nil {
+		return nil, fmt.Errorf("-webhook-certificates: %w", err)
+	}
+	if len(hooks) == 0 {
+		return nil, nil
+	}
+	host, err := podName()
+	if err != nil {
+		return nil, err
+	}
+	return servingcerts.New(servingcerts.Options{
+		Client: clients.Kube, Namespace: o.domain.ControllerNamespace, Webhooks: hooks, Policy: o.serving, Interval: o.servingInterval,
+		Create: o.servingCreate, Identity: host, Event: events.WebhookCertificate, Failure: events.WebhookCertificateFailed, Logger: logger,
 	})
 }

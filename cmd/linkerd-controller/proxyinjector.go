@@ -79,6 +79,7 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
 	// A registry of its own, so that what runs twice in a process does not meet itself.
 	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(certificate.TTL("proxy-injector"))
 	watches := injector.NewWatches(clients.Metadata, logger)
 	handler, err := injector.New(injector.Options{
 		Namespace: o.namespace,

@@ -5,6 +5,8 @@ import (
 	"flag"
 	"io"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/linkerd-go/linkerd-go/control/spvalidator"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
@@ -46,7 +48,12 @@ func runSPValidator(ctx context.Context, args []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	p, up, err := start(ctx, admin.Options{Addr: options.metricsAddr, Pprof: options.common.Pprof})
+	// A registry of its own, so that what runs twice in a process does not meet itself.
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(certificate.TTL("sp-validator"))
+	p, up, err := start(ctx, admin.Options{
+		Addr: options.metricsAddr, Pprof: options.common.Pprof, Gatherer: prometheus.Gatherers{prometheus.DefaultGatherer, metrics},
+	})
 	if err != nil {
 		lis.Close()
 		return err

@@ -302,6 +302,14 @@ func TestCheckFinds(t *testing.T) {
 			want: "× proxy-injector webhook has valid cert\n    cert is not issued by the trust anchor: x509: ",
 		},
 		{
+			name: "webhook certificate that is late",
+			alter: func(t *testing.T, o objects) {
+				age(t, o, "linkerd-proxy-injector", 300*24*time.Hour, 65*24*time.Hour)
+			},
+			want:   "‼ webhook certificates are replaced in time\n    Webhook certificates that are late:\n\t* proxy-injector: should have been replaced on ",
+			passes: true,
+		},
+		{
 			name:   "another version",
 			args:   []string{"--cli-version-override=edge-26.3.1"},
 			alter:  func(*testing.T, objects) {},

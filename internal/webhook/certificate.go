@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/linkerd-go/linkerd-go/internal/dirwatch"
 )
@@ -66,4 +69,14 @@ func (c *Certificate) Watch(ctx context.Context, logger *slog.Logger) {
 // get serves tls.Config.GetCertificate.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
+}
+
+// TTL returns the metric webhook_cert_ttl_seconds about the certificate that is served, whoever keeps it. Upstream has none:
+// control plane chapter, section 18.4.
+func (c *Certificate) TTL(webhook string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "webhook_cert_ttl_seconds",
+		Help:        "Seconds until the certificate that the webhook serves expires.",
+		ConstLabels: prometheus.Labels{"webhook": webhook},
+	}, func() float64 { return time.Until(c.current.Load().Leaf.NotAfter).Seconds() })
 }

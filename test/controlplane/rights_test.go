@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -291,13 +292,47 @@ func (w *world) rotateAnchor() {
 	w.eventually(soon, "the new anchor in the trust roots", func() error {
 		roots, err := w.kube.CoreV1().ConfigMaps(mesh).Get(w.t.Context(), names.ConfigMapTrustRoots, metav1.GetOptions{})
 		if err == nil && strings.Count(roots.Data[names.ConfigMapTrustRootsBundle], "BEGIN CERTIFICATE") < 2 {
+	w.keepWebhooks()
 			err = errors.New("there is one")
 		}
 		return err
 	})
 }
 
-// certify has the identity controller issue certificates, enough for their events to be combined.
+// keepWebhooks has the identity controller replace the certificates of all webhooks.
+func (w *world) keepWebhooks() {
+	w.t.Helper()
+	all := []string{"linkerd-proxy-injector", "linkerd-sp-validator", "linkerd-policy-validator"}
+	for _, service := range all {
+		w.ageWebhook(service)
+	}
+	keeper := w.start("identity", starting{replica: "b", args: webhookLives}).ready()
+	for _, service := range all {
+		resource := "validatingwebhookconfigurations"
+		if service == "linkerd-proxy-injector" {
+			resource = "mutatingwebhookconfigurations"
+		}
+		gvr := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: resource}
+		w.eventually(soon, "a new certificate of "+service+" to be trusted", func() error {
+			config, err := w.dyn.Resource(gvr).Get(w.t.Context(), service+"-webhook-config", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			hooks, _, _ := unstructured.NestedSlice(config.Object, "webhooks")
+			encoded, _, _ := unstructured.NestedString(hooks[0].(map[string]any), "clientConfig", "caBundle")
+			bundle, err := base64.StdEncoding.DecodeString(encoded)
+			if err == nil && strings.Count(string(bundle), "BEGIN CERTIFICATE") < 2 {
+				err = errors.New("one certificate is trusted")
+			}
+			return err
+		})
+	}
+	w.event("WebhookCertificate", 1)
+	keeper.Stop(soon) // gives the lease back
+}
+
+// certify has the identity controller issue certificates, of which the first is told, and refuse an issuer twice, which is told in
+// one event.
 func (w *world) certify(identity *controller) {
 	w.t.Helper()
 	w.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: web}")
@@ -314,7 +349,15 @@ func (w *world) certify(identity *controller) {
 		_, err := client.Certify(w.t.Context(), &identitypb.CertifyRequest{Identity: name, Token: []byte(token.Status.Token), CertificateSigningRequest: csr})
 		w.check(err)
 	}
-	w.event("IssuedLeafCertificate", 2)
+	w.event("IssuedLeafCertificate", 1)
+	const file = "identity/issuer/crt.pem"
+	good, err := os.ReadFile(filepath.Join(w.mounts, file))
+	w.check(err)
+	for times := range int32(2) {
+		w.mount(file, []byte("no certificate"))
+		w.event("IssuerUpdateSkipped", times+1)
+	}
+	w.mount(file, good)
 }
 
 // event waits for an event that was seen a number of times.

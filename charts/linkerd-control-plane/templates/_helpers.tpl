@@ -39,6 +39,30 @@ true
 {{- end }}
 {{- end }}
 
+{{/*
+cluster-name of an object without namespace, that more than one control plane in
+a cluster has; takes root and name. In the usual namespace it is the name that is
+known.
+*/}}
+{{- define "control-plane.cluster-name" -}}
+{{- if eq .root.Release.Namespace "linkerd" -}}
+linkerd-{{ .name }}
+{{- else -}}
+linkerd-{{ .root.Release.Namespace }}-{{ .name }}
+{{- end }}
+{{- end }}
+
+{{/*
+webhook.configuration is the name of a webhook's configuration; takes root and
+service.
+*/}}
+{{- define "linkerd.webhook.configuration" -}}
+{{ .service }}-webhook-config
+{{- if and .root.Values.webhookConfigurationPerNamespace (ne .root.Release.Namespace "linkerd") -}}
+-{{ .root.Release.Namespace }}
+{{- end }}
+{{- end }}
+
 {{- define "control-plane.image" -}}
 image: {{ .Values.controllerImage }}:{{ .Values.controllerImageVersion | default .Values.linkerdVersion }}
 imagePullPolicy: {{ .Values.imagePullPolicy }}
@@ -147,11 +171,33 @@ priorityClassName: {{ quote . }}
 {{- end }}
 
 {{/*
+managed-webhooks are those whose serving certificates the control plane keeps,
+separated by commas: not those that the user brings, or cert-manager. Takes the
+root.
+*/}}
+{{- define "control-plane.managed-webhooks" -}}
+{{- $managed := list }}
+{{- if .Values.webhookCertificates.rotation.enabled }}
+{{- range $name, $key := dict "policy-validator" "policyValidator" "proxy-injector" "proxyInjector" "sp-validator" "profileValidator" }}
+{{- $webhook := index $.Values $key }}
+{{- if not (or $webhook.externalSecret $webhook.caBundle (and $webhook.crtPEM $webhook.keyPEM)) }}
+{{- $managed = append $managed $name }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- join "," $managed }}
+{{- end }}
+
+{{/*
 webhook.certificate makes sure that one webhook has a serving certificate, as
 {crt, key, ca}, under Values.generatedCertificates.<service>. Takes root,
 service and values (of the webhook). Generated once per render: the RBAC files
 are rendered a second time for the checksum that rolls the pods, and that has
 to see the same certificate.
+
+What the control plane keeps is rendered as it is in the cluster, so that an
+upgrade does not take a rotation back; or not at all, if the control plane makes
+the first one, too. Then there is no crt.
 */}}
 {{- define "linkerd.webhook.certificate" -}}
 {{- include "linkerd.webhook.validation" .values }}
@@ -161,22 +207,59 @@ to see the same certificate.
 {{- $known := .root.Values.generatedCertificates }}
 {{- if not (hasKey $known .service) }}
 {{- $host := printf "%s.%s.svc" .service .root.Release.Namespace }}
+{{- $managed := has (trimPrefix "linkerd-" .service) (splitList "," (include "control-plane.managed-webhooks" .root)) }}
 {{- if and .values.crtPEM .values.keyPEM }}
 {{- $_ := set $known .service (dict "crt" .values.crtPEM "key" .values.keyPEM "ca" (.values.caBundle | default .values.crtPEM)) }}
 {{- else if .values.externalSecret }}
 {{- $_ := set $known .service (dict "ca" .values.caBundle) }}
+{{- else if and $managed (not .root.Values.webhookCertificates.rendered) }}
+{{- $_ := set $known .service dict }}
 {{- else }}
+{{- if $managed }}
+{{- $kind := ternary "MutatingWebhookConfiguration" "ValidatingWebhookConfiguration" (eq .service "linkerd-proxy-injector") }}
+{{- $present := (lookup "v1" "Secret" .root.Release.Namespace (printf "%s-k8s-tls" .service)).data | default dict }}
+{{- $crt := index $present "tls.crt" | default "" | b64dec }}
+{{- $key := index $present "tls.key" | default "" | b64dec }}
+{{- if and $crt $key }}
+{{- $ca := $crt }}
+{{- range (lookup "admissionregistration.k8s.io/v1" $kind "" (include "linkerd.webhook.configuration" .)).webhooks }}
+{{- $ca = .clientConfig.caBundle | default "" | b64dec | default $ca }}
+{{- end }}
+{{- $_ := set $known .service (dict "crt" $crt "key" $key "ca" $ca) }}
+{{- end }}
+{{- end }}
+{{- if not (hasKey $known .service) }}
 {{- $pair := genSelfSignedCert $host (list) (list $host) 365 }}
 {{- $_ := set $known .service (dict "crt" $pair.Cert "key" $pair.Key "ca" $pair.Cert) }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/*
+config-checksum rolls the pods of a webhook when its configuration changes;
+takes root and template. Certificates that the control plane keeps do not count:
+pods take them without a restart.
+*/}}
+{{- define "control-plane.config-checksum" -}}
+{{- $root := .root }}
+{{- with include "control-plane.managed-webhooks" .root }}
+{{- $known := deepCopy ($root.Values.generatedCertificates | default dict) }}
+{{- range splitList "," . }}
+{{- $_ := set $known (printf "linkerd-%s" .) (dict "crt" "" "key" "" "ca" "") }}
+{{- end }}
+{{- $values := deepCopy $root.Values }}
+{{- $_ := set $values "generatedCertificates" $known }}
+{{- $root = dict "Values" $values "Release" $root.Release "Chart" $root.Chart "Template" $root.Template "Capabilities" $root.Capabilities }}
+{{- end }}
+{{- include (print .root.Template.BasePath .template) $root | sha256sum }}
+{{- end }}
 
 {{/* webhook.secret renders the serving certificate's Secret; takes root, service, component, values. */}}
 {{- define "linkerd.webhook.secret" -}}
 {{- include "linkerd.webhook.certificate" . }}
-{{- if not .values.externalSecret }}
 {{- $pair := index .root.Values.generatedCertificates .service -}}
+{{- if hasKey $pair "crt" -}}
 ---
 kind: Secret
 apiVersion: v1
@@ -197,7 +280,7 @@ data:
 {{/* webhook.metadata of a webhook configuration; takes root, service, component, values. */}}
 {{- define "linkerd.webhook.metadata" -}}
 metadata:
-  name: {{ .service }}-webhook-config
+  name: {{ include "linkerd.webhook.configuration" . }}
   {{- with .values.injectCaFrom }}
   annotations:
     cert-manager.io/inject-ca-from: {{ . }}
@@ -218,8 +301,10 @@ clientConfig:
     name: {{ .service }}
     namespace: {{ .root.Release.Namespace }}
     path: "/"
-  {{- if not (or .values.injectCaFrom .values.injectCaFromSecret) }}
-  caBundle: {{ (index .root.Values.generatedCertificates .service).ca | b64enc }}
+  {{- with index .root.Values.generatedCertificates .service }}
+  {{- if and (hasKey . "ca") (not (or $.values.injectCaFrom $.values.injectCaFromSecret)) }}
+  caBundle: {{ .ca | b64enc }}
+  {{- end }}
   {{- end }}
 {{- end }}
 
