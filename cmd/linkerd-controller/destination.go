@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -187,6 +188,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	local := index.New(index.Options{
 		Config:   o.config,
 		Capacity: o.queueCapacity,
+		Resolver: net.DefaultResolver,
 		Metrics:  index.NewMetrics(prometheus.DefaultRegisterer, index.LocalCluster),
 		Logger:   logger,
 	})

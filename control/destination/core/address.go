@@ -59,6 +59,19 @@ func (c *Config) Addresses(lookup Lookup, service *Service, all []*Slice, port u
 	return addresses
 }
 
+// Resolved returns the addresses that DNS knows for a name, at a port. They are of no pod that is known: nothing is said
+// about who is there.
+func (c *Config) Resolved(ips []netip.Addr, port uint16) []Address {
+	addresses := make([]Address, 0, len(ips))
+	for _, ip := range ips {
+		addresses = append(addresses, Address{
+			Endpoint: &Endpoint{Addr: netip.AddrPortFrom(ip, port), Weight: weight, Labels: map[string]string{}}, IPv6: ip.Is6(),
+		})
+	}
+	slices.SortFunc(addresses, func(a, b Address) int { return a.Endpoint.Addr.Compare(b.Endpoint.Addr) })
+	return addresses
+}
+
 // slicePort returns the port of a slice's endpoints behind a port of the Service. It is found by name; a port that the
 // Service does not list is taken as the number of the endpoints' port itself.
 func slicePort(service *Service, slice *Slice, port uint16) (uint16, bool) {
@@ -104,10 +117,7 @@ func (c *Config) collect(found map[addressKey]Address, lookup Lookup, slice *Sli
 				address.Endpoint.Labels[strings.ToLower(owner.Kind)] = owner.Name
 			}
 			address.Endpoint.Labels["zone"] = from.Zone
-			// One with both families is shown with one address; the better one that the client can use.
-			if other, ok := found[key]; ok && other.IPv6 == c.IPv6 {
-				continue
-			}
+			key.ipv6 = slice.IPv6
 		case TargetNone:
 			address.Endpoint = c.refEndpoint(slice, addr, servicePort)
 			// Its zone is not told; see the chapter.
@@ -173,7 +183,9 @@ func (e Entry) Equal(other Entry) bool {
 
 // View returns what a viewer sees of addresses, sorted by address, one entry per address. Source: proxy API chapter,
 // section 3.5.
-func (c *Config) View(service *Service, addresses []Address, viewer Viewer) []Entry {
+//
+// local says that the Service keeps traffic on the client's node.
+func (c *Config) View(local bool, addresses []Address, viewer Viewer) []Entry {
 	seen := addresses
 	keep := func(ok func(*Address) bool) {
 		var kept []Address
@@ -189,7 +201,7 @@ func (c *Config) View(service *Service, addresses []Address, viewer Viewer) []En
 	}
 	switch {
 	case viewer.Unfiltered:
-	case service.LocalTraffic:
+	case local:
 		keep(func(a *Address) bool { return a.Kind == TargetPod && a.Node == viewer.Node })
 	case !slices.ContainsFunc(seen, func(a Address) bool { return len(a.ForZones) == 0 }):
 		hinted := func(a *Address) bool { return slices.Contains(a.ForZones, viewer.Zone) }
@@ -209,18 +221,24 @@ func (c *Config) View(service *Service, addresses []Address, viewer Viewer) []En
 	return entries
 }
 
-// family returns a test for the addresses that a client can use, of the family it should use where a pod has both.
+// family returns a test for the addresses that a client can use, of the family it should use where an object has both. The
+// chapter's server asks it of pods alone; section 13, item 10, asks for the others. Of addresses that stand for no object
+// nobody knows which belong together.
 func (c *Config) family(seen []Address) func(*Address) bool {
 	if !c.IPv6 {
-		return func(a *Address) bool { return a.Kind != TargetPod || !a.IPv6 }
+		return func(a *Address) bool { return !a.IPv6 }
 	}
-	dual := make(map[ID]bool)
+	type object struct {
+		kind TargetKind
+		id   ID
+	}
+	dual := make(map[object]bool)
 	for i := range seen {
-		if seen[i].Kind == TargetPod && seen[i].IPv6 {
-			dual[seen[i].Target] = true
+		if seen[i].Kind != TargetNone && seen[i].IPv6 {
+			dual[object{seen[i].Kind, seen[i].Target}] = true
 		}
 	}
-	return func(a *Address) bool { return a.Kind != TargetPod || a.IPv6 || !dual[a.Target] }
+	return func(a *Address) bool { return a.IPv6 || !dual[object{a.Kind, a.Target}] }
 }
 
 func (c *Config) entry(address *Address, viewer Viewer) Entry {

@@ -34,8 +34,10 @@ type ServicePort struct {
 // Service is what matters of a Service.
 type Service struct {
 	ID
-	// ExternalName says that the Service is an alias of a DNS name and has no endpoints.
+	// ExternalName says that the Service is an alias of a DNS name, which is Alias, and has no endpoints of its own.
 	ExternalName bool
+	// Alias has no dot at its end, and is in lower case.
+	Alias string
 	// ClusterIPs are the virtual addresses, none for a headless Service.
 	ClusterIPs []netip.Addr
 	Ports      []ServicePort

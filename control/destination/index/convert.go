@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -54,6 +55,7 @@ func (c converter) service(s *corev1.Service) (*core.Service, error) {
 	service := &core.Service{
 		ID:               idOf(s),
 		ExternalName:     s.Spec.Type == corev1.ServiceTypeExternalName,
+		Alias:            strings.ToLower(strings.TrimSuffix(s.Spec.ExternalName, ".")),
 		LocalTraffic:     s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		MirrorCluster:    s.Labels[names.LabelMirrorClusterName],
 		MirrorName:       s.Annotations[names.AnnotationRemoteSvcFQName],

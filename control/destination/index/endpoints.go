@@ -42,9 +42,11 @@ type group struct {
 // endpointsTopic answers for one port of a Service: it translates the addresses once and lets each group see its part.
 type endpointsTopic struct {
 	node
-	index     *Index
-	key       portKey
-	service   *core.Service
+	index   *Index
+	key     portKey
+	service *core.Service
+	// behind is whose endpoints they are: the Service itself, or what it is an alias of; nil for what only DNS knows.
+	behind    *core.Service
 	addresses []core.Address
 	setLabels map[string]string
 	// clients are all streams; groups are the same streams by what they see.
@@ -146,16 +148,15 @@ func (t *endpointsTopic) forget(gone core.Viewer) {
 
 // refresh translates the addresses again and updates the groups.
 func (t *endpointsTopic) refresh(r *reader) {
-	config := &t.index.options.Config
 	service := r.service(t.key.service)
 	t.service = service
 	before := make(map[netip.AddrPort]*core.Endpoint, len(t.addresses))
 	for _, address := range t.addresses {
 		before[address.Endpoint.Addr] = address.Endpoint
 	}
-	t.addresses, t.setLabels = nil, nil
+	t.addresses, t.setLabels, t.behind = nil, nil, nil
 	if service != nil {
-		t.addresses = config.Addresses(r, service, r.slices(service.ID), t.key.port)
+		t.behind, t.addresses = t.find(r, service)
 		t.setLabels = core.SetLabels(service)
 		// An endpoint that did not change keeps its memory: comparing views is then comparing pointers.
 		for i := range t.addresses {
@@ -163,8 +164,8 @@ func (t *endpointsTopic) refresh(r *reader) {
 				t.addresses[i].Endpoint = old
 			}
 		}
-		if service.LocalTraffic != t.local {
-			t.local = service.LocalTraffic
+		if local := t.behind != nil && t.behind.LocalTraffic; local != t.local {
+			t.local = local
 			t.regroup()
 			return
 		}
@@ -172,6 +173,29 @@ func (t *endpointsTopic) refresh(r *reader) {
 	for _, g := range t.groups {
 		t.update(g)
 	}
+}
+
+// maxAliases is how many aliases lead from one to the next.
+const maxAliases = 8
+
+// find returns the addresses behind the topic's port of a Service, and whose they are. An alias of another Service of the
+// cluster has that one's endpoints, with all that is known of them; an alias of any other name has what DNS knows.
+func (t *endpointsTopic) find(r *reader, service *core.Service) (*core.Service, []core.Address) {
+	config := &t.index.options.Config
+	for range maxAliases {
+		if !service.ExternalName {
+			return service, config.Addresses(r, service, r.slices(service.ID), t.key.port)
+		}
+		name, err := core.ParseName(service.Alias, config.ClusterDomain)
+		if err != nil || name.Instance != "" {
+			return nil, config.Resolved(r.addrs(service.Alias), t.key.port)
+		}
+		if service = r.service(name.Service); service == nil {
+			return nil, nil
+		}
+	}
+	t.index.options.Logger.Warn("service without endpoints: its alias leads nowhere", "service", t.key.service)
+	return nil, nil
 }
 
 // regroup puts all streams in groups anew, because what divides them has changed.
@@ -191,7 +215,7 @@ func (t *endpointsTopic) regroup() {
 func (t *endpointsTopic) update(g *group) {
 	var entries []core.Entry
 	if t.service != nil {
-		entries = t.index.options.Config.View(t.service, t.addresses, g.viewer)
+		entries = t.index.options.Config.View(t.local, t.addresses, g.viewer)
 	}
 	snapshot := core.NewSnapshot(g.snapshot, t.service != nil, t.setLabels, entries)
 	if snapshot == g.snapshot {

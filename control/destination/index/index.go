@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
@@ -23,6 +24,8 @@ type Options struct {
 	Config core.Config
 	// Capacity is how many answers a stream may leave untaken before it counts as too slow; at least 1.
 	Capacity int
+	// Resolver asks DNS for the names that Services are aliases of; nil for none, and then they have no endpoints.
+	Resolver Resolver
 	// Metrics counts; nil does not.
 	Metrics *Metrics
 	// Logger takes what is odd about objects.
@@ -42,6 +45,10 @@ type Index struct {
 	endpoints  map[portKey]*endpointsTopic
 	profiles   map[ProfileQuery]*profileTopic
 	services   map[core.ID]*serviceTopic
+	// names are followed in DNS.
+	names map[string]*followed
+	// spawn runs a function until the index stops or the returned function is called.
+	spawn func(func(context.Context)) context.CancelFunc
 	// peak is the most that there was in the tables and among the dependents since these were made.
 	peak shrink.Peak
 }
@@ -57,14 +64,24 @@ func New(options Options) *Index {
 		endpoints:  make(map[portKey]*endpointsTopic),
 		profiles:   make(map[ProfileQuery]*profileTopic),
 		services:   make(map[core.ID]*serviceTopic),
+		names:      make(map[string]*followed),
 	}
 	x.tables = newTables(x.touch)
+	x.tables.follow = x.follow
 	return x
 }
 
 // Run is the index's goroutine: it works until ctx is done. It must be called once.
 func (x *Index) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	// Before the wait: what runs may be about to post.
 	defer close(x.done)
+	x.spawn = func(f func(context.Context)) context.CancelFunc {
+		ctx, cancel := context.WithCancel(ctx)
+		running.Go(func() { f(ctx) })
+		return cancel
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,6 +112,7 @@ func (x *Index) flush() {
 		delete(x.dirty, n)
 		x.dependents.compute(n, x.tables)
 	}
+	x.forgetNames()
 	x.options.Metrics.sizes(x.tables)
 	x.shrink()
 }

@@ -3,7 +3,9 @@ package index
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,14 +47,42 @@ func (c converter) serviceProfile(u *unstructured.Unstructured) (*core.ServicePr
 			profile.Budget = core.RetryBudget{Ratio: b.RetryRatio, MinPerSecond: uint32(max(b.MinRetriesPerSecond, 0)), TTL: ttl}
 		}
 	}
-	for _, dst := range sp.Spec.DstOverrides {
-		if dst != nil {
-			profile.Overrides = append(profile.Overrides, core.Override{
-				Authority: dst.Authority, Weight: uint32(max(dst.Weight.MilliValue(), 0) * 10),
-			})
-		}
+	profile.Overrides = overrides(sp.Spec.DstOverrides)
+	var errs []error
+	profile.Opaque, errs = core.ParsePorts(strings.Join(sp.Spec.OpaquePorts, ","), nil)
+	for _, err := range errs {
+		c.logger.Warn("part of a port list ignored", "profile", profile.ID, "field", "spec.opaquePorts", "error", err)
 	}
 	return profile, nil
+}
+
+// overrides converts the shares of a traffic split. Their weights go out in ten-thousandths, as numbers of 32 bits; where they
+// do not fit, all are made smaller alike, for only their ratio counts. No share is lost by that.
+func overrides(shares []*v1alpha2.WeightedDst) []core.Override {
+	shares = slices.DeleteFunc(slices.Clone(shares), func(dst *v1alpha2.WeightedDst) bool { return dst == nil })
+	weights := make([]float64, len(shares))
+	var sum float64
+	for i, dst := range shares {
+		if value := dst.Weight.Value(); value > math.MaxInt64/1000 {
+			weights[i] = float64(value) * 10000 // in thousandths it is no number of 64 bits
+		} else {
+			weights[i] = float64(max(dst.Weight.MilliValue(), 0)) * 10
+		}
+		sum += weights[i]
+	}
+	scale := 1.0
+	if sum > math.MaxUint32 {
+		scale = math.MaxUint32 / 2 / sum
+	}
+	var list []core.Override
+	for i, dst := range shares {
+		weight := uint32(weights[i] * scale)
+		if weight == 0 && weights[i] > 0 {
+			weight = 1
+		}
+		list = append(list, core.Override{Authority: dst.Authority, Weight: weight})
+	}
+	return list
 }
 
 func (c converter) route(profile core.ID, spec *v1alpha2.RouteSpec) (core.Route, error) {

@@ -115,6 +115,14 @@ func (r *reader) slices(service core.ID) []*core.Slice {
 	return all
 }
 
+// addrs returns what DNS knows for a name, none before it has been asked. It is asked again and again while somebody reads
+// the name.
+func (r *reader) addrs(name string) []netip.Addr {
+	r.note(fact{kind: factName, id: core.ID{Name: name}})
+	r.tables.follow(name)
+	return r.tables.names[name]
+}
+
 // sorted returns the IDs of a set in order, so that answers and errors do not depend on a map's.
 func sorted(set map[core.ID]struct{}) []core.ID {
 	ids := make([]core.ID, 0, len(set))

@@ -29,6 +29,7 @@ const (
 	factPodAt                      // with an IP, by addr with port 0
 	factHostPort                   // of pods, by addr
 	factExternalAt                 // with an IP, by addr with port 0
+	factName                       // in DNS: id.Name
 )
 
 func atAddr(kind factKind, addr netip.Addr) fact {
@@ -69,9 +70,12 @@ type tables struct {
 	podsAt     multimap[netip.Addr]
 	hostPorts  multimap[netip.AddrPort]
 	externalAt multimap[netip.Addr]
+	names      map[string][]netip.Addr // in DNS, of those that are followed
 
 	// touch is told of every fact that changed.
 	touch func(fact)
+	// follow is told of every name that is read.
+	follow func(name string)
 }
 
 func newTables(touch func(fact)) *tables {
@@ -82,7 +86,8 @@ func newTables(touch func(fact)) *tables {
 		owners: map[core.ID][]core.Owner{}, zones: map[string]string{},
 		servicesAt: multimap[netip.Addr]{}, podsAt: multimap[netip.Addr]{},
 		hostPorts: multimap[netip.AddrPort]{}, externalAt: multimap[netip.Addr]{},
-		touch: touch,
+		names: map[string][]netip.Addr{},
+		touch: touch, follow: func(string) {},
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *Server) Get(request *destinationpb.GetDestination, stream grpc.ServerSt
 		return s.failed(ctx, err, codes.Internal, "Failed to get service "+path)
 	case service == nil:
 		return status.Errorf(codes.NotFound, "Service %s.%s not found", name.Service.Name, name.Service.Namespace)
-	case service.ExternalName:
+	case service.ExternalName && !s.options.Index.ResolvesNames():
 		return invalid
 	}
 	query := index.EndpointsQuery{Service: name.Service, Port: port, Instance: name.Instance, Node: token.Node}

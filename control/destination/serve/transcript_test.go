@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 	"google.golang.org/grpc"
@@ -55,7 +57,10 @@ var update = flag.Bool("update", false, "write what the streams send into the tr
 // that were opened send is compared with the file. `go test ./control/destination/serve -update` writes it down; to add a
 // case, add a file without `want` parts and do that. The parts of a file are, in any number and order:
 //
-//	-- settings --         transport-header, no-h2, no-ipv6, no-slices, zone-weights, http2; one per line
+//	-- settings --         transport-header, no-h2, no-ipv6, no-slices, zone-weights, http2, dns; one per line
+//	-- dns --              with that setting, what DNS says: `name address...`, `name` for one that does not exist, and
+//	                       `name !` for one that DNS cannot be asked for; one per line
+//	-- pass TIME --        time goes by
 //	-- cluster NAME --     what follows is applied to another cluster (to the own one again with `-- cluster --`)
 //	-- link NAME --        that cluster is linked
 //	-- unlink NAME --      and is not any more
@@ -108,7 +113,33 @@ type cluster struct {
 	dynamic *dynamicfake.FakeDynamicClient
 	meta    *metadatafake.FakeMetadataClient
 	index   *index.Index
+	dns     *resolver
 	stop    func()
+}
+
+// resolver is an index.Resolver.
+type resolver struct {
+	mu    sync.Mutex // guards names
+	names map[string][]string
+}
+
+// LookupNetIP implements index.Resolver.
+func (r *resolver) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var addrs []netip.Addr
+	for _, text := range r.names[host] {
+		if text == "!" {
+			return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+		}
+		if addr := netip.MustParseAddr(text); addr.Is4() || network == "ip" {
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	return addrs, nil
 }
 
 var customKinds = map[schema.GroupVersionResource]string{
@@ -132,7 +163,13 @@ func newCluster(t *testing.T, s settings, remote bool, trustDomain string) *clus
 		meta:    metadatafake.NewSimpleMetadataClient(metaScheme),
 	}
 	opaque, _ := core.ParsePorts("25,3306", nil)
+	var names index.Resolver
+	if s["dns"] && !remote {
+		c.dns = &resolver{names: make(map[string][]string)}
+		names = c.dns
+	}
 	c.index = index.New(index.Options{
+		Resolver: names,
 		Config: core.Config{
 			ControllerNamespace: "linkerd", TrustDomain: trustDomain, ClusterDomain: "cluster.local",
 			TransportHeader: s["transport-header"], H2Upgrade: !s["no-h2"], IPv6: !s["no-ipv6"],
@@ -350,6 +387,19 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 			})
 		case "close":
 			streams[name]()
+		case "dns":
+			own.dns.mu.Lock()
+			for line := range strings.Lines(string(part.Data)) {
+				words := strings.Fields(line)
+				own.dns.names[words[0]+"."] = words[1:]
+			}
+			own.dns.mu.Unlock()
+		case "pass":
+			d, err := time.ParseDuration(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(d)
 		default:
 			t.Fatalf("unknown part %q", part.Name)
 		}
