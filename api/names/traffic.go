@@ -49,6 +49,10 @@ const (
 	AnnotationLoadBiaserMaxRetryAfter = "balancer.alpha.linkerd.io/load-biaser-max-retry-after"
 )
 
+// AnnotationProbePaths lists further paths, separated by commas, at which the HTTP probes of a
+// pod end because the application redirects them. It is ours, not upstream's: docs/policy.md.
+const AnnotationProbePaths = "probe.linkerd.io/redirect-paths"
+
 // Annotations of Services, EgressNetworks, HTTPRoutes and GRPCRoutes that make requests slow
 // or fail on purpose. They are ours, not upstream's: docs/faults.md.
 const (

@@ -194,8 +194,8 @@ func ownPorts(pods []*corev1.Pod) map[uint16]bool {
 
 // probes says how the kubelet asks a port for health.
 type probes struct {
-	// http is in HTTP/1, which proxies let in by themselves; other is by
-	// connecting or in gRPC, as clients without identity do.
+	// http is in HTTP/1, which proxies let in by themselves, as they do gRPC;
+	// other is by connecting, as clients without identity do.
 	http, other bool
 }
 
@@ -217,8 +217,6 @@ func probesOf(pods []*corev1.Pod, port uint16) (found probes) {
 						found.http = found.http || is(c, p.HTTPGet.Port)
 					case p.TCPSocket != nil:
 						found.other = found.other || is(c, p.TCPSocket.Port)
-					case p.GRPC != nil:
-						found.other = found.other || p.GRPC.Port == int32(port)
 					}
 				}
 			}
@@ -290,7 +288,7 @@ func (s *server) forPort(port uint16, t *traffic, before *v1beta3.Server, set se
 	}
 	documents = append(documents, d)
 	if probed.other && t.unmeshed > 0 {
-		notes = append(notes, "the kubelet, which probes it by TCP or gRPC, is among the clients without identity, so that their networks have to contain the nodes")
+		notes = append(notes, "the kubelet, which probes it by TCP, is among the clients without identity, so that their networks have to contain the nodes")
 	}
 	documents[0].comment = append([]string{fmt.Sprintf("Port %d of %s %s:", port, s.kind, s.name)}, documents[0].comment...)
 	return documents, notes

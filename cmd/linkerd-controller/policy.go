@@ -11,10 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
@@ -162,7 +167,7 @@ func (o *policyOptions) check(ctx context.Context, x *index.Index, clients *kube
 }
 
 // admission returns what serves admission reviews until the process stops.
-func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func(), error) {
+func (o *policyOptions) admission(overlaps func(*core.Server) []string, logger *slog.Logger) (func(p *process), func(), error) {
 	if o.noAdmission {
 		return func(*process) {}, func() {}, nil
 	}
@@ -170,7 +175,7 @@ func (o *policyOptions) admission(logger *slog.Logger) (func(p *process), func()
 	if err != nil {
 		return nil, nil, err
 	}
-	validator := policyvalidator.New(&o.config, logger)
+	validator := policyvalidator.New(policyvalidator.Options{Config: &o.config, Overlaps: overlaps, Logger: logger})
 	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
@@ -192,7 +197,15 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	if err != nil {
 		return err
 	}
-	admit, drop, err := o.admission(logger)
+	// known is the index once it knows everything: what it says before would be wrong.
+	var known atomic.Pointer[index.Index]
+	admit, drop, err := o.admission(func(s *core.Server) (overlaps []string) {
+		if x := known.Load(); x != nil {
+			// If it has stopped, nothing is known of others.
+			_ = x.View(ctx, func(v index.View) { overlaps = core.Overlaps(v, v.Workloads(s.Namespace), s) })
+		}
+		return overlaps
+	}, logger)
 	if err != nil {
 		lis.Close()
 		return err
@@ -241,11 +254,15 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		return p.fail(err)
 	}
 
+	known.Store(x)
 	hostname, err := podName()
 	if err != nil {
 		lis.Close()
 		return p.fail(err)
 	}
+	broadcaster := record.NewBroadcaster()
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
 	writer := status.NewWriter(status.Options{
 		Source:     x,
 		Kube:       clients.Kube,
@@ -254,6 +271,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		Deployment: o.deployment,
 		Identity:   hostname,
 		Timeout:    time.Duration(o.patchTimeout) * time.Millisecond,
+		Events:     broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: names.FieldManagerPolicy}),
 		Metrics:    status.NewMetrics(o.registry),
 		Logger:     logger,
 	})

@@ -1,7 +1,7 @@
 // Package policyvalidator decides whether the policy resources that users write make sense, for the admission webhook of
 // those kinds.
 //
-//	validator := policyvalidator.New(&config, logger)
+//	validator := policyvalidator.New(policyvalidator.Options{Config: &config, Logger: logger})
 //	webhook.Options{Admit: validator.Admit, ...}
 //
 // What the policy controller cannot read (package control/policy/resource) is refused with the same words that the controller
@@ -34,6 +34,8 @@ type Validator struct {
 	reader resource.Reader
 	logger *slog.Logger
 	kinds  map[metav1.GroupKind]validate
+	// overlaps says which other Servers are for what a Server selects; nil knows of none.
+	overlaps func(*core.Server) []string
 }
 
 // validate checks the JSON of one object. The error is a decodeError if it could not be read at all, and a noEffect if it may
@@ -43,12 +45,28 @@ type validate func(object []byte) error
 // noEffect is the error of an object that is admitted although the controller will ignore it. Its author is warned.
 type noEffect struct{ error }
 
+// worthKnowing is the error of an object that is in force, but perhaps not as its author thinks, who is warned.
+type worthKnowing struct{ warnings []string }
+
+func (w worthKnowing) Error() string { return strings.Join(w.warnings, "; ") }
+
 // decodeError is the error of an object that has not the shape of its kind.
 type decodeError struct{ error }
 
-// New returns a validator. config has the names that identities are made of.
-func New(config *core.Config, logger *slog.Logger) *Validator {
-	v := &Validator{reader: resource.Reader{Config: config}, logger: logger}
+// Options are the parts of a Validator.
+type Options struct {
+	// Config has the names that identities are made of.
+	Config *core.Config
+	// Overlaps says, in a sentence each, which other Servers are for what a Server selects. It must be quick; nil knows of
+	// none.
+	Overlaps func(*core.Server) []string
+	// Logger takes what is admitted without being understood.
+	Logger *slog.Logger
+}
+
+// New returns a validator.
+func New(options Options) *Validator {
+	v := &Validator{reader: resource.Reader{Config: options.Config}, logger: options.Logger, overlaps: options.Overlaps}
 	policy := func(kind string) metav1.GroupKind {
 		return metav1.GroupKind{Group: core.GroupPolicy, Kind: strings.ToLower(kind)}
 	}
@@ -110,6 +128,10 @@ func (v *Validator) Admit(_ context.Context, request *admissionv1.AdmissionReque
 	var ignored noEffect
 	if errors.As(err, &ignored) {
 		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"ignored by linkerd: " + err.Error()}}, nil
+	}
+	var known worthKnowing
+	if errors.As(err, &known) {
+		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: known.warnings}, nil
 	}
 	if err == nil {
 		return &admissionv1.AdmissionResponse{Allowed: true}, nil

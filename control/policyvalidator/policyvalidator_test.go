@@ -31,7 +31,15 @@ func TestAnswers(t *testing.T) {
 		t.Fatalf("no files: %v", err)
 	}
 	config := &core.Config{ControllerNamespace: "linkerd", TrustDomain: "cluster.local", ClusterDomain: "cluster.local"}
-	v := policyvalidator.New(config, slog.New(slog.DiscardHandler))
+	v := policyvalidator.New(policyvalidator.Options{
+		Config: config, Logger: slog.New(slog.DiscardHandler),
+		Overlaps: func(s *core.Server) []string {
+			if s.Name == "second" {
+				return []string{"Server emo/first is for port 8080 of the same pods, and in force there, for it is older"}
+			}
+			return nil
+		},
+	})
 	for _, file := range files {
 		archive, err := txtar.ParseFile(file)
 		if err != nil {
@@ -97,7 +105,7 @@ func FuzzAdmit(f *testing.F) {
 			}
 		}
 	}
-	v := policyvalidator.New(&core.Config{}, slog.New(slog.DiscardHandler))
+	v := policyvalidator.New(policyvalidator.Options{Config: &core.Config{}, Logger: slog.New(slog.DiscardHandler)})
 	kinds := []metav1.GroupVersionKind{
 		{Group: "policy.linkerd.io", Kind: "AuthorizationPolicy"}, {Group: "policy.linkerd.io", Kind: "MeshTLSAuthentication"},
 		{Group: "policy.linkerd.io", Kind: "NetworkAuthentication"}, {Group: "policy.linkerd.io", Kind: "Server"},

@@ -64,8 +64,14 @@ func (v *Validator) server(s *policyv1beta3.Server) error {
 			return fmt.Errorf("spec.accessPolicy: %w", err)
 		}
 	}
-	_, err := v.reader.Server(s)
-	return err
+	read, err := v.reader.Server(s)
+	if err != nil || v.overlaps == nil {
+		return err
+	}
+	if overlaps := v.overlaps(read); len(overlaps) > 0 {
+		return worthKnowing{overlaps}
+	}
+	return nil
 }
 
 func (v *Validator) serverAuthorization(a *policyv1beta1.ServerAuthorization) error {
@@ -134,6 +140,11 @@ func (v *Validator) policyHTTPRoute(route *gatewayv1.HTTPRoute) error {
 		return err
 	}
 	for i, rule := range route.Spec.Rules {
+		for j, ref := range rule.BackendRefs {
+			if err := backendPort(fmt.Sprintf("spec.rules[%d].backendRefs[%d]", i, j), ref.BackendObjectReference); err != nil {
+				return err
+			}
+		}
 		if rule.Timeouts == nil {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/json"
 
 	"github.com/linkerd-go/linkerd-go/api/crd/serviceprofile/v1alpha2"
+	"github.com/linkerd-go/linkerd-go/control/destination/core"
 )
 
 // Admit decides about one admission request. A bad profile is a denial, not an error.
@@ -38,8 +40,8 @@ func Admit(_ context.Context, request *admissionv1.AdmissionRequest) (*admission
 // Validate checks the JSON of a ServiceProfile. It returns the profile's name as far as it could be read, and what is wrong
 // first.
 //
-// A path expression that does not compile is allowed, as it always was, but its route is left out later; so it comes with a
-// warning, which kubectl shows to its author.
+// A path expression that does not compile is allowed, as it always was, but its route is left out later, and so is an opaque
+// port that is none; so they come with a warning, which kubectl shows to its author.
 func Validate(data []byte) (name string, warnings []string, err error) {
 	var profile v1alpha2.ServiceProfile
 	strict, err := json.UnmarshalStrict(data, &profile)
@@ -59,6 +61,10 @@ func Validate(data []byte) (name string, warnings []string, err error) {
 				warnings = append(warnings, fmt.Sprintf("route %q is ignored: pathRegex: %v", route.Name, err))
 			}
 		}
+	}
+	_, errs := core.ParsePorts(strings.Join(profile.Spec.OpaquePorts, ","), nil)
+	for _, err := range errs {
+		warnings = append(warnings, fmt.Sprintf("spec.opaquePorts: ignored: %v", err))
 	}
 	return name, warnings, validateBudget(profile.Spec.RetryBudget)
 }

@@ -186,6 +186,26 @@ kind: Server
 metadata: {name: web}
 spec: {podSelector: {matchLabels: {app: web}}, port: http, proxyProtocol: HTTP/1, accessPolicy: deny}
 ---
+apiVersion: policy.linkerd.io/v1beta1
+kind: ServerAuthorization
+metadata: {name: web}
+spec: {server: {name: web}, client: {unauthenticated: true}}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: web}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}, requiredAuthenticationRefs: []}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: MeshTLSAuthentication
+metadata: {name: web}
+spec: {identities: ["*"]}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: NetworkAuthentication
+metadata: {name: web}
+spec: {networks: [{cidr: 10.0.0.0/8}]}
+---
 apiVersion: policy.linkerd.io/v1alpha1
 kind: HTTPLocalRateLimitPolicy
 metadata: {name: web}
@@ -259,7 +279,7 @@ data: {kubeconfig: %s}
 		return err
 	})
 	w.apply(statuses)
-	for _, o := range w.decode(statuses)[1:] {
+	for _, o := range w.decode(statuses) {
 		w.eventually(soon, "a status of "+o.GetKind(), func() error {
 			now, err := w.clientOf(o).Get(w.t.Context(), o.GetName(), metav1.GetOptions{})
 			if err == nil && !strings.Contains(fmt.Sprint(now.Object["status"]), "Accepted") {
@@ -268,6 +288,7 @@ data: {kubeconfig: %s}
 			return err
 		})
 	}
+	w.complain()
 	w.certify(e["identity"])
 	w.rotateAnchor()
 	w.inject()
@@ -280,6 +301,33 @@ data: {kubeconfig: %s}
 	}
 	for _, c := range e {
 		c.Stop(soon) // gives the leases back
+	}
+}
+
+// complain has the policy controller tell of a bad annotation, that comes and goes, until it was told twice.
+func (w *world) complain() {
+	w.t.Helper()
+	service := "apiVersion: v1\nkind: Service\nmetadata: {name: complained, annotations: {timeout.linkerd.io/request: %q}}\nspec: {ports: [{port: 80}]}\n"
+	for times := range int32(2) {
+		w.apply(fmt.Sprintf(service, "soon"))
+		good := false
+		w.eventually(soon, "an event about a bad annotation", func() error {
+			list, err := w.kube.CoreV1().Events(app).List(w.t.Context(), metav1.ListOptions{})
+			if err != nil {
+				return err
+			}
+			for _, e := range list.Items {
+				if e.Reason == "InvalidConfiguration" && e.InvolvedObject.Name == "complained" && e.Count > times {
+					return nil
+				}
+			}
+			// Nobody sees when the controller knows that it was put right, so that it is put right again and again.
+			if times > 0 {
+				good = !good
+				w.apply(fmt.Sprintf(service, map[bool]string{true: "1s", false: "soon"}[good]))
+			}
+			return fmt.Errorf("not among %d events", len(list.Items))
+		})
 	}
 }
 

@@ -70,6 +70,8 @@ type ServiceProfile struct {
 	Routes    []Route
 	Budget    RetryBudget
 	Overrides []Override
+	// Opaque are ports of the Service that are opaque, besides those that the Service says itself.
+	Opaque PortSet
 }
 
 // Profile is the answer about a destination. Source: proxy API chapter, sections 4.2 and 4.5.
@@ -128,6 +130,7 @@ func (c *Config) ServiceProfileOf(service *Service, port uint16, custom *Service
 	if custom != nil {
 		profile.ServiceProfile = custom.ID
 		profile.Routes, profile.Budget = custom.Routes, custom.Budget
+		profile.Opaque = profile.Opaque || custom.Opaque.Has(port)
 		for _, o := range custom.Overrides {
 			if !strings.Contains(o.Authority, ":") {
 				o.Authority = fmt.Sprintf("%s:%d", o.Authority, port)

@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -79,7 +80,9 @@ func networks(prefixes []netip.Prefix) []Network {
 
 // Selecting returns the Servers for a port of a workload. The first is in force, the others have no effect. Source: proxy API
 // chapter, section 5.4.
-func Selecting(lookup Lookup, w *Workload, port uint16) []*Server {
+func Selecting(lookup interface {
+	Servers(namespace string) []*Server
+}, w *Workload, port uint16) []*Server {
 	var selecting []*Server
 	for _, s := range lookup.Servers(w.Namespace) {
 		if s.For(w) && s.ForPort(w, port) {
@@ -88,6 +91,35 @@ func Selecting(lookup Lookup, w *Workload, port uint16) []*Server {
 	}
 	slices.SortFunc(selecting, func(a, b *Server) int { return compareAge(a.Object, b.Object) })
 	return selecting
+}
+
+// Overlaps says which Servers are for ports that a Server, which need not be among them yet, selects. One of its own name is
+// left out: it is the Server as it was.
+func Overlaps(lookup interface {
+	Servers(namespace string) []*Server
+}, workloads []*Workload, s *Server) []string {
+	var list []string
+	for _, w := range workloads {
+		if !s.For(w) {
+			continue
+		}
+		for _, port := range s.Ports(w) {
+			for _, other := range Selecting(lookup, w, port) {
+				if other.Name == s.Name {
+					continue
+				}
+				text := fmt.Sprintf("Server %s is for port %d of the same pods, and in force there, for it is older", other.ID, port)
+				if compareAge(s.Object, other.Object) < 0 {
+					text = fmt.Sprintf("Server %s is for port %d of the same pods, and has no effect there, for it is younger", other.ID, port)
+				}
+				if !slices.Contains(list, text) {
+					list = append(list, text)
+				}
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Inbound decides what the proxy of a workload lets in at a port. Source: proxy API chapter, section 5.
@@ -146,17 +178,48 @@ func (c *Config) defaultRoutes(w *Workload, port uint16) []InboundRoute {
 		Ref:   Ref{Default: NameDefault},
 		Rules: []Rule{{HTTP: []HTTPMatch{{PathMatch: PathPrefix, Path: "/"}}}},
 	}}
-	paths := w.Probes[port]
-	if len(paths) == 0 || len(c.ProbeNetworks) == 0 {
-		return routes
+	probe := c.probes()
+	for _, path := range w.Probes[port] {
+		probe.Rules[0].HTTP = append(probe.Rules[0].HTTP, HTTPMatch{PathMatch: PathExact, Path: path, Method: http.MethodGet})
 	}
-	probe := InboundRoute{
+	if w.HealthChecks[port] {
+		probe.Rules[0].HTTP = append(probe.Rules[0].HTTP, HTTPMatch{
+			PathMatch: PathExact, Path: "/" + healthService + "/" + healthMethod, Method: http.MethodPost,
+		})
+	}
+	return c.withProbes(routes, probe)
+}
+
+// defaultCalls are the gRPC routes of a server that no route is attached to.
+func (c *Config) defaultCalls(w *Workload, port uint16) []InboundRoute {
+	routes := []InboundRoute{{Ref: Ref{Default: NameDefault}, Rules: []Rule{{GRPC: []GRPCMatch{{}}}}}}
+	probe := c.probes()
+	if w.HealthChecks[port] {
+		probe.Rules[0].GRPC = []GRPCMatch{{Service: healthService, Method: healthMethod}}
+	}
+	return c.withProbes(routes, probe)
+}
+
+// What the kubelet calls to ask about health by gRPC. Source: gRPC's health checking protocol.
+const (
+	healthService = "grpc.health.v1.Health"
+	healthMethod  = "Check"
+)
+
+// probes is the route of the kubelet's probes, without any yet. Probes by TCP need none: their connections are accepted
+// before anything is decided about them.
+func (c *Config) probes() InboundRoute {
+	return InboundRoute{
 		Ref:            Ref{Default: NameProbe},
 		Rules:          []Rule{{}},
 		Authorizations: []Authorization{{Ref: Ref{Default: NameProbe}, Networks: networks(c.ProbeNetworks)}},
 	}
-	for _, path := range paths {
-		probe.Rules[0].HTTP = append(probe.Rules[0].HTTP, HTTPMatch{PathMatch: PathExact, Path: path, Method: "GET"})
+}
+
+// withProbes adds the route of the probes, if there are any and it is known where they come from.
+func (c *Config) withProbes(routes []InboundRoute, probe InboundRoute) []InboundRoute {
+	if len(probe.Rules[0].HTTP)+len(probe.Rules[0].GRPC) == 0 || len(c.ProbeNetworks) == 0 {
+		return routes
 	}
 	return append(routes, probe)
 }
@@ -178,9 +241,10 @@ func (c *Config) server(lookup Lookup, s *Server, w *Workload, port uint16) *Inb
 		}
 		compiled.RateLimit = rateLimit(lookup, s)
 	case ProtocolGRPC:
+		compiled.RateLimit = rateLimit(lookup, s)
 		compiled.GRPCRoutes = permits.routes(s, routes, GRPCRoute)
 		if len(compiled.GRPCRoutes) == 0 {
-			compiled.GRPCRoutes = []InboundRoute{{Ref: Ref{Default: NameDefault}, Rules: []Rule{{GRPC: []GRPCMatch{{}}}}}}
+			compiled.GRPCRoutes = c.defaultCalls(w, port)
 		}
 	}
 	return compiled

@@ -63,9 +63,9 @@ func first[T any](list []*T, object func(*T) Object) *T {
 // egressNetwork chooses the EgressNetwork for an address: that with the smallest block around it, of those in the client's
 // namespace if there are any there, else of the global ones.
 func (c *Config) egressNetwork(lookup Lookup, addr netip.Addr, namespace string) *EgressNetwork {
-	candidates := lookup.EgressNetworks(namespace)
+	candidates := c.usable(lookup.EgressNetworks(namespace))
 	if len(candidates) == 0 {
-		candidates = lookup.EgressNetworks(c.GlobalEgressNamespace)
+		candidates = c.usable(lookup.EgressNetworks(c.GlobalEgressNamespace))
 	}
 	var best *EgressNetwork
 	var bestSize *big.Int
@@ -82,6 +82,35 @@ func (c *Config) egressNetwork(lookup Lookup, addr netip.Addr, namespace string)
 		best, bestSize = network, size
 	}
 	return best
+}
+
+// usable leaves out the EgressNetworks that are not accepted. That is decided here and not read from their status, so that it
+// does not depend on whether somebody has written that yet.
+func (c *Config) usable(list []*EgressNetwork) []*EgressNetwork {
+	return slices.DeleteFunc(slices.Clone(list), c.InsideCluster)
+}
+
+// InsideCluster reports whether an EgressNetwork has addresses of the cluster, for which it cannot be in force. Source:
+// control plane chapter, section 8.
+func (c *Config) InsideCluster(n *EgressNetwork) bool {
+	for _, block := range n.Networks {
+		for _, cluster := range c.ClusterNetworks {
+			if !block.CIDR.Overlaps(cluster) {
+				continue
+			}
+			// What both have is the smaller of the two; an exception must cover it.
+			both := cluster
+			if block.CIDR.Bits() > cluster.Bits() {
+				both = block.CIDR
+			}
+			if !slices.ContainsFunc(block.Except, func(hole netip.Prefix) bool {
+				return hole.Bits() <= both.Bits() && hole.Contains(both.Addr())
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // blockSize returns how many addresses the smallest block of a network that contains addr has, or nil if none does.
@@ -129,7 +158,8 @@ type OutboundPolicy struct {
 	Parent   Ref
 	Protocol Protocol
 	// HTTPRoutes are set for ProtocolDetect, ProtocolHTTP1 and ProtocolHTTP2; GRPCRoutes, TLSRoutes for those; OpaqueRoutes
-	// for ProtocolDetect and ProtocolOpaque.
+	// for ProtocolDetect and ProtocolOpaque. With ProtocolGRPC, HTTPRoutes and OpaqueRoutes are both set if HTTP/1 and other
+	// protocols may come to the port as well.
 	HTTPRoutes, GRPCRoutes, TLSRoutes, OpaqueRoutes []OutboundRoute
 	// Accrual is nil if endpoints are never taken out.
 	Accrual *FailureAccrual
@@ -332,6 +362,10 @@ func (p *outboundParent) policy(namespace string) *OutboundPolicy {
 	case ProtocolGRPC:
 		policy.GRPCRoutes = p.compile(grpc, GRPCRoute)
 		policy.Accrual = p.traffic.Accrual
+		if p.app == AppUnset {
+			// Who adds a GRPCRoute does not mean to shut out the HTTP/1 that the port serves beside it.
+			policy.HTTPRoutes, policy.OpaqueRoutes = p.compile(http, HTTPRoute), p.compile(nil, TCPRoute)
+		}
 	case ProtocolTLS:
 		policy.TLSRoutes = p.compile(tls, TLSRoute)
 	case ProtocolOpaque:
@@ -360,14 +394,14 @@ func (p *outboundParent) compile(routes []*Route, kind RouteKind) []OutboundRout
 func (p *outboundParent) defaultRoute(kind RouteKind, hasRoutes bool) *OutboundRoute {
 	route := &OutboundRoute{Rules: []OutboundRule{{Backends: Distribution{Backends: []Backend{p.defaultBackend()}}}}}
 	rule := &route.Rules[0]
-	timeouts := p.traffic.Timeouts
+	timeouts := p.traffic.Timeouts.timeouts()
 	switch kind {
 	case HTTPRoute:
 		rule.HTTP = []HTTPMatch{{PathMatch: PathPrefix, Path: "/"}}
-		rule.Timeouts, rule.Retry = &timeouts, p.traffic.HTTPRetry
+		rule.Timeouts, rule.Retry = &timeouts, p.traffic.HTTPRetry.retry()
 	case GRPCRoute:
 		rule.GRPC = []GRPCMatch{{}}
-		rule.Timeouts, rule.Retry = &timeouts, p.traffic.GRPCRetry
+		rule.Timeouts, rule.Retry = &timeouts, p.traffic.GRPCRetry.retry()
 	}
 	rule.Filters = p.traffic.Faults.filters(kind, p.who())
 	if p.parent.Kind == ParentService {
@@ -429,26 +463,16 @@ func (p *outboundParent) route(route *Route) OutboundRoute {
 
 // rule compiles one rule. Source: proxy API chapter, sections 6.7 and 6.8.
 func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
-	compiled := OutboundRule{HTTP: rule.HTTP, GRPC: rule.GRPC, Filters: p.filters(rule.Filters), AttemptTimeout: rule.AttemptTimeout}
+	compiled := OutboundRule{HTTP: rule.HTTP, GRPC: rule.GRPC, Filters: p.filters(route, rule.Filters), AttemptTimeout: rule.AttemptTimeout}
 	if route.Kind == HTTPRoute || route.Kind == GRPCRoute {
-		timeouts := Timeouts{Request: rule.Timeout}
-		if route.Timeouts != nil {
-			timeouts = *route.Timeouts
-			if timeouts.Request == 0 {
-				timeouts.Request = rule.Timeout
-			}
+		// The route's annotations go before the rule's own timeout, and both before what the parent says, field by field.
+		own := route.Timeouts.over(TimeoutSettings{Request: rule.Timeout})
+		timeouts := own.over(p.traffic.Timeouts).timeouts()
+		retry := p.traffic.HTTPRetry
+		if route.Kind == GRPCRoute {
+			retry = p.traffic.GRPCRetry
 		}
-		if timeouts == (Timeouts{}) {
-			timeouts = p.traffic.Timeouts
-		}
-		compiled.Timeouts = &timeouts
-		compiled.Retry = route.Retry
-		if compiled.Retry == nil {
-			compiled.Retry = p.traffic.HTTPRetry
-			if route.Kind == GRPCRoute {
-				compiled.Retry = p.traffic.GRPCRetry
-			}
-		}
+		compiled.Timeouts, compiled.Retry = &timeouts, route.Retry.over(retry).retry()
 		compiled.AllowRequestHeaders = p.config.AllowRequestHeaders
 		faults := p.traffic.Faults.filters(route.Kind, p.who())
 		if route.Faults != nil {
@@ -462,7 +486,7 @@ func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
 	}
 	compiled.Backends.Random = true
 	for _, ref := range rule.Backends {
-		backend := p.backend(ref)
+		backend := p.backend(route, ref)
 		if route.Kind == TLSRoute || route.Kind == TCPRoute {
 			backend.Biaser = nil
 		}
@@ -473,14 +497,14 @@ func (p *outboundParent) rule(route *Route, rule Rule) OutboundRule {
 
 // filters compiles filters: mirrors get their backends, and one whose backend cannot be used is left out, since nobody waits
 // for what it answers.
-func (p *outboundParent) filters(list []Filter) []Filter {
+func (p *outboundParent) filters(route *Route, list []Filter) []Filter {
 	if !slices.ContainsFunc(list, func(f Filter) bool { return f.Mirror != nil }) {
 		return list
 	}
 	var compiled []Filter
 	for _, f := range list {
 		if f.Mirror != nil {
-			backend := p.backend(f.Mirror.To)
+			backend := p.backend(route, f.Mirror.To)
 			if backend.Invalid != "" {
 				continue
 			}
@@ -493,17 +517,18 @@ func (p *outboundParent) filters(list []Filter) []Filter {
 	return compiled
 }
 
-// backend compiles a reference. What cannot be used keeps its weight and refuses what it gets, so that a mistake in one
+// backend compiles a route's reference. What cannot be used keeps its weight and refuses what it gets, so that a mistake in one
 // reference does not send its share elsewhere.
-func (p *outboundParent) backend(ref BackendRef) Backend {
-	backend := Backend{Weight: ref.Weight, Filters: p.filters(ref.Filters)}
+func (p *outboundParent) backend(route *Route, ref BackendRef) Backend {
+	backend := Backend{Weight: ref.Weight, Filters: p.filters(route, ref.Filters)}
 	if ref.Invalid != "" {
 		backend.Ref, backend.Invalid, backend.Filters = Ref{Default: nameInvalid}, ref.Invalid, nil
 		return backend
 	}
 	id := ref.ID
 	if id.Namespace == "" {
-		// The Gateway API means the route's namespace, but consumer routes in the field count on this.
+		// The Gateway API means the route's namespace, but consumer routes in the field count on this. It asks for no grant:
+		// who sends to the parent sends to its namespace anyway.
 		id.Namespace = p.parent.Namespace
 	}
 	refuse := func(r Ref, message string) Backend {
@@ -514,6 +539,9 @@ func (p *outboundParent) backend(ref BackendRef) Backend {
 		backend.Ref = serviceRef(id, ref.Port)
 		if p.lookup.Service(id) == nil {
 			return refuse(backend.Ref, "Service not found "+id.Name)
+		}
+		if ref.ID.Namespace != "" && !Permitted(p.lookup.ReferenceGrants(id.Namespace), route.Granted(), id) {
+			return refuse(backend.Ref, "Service "+id.String()+" not permitted by any ReferenceGrant of its namespace")
 		}
 		backend.Path, backend.Biaser = p.config.path(id, ref.Port), p.traffic.Biaser
 		return backend

@@ -61,8 +61,9 @@ type Workload struct {
 	RequireIdentity PortSet
 	// DefaultPolicy is what the workload's annotation says, or empty.
 	DefaultPolicy DefaultPolicy
-	// Probes are the sorted paths of the HTTP probes of each port.
-	Probes map[uint16][]string
+	// Probes are the sorted paths of the HTTP probes of each port, HealthChecks the ports with probes by gRPC.
+	Probes       map[uint16][]string
+	HealthChecks map[uint16]bool
 }
 
 // Server selects a port of workloads.
@@ -90,10 +91,15 @@ func (s *Server) For(w *Workload) bool {
 
 // ForPort reports whether the Server is for a port of the workloads that it is for.
 func (s *Server) ForPort(w *Workload, port uint16) bool {
+	return slices.Contains(s.Ports(w), port)
+}
+
+// Ports returns the ports of a workload, which the Server is for, that it selects.
+func (s *Server) Ports(w *Workload) []uint16 {
 	if s.PortName != "" {
-		return slices.Contains(w.Named[s.PortName], port)
+		return w.Named[s.PortName]
 	}
-	return s.Port == port
+	return []uint16{s.Port}
 }
 
 // Clients are who a policy is about.
@@ -154,7 +160,7 @@ func (p *AuthorizationPolicy) For(s *Server) bool {
 
 // ForRoute reports whether the policy is for a route of its namespace.
 func (p *AuthorizationPolicy) ForRoute(r *Route) bool {
-	return p.Target == r.target() && p.TargetName == r.Name
+	return p.Target == r.Target() && p.TargetName == r.Name
 }
 
 // MeshTLSAuthentication is a set of identities, as users write them.
@@ -239,14 +245,15 @@ type Route struct {
 	NotInbound string
 	Hosts      []Host
 	Rules      []Rule
-	// Timeouts, Retry and Faults are those of the route's annotations; nil if there are none.
-	Timeouts *Timeouts
-	Retry    *Retry
+	// Timeouts, Retry and Faults are those of the route's annotations. What they do not say is as the parent has it, but for
+	// faults, which are the route's own if it has any.
+	Timeouts TimeoutSettings
+	Retry    RetrySettings
 	Faults   *Faults
 }
 
-// target is the kind of the route as the target of a policy.
-func (r *Route) target() TargetKind {
+// Target is the kind of the route as the target of a policy.
+func (r *Route) Target() TargetKind {
 	switch {
 	case r.Kind == GRPCRoute:
 		return TargetGRPCRoute
@@ -255,6 +262,9 @@ func (r *Route) target() TargetKind {
 	}
 	return TargetGatewayHTTPRoute
 }
+
+// Granted is the route as ReferenceGrants name it.
+func (r *Route) Granted() GrantedRoutes { return GrantedRoutes{r.Group, r.Kind, r.Namespace} }
 
 // Attached reports whether the route is in force at a port of a parent. Port 0 asks for references to the whole parent.
 func (r *Route) Attached(parent Parent, port uint16) bool {
@@ -277,8 +287,10 @@ type Rule struct {
 	Filters []Filter
 	// Backends share the requests; none means the parent itself.
 	Backends []BackendRef
-	// Timeout is the rule's own limit of requests, AttemptTimeout that of each attempt at a backend, or 0.
-	Timeout, AttemptTimeout time.Duration
+	// Timeout is the rule's own limit of requests; nil leaves it to the parent, 0 is none.
+	Timeout *time.Duration
+	// AttemptTimeout is the limit of each attempt at a backend, or 0.
+	AttemptTimeout time.Duration
 }
 
 // PathMatch says how a path is compared.
@@ -417,6 +429,17 @@ type Retry struct {
 	Codes    GRPCCodes
 }
 
+// TimeoutSettings are what annotations say of timeouts: nil is nothing, and 0 is none.
+type TimeoutSettings struct{ Request, Response, Idle *time.Duration }
+
+// RetrySettings are what annotations say of retries for one protocol; nil is nothing.
+type RetrySettings struct {
+	Limit    *uint16
+	Timeout  *time.Duration
+	Statuses []StatusRange
+	Codes    *GRPCCodes
+}
+
 // StatusRange is all statuses from First to Last, both included.
 type StatusRange struct{ First, Last uint16 }
 
@@ -451,9 +474,9 @@ type LoadBiaser struct{ Penalty, MaxRetryAfter time.Duration }
 
 // Traffic are the settings of a parent that shape its traffic. Source: proxy API chapter, section 6.8.
 type Traffic struct {
-	Timeouts  Timeouts
-	HTTPRetry *Retry
-	GRPCRetry *Retry
+	Timeouts  TimeoutSettings
+	HTTPRetry RetrySettings
+	GRPCRetry RetrySettings
 	Faults    *Faults
 	Accrual   *FailureAccrual
 	Biaser    *LoadBiaser
@@ -498,6 +521,37 @@ type EgressNetwork struct {
 	Traffic  Traffic
 }
 
+// ReferenceGrant permits routes of other namespaces to refer to the Services of its own. What it says of other kinds is left
+// out.
+type ReferenceGrant struct {
+	Object
+	// From are the routes, To the names of the Services; an empty name is all of them. Neither is empty.
+	From []GrantedRoutes
+	To   []string
+}
+
+// GrantedRoutes are the routes of one kind in one namespace.
+type GrantedRoutes struct {
+	Group     string
+	Kind      RouteKind
+	Namespace string
+}
+
+// Permits reports whether the grant lets a route refer to a Service of the grant's namespace.
+func (g *ReferenceGrant) Permits(from GrantedRoutes, service string) bool {
+	return slices.Contains(g.From, from) &&
+		slices.ContainsFunc(g.To, func(name string) bool { return name == "" || name == service })
+}
+
+// Permitted reports whether routes may refer to a Service of another namespace. grants are those of the Service's namespace.
+//
+// The Gateway API refuses what no grant permits. Installations that came from before grants were looked at have references
+// without any; so the owner of a namespace decides, by making the first grant, that it is closed.
+func Permitted(grants []*ReferenceGrant, from GrantedRoutes, service ID) bool {
+	return from.Namespace == service.Namespace || len(grants) == 0 ||
+		slices.ContainsFunc(grants, func(g *ReferenceGrant) bool { return g.Permits(from, service.Name) })
+}
+
 // Lookup finds sources. Lists are in no particular order. What it returns must not be changed.
 type Lookup interface {
 	Servers(namespace string) []*Server
@@ -511,6 +565,8 @@ type Lookup interface {
 	RoutesOf(parent Parent) []*Route
 	// Service returns nil if there is none.
 	Service(id ID) *Service
+	// ReferenceGrants returns those of a namespace.
+	ReferenceGrants(namespace string) []*ReferenceGrant
 	// ServicesAt returns the Services with a cluster IP.
 	ServicesAt(addr netip.Addr) []*Service
 	// EgressNetwork returns nil if there is none.

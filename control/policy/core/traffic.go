@@ -1,9 +1,11 @@
 package core
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +51,24 @@ func read[T any](a Annotations, key string, fallback T, parse func(string) (T, e
 	return value, true, nil
 }
 
+// given parses an annotation, or returns nil if there is none.
+func given[T any](a Annotations, key string, parse func(string) (T, error)) (*T, error) {
+	var none T
+	value, has, err := read(a, key, none, parse)
+	if !has || err != nil {
+		return nil, err
+	}
+	return &value, nil
+}
+
+// valueOr returns what p points to, or fallback.
+func valueOr[T any](p *T, fallback T) T {
+	if p == nil {
+		return fallback
+	}
+	return *p
+}
+
 func parseUint[T uint16 | uint32](bits int) func(string) (T, error) {
 	return func(text string) (T, error) {
 		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, bits)
@@ -77,8 +97,14 @@ func parseBool(text string) (bool, error) {
 	return b, nil
 }
 
+// compound is a duration as the Gateway API (GEP-2257) and Go's Duration.String write it: `1m30s`, `1m0s`.
+var compound = regexp.MustCompile(`^([0-9]+(h|ms|m|s)){2,}$`)
+
 func parseDuration(text string) (time.Duration, error) {
 	d, err := duration.Parse(text)
+	if err != nil && compound.MatchString(strings.TrimSpace(text)) {
+		d, err = time.ParseDuration(strings.TrimSpace(text))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%q is %w", text, err)
 	}
@@ -95,11 +121,9 @@ func ParseTraffic(a Annotations) (Traffic, []error) {
 			errs = append(errs, err)
 		}
 	}
-	timeouts, err := ParseTimeouts(a)
+	var err error
+	t.Timeouts, err = ParseTimeouts(a)
 	keep(err)
-	if timeouts != nil {
-		t.Timeouts = *timeouts
-	}
 	t.HTTPRetry, err = ParseHTTPRetry(a)
 	keep(err)
 	t.GRPCRetry, err = ParseGRPCRetry(a)
@@ -113,51 +137,77 @@ func ParseTraffic(a Annotations) (Traffic, []error) {
 	return t, errs
 }
 
-// ParseTimeouts reads timeouts, or returns nil if there are none.
-func ParseTimeouts(a Annotations) (*Timeouts, error) {
-	request, _, err1 := read(a, names.AnnotationTimeoutRequest, 0, parseDuration)
-	response, _, err2 := read(a, names.AnnotationTimeoutResponse, 0, parseDuration)
-	idle, _, err3 := read(a, names.AnnotationTimeoutIdle, 0, parseDuration)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, err
+// ParseTimeouts reads timeouts.
+func ParseTimeouts(a Annotations) (TimeoutSettings, error) {
+	var s TimeoutSettings
+	var errs [3]error
+	s.Request, errs[0] = given(a, names.AnnotationTimeoutRequest, parseDuration)
+	s.Response, errs[1] = given(a, names.AnnotationTimeoutResponse, parseDuration)
+	s.Idle, errs[2] = given(a, names.AnnotationTimeoutIdle, parseDuration)
+	if err := errors.Join(errs[:]...); err != nil {
+		return TimeoutSettings{}, err
 	}
-	if timeouts := (Timeouts{request, response, idle}); timeouts != (Timeouts{}) {
-		return &timeouts, nil
-	}
-	return nil, nil
+	return s, nil
 }
 
-// ParseHTTPRetry reads what to retry of HTTP, or returns nil if nothing is said.
-func ParseHTTPRetry(a Annotations) (*Retry, error) {
-	statuses, set, err := read(a, names.AnnotationRetryHTTP, nil, parseStatuses)
-	retry, err := parseRetry(a, set, err)
-	if retry != nil {
-		retry.Statuses = statuses
-	}
-	return retry, err
+// over returns the settings, completed by what others say where they say nothing.
+func (s TimeoutSettings) over(others TimeoutSettings) TimeoutSettings {
+	return TimeoutSettings{cmp.Or(s.Request, others.Request), cmp.Or(s.Response, others.Response), cmp.Or(s.Idle, others.Idle)}
 }
 
-// ParseGRPCRetry reads what to retry of gRPC, or returns nil if nothing is said.
-func ParseGRPCRetry(a Annotations) (*Retry, error) {
-	codes, set, err := read(a, names.AnnotationRetryGRPC, GRPCCodes{}, parseCodes)
-	retry, err := parseRetry(a, set, err)
-	if retry != nil {
-		retry.Codes = codes
+// timeouts returns what the settings come to.
+func (s TimeoutSettings) timeouts() Timeouts {
+	return Timeouts{valueOr(s.Request, 0), valueOr(s.Response, 0), valueOr(s.Idle, 0)}
+}
+
+// ParseHTTPRetry reads what to retry of HTTP.
+func ParseHTTPRetry(a Annotations) (RetrySettings, error) {
+	statuses, err := given(a, names.AnnotationRetryHTTP, parseStatuses)
+	s, err := parseRetry(a, err)
+	if statuses != nil && err == nil {
+		s.Statuses = *statuses
 	}
-	return retry, err
+	return s, err
+}
+
+// ParseGRPCRetry reads what to retry of gRPC.
+func ParseGRPCRetry(a Annotations) (RetrySettings, error) {
+	codes, err := given(a, names.AnnotationRetryGRPC, parseCodes)
+	s, err := parseRetry(a, err)
+	if err == nil {
+		s.Codes = codes
+	}
+	return s, err
 }
 
 // parseRetry reads what retries of all protocols have.
-func parseRetry(a Annotations, set bool, err error) (*Retry, error) {
-	limit, hasLimit, err1 := read(a, names.AnnotationRetryLimit, defaultRetryLimit, parseUint[uint16](16))
-	timeout, hasTimeout, err2 := read(a, names.AnnotationRetryTimeout, 0, parseDuration)
+func parseRetry(a Annotations, err error) (s RetrySettings, _ error) {
+	var err1, err2 error
+	s.Limit, err1 = given(a, names.AnnotationRetryLimit, parseUint[uint16](16))
+	s.Timeout, err2 = given(a, names.AnnotationRetryTimeout, parseDuration)
 	if err := errors.Join(err, err1, err2); err != nil {
-		return nil, err
+		return RetrySettings{}, err
 	}
-	if !set && !hasLimit && !hasTimeout {
-		return nil, nil
+	return s, nil
+}
+
+// over returns the settings, completed by what others say where they say nothing.
+func (s RetrySettings) over(others RetrySettings) RetrySettings {
+	if s.Statuses == nil {
+		s.Statuses = others.Statuses
 	}
-	return &Retry{Limit: limit, Timeout: timeout}, nil
+	return RetrySettings{cmp.Or(s.Limit, others.Limit), cmp.Or(s.Timeout, others.Timeout), s.Statuses, cmp.Or(s.Codes, others.Codes)}
+}
+
+// retry returns what the settings come to, or nil if they say nothing.
+func (s RetrySettings) retry() *Retry {
+	if s.Limit == nil && s.Timeout == nil && s.Statuses == nil && s.Codes == nil {
+		return nil
+	}
+	return &Retry{
+		Limit: valueOr(s.Limit, defaultRetryLimit), Timeout: valueOr(s.Timeout, 0),
+		Statuses: s.Statuses, Codes: valueOr(s.Codes, GRPCCodes{}),
+	}
 }
 
 func parseStatuses(list string) ([]StatusRange, error) {

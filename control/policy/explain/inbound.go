@@ -413,7 +413,7 @@ type inboundRoute struct {
 
 // routes returns the routes of the port, and whether it can be HTTP at all. It adds steps for those that have no effect.
 func (q *inbound) routes() (routes []inboundRoute, limited *core.RateLimit, isHTTP bool) {
-	compiled, grpc := q.compiled.HTTPRoutes, false
+	compiled := q.compiled.HTTPRoutes
 	switch q.compiled.Protocol {
 	case core.ProtocolOpaque, core.ProtocolTLS:
 		text := "the port is opaque: connections are judged as a whole, and requests are not seen"
@@ -422,7 +422,7 @@ func (q *inbound) routes() (routes []inboundRoute, limited *core.RateLimit, isHT
 		}
 		q.step(Step{Text: text})
 	case core.ProtocolGRPC:
-		compiled, grpc = q.compiled.GRPCRoutes, true
+		compiled = q.compiled.GRPCRoutes
 	}
 	for _, r := range compiled {
 		route := inboundRoute{InboundRoute: r}
@@ -436,7 +436,7 @@ func (q *inbound) routes() (routes []inboundRoute, limited *core.RateLimit, isHT
 	}
 	q.routesWithoutEffect(routes)
 	isHTTP = q.compiled.Protocol != core.ProtocolOpaque && q.compiled.Protocol != core.ProtocolTLS
-	if isHTTP && !grpc {
+	if isHTTP {
 		limited = q.compiled.RateLimit
 	}
 	return routes, limited, isHTTP
@@ -628,15 +628,13 @@ func (q *inbound) limits(limit *core.RateLimit) {
 		switch {
 		case !other.Accepted:
 			text = "has no effect: its status does not say that it is Accepted"
-		case q.compiled.Protocol == core.ProtocolGRPC:
-			text = "has no effect: the Server's proxyProtocol is gRPC"
 		}
 		q.step(Step{Mark: Warning, Subject: policyResource("HTTPLocalRateLimitPolicy", other.ID), Text: text})
 	}
 	if limit == nil {
 		return
 	}
-	s := Step{Subject: policyResource("HTTPLocalRateLimitPolicy", limit.ID), Text: "limits the requests that each pod lets in; what is beyond gets HTTP 429"}
+	s := Step{Subject: policyResource("HTTPLocalRateLimitPolicy", limit.ID), Text: "limits the requests that each pod lets in; what is beyond gets HTTP 429 (gRPC: ResourceExhausted)"}
 	if limit.Total != 0 {
 		s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("%d a second from all clients together", limit.Total)})
 	}

@@ -39,6 +39,9 @@ func Outbound(config *core.Config, source Source, service core.ID, port uint16, 
 	q.compiled = config.Outbound(source, q.target, namespace)
 	if request != nil {
 		q.request = request.complete(q.compiled.Protocol == core.ProtocolGRPC)
+		if _, _, isCall := q.request.rpc(); !isCall && len(q.compiled.HTTPRoutes) > 0 {
+			q.request = request.complete(false)
+		}
 	}
 	q.protocol(found)
 	e := q.decide(found)
@@ -84,9 +87,16 @@ func (q *outbound) protocol(service *core.Service) {
 		case q.compiled.Protocol != core.ProtocolDetect:
 			why = "the routes that are attached say so"
 		}
-		s.Text = fmt.Sprintf("port %d is taken as %s: %s", q.target.Port, protocolName(q.compiled.Protocol), why)
+		s.Text = fmt.Sprintf("port %d is taken as %s: %s", q.target.Port, q.taken(), why)
 	}
 	q.step(s)
+}
+
+func (q *outbound) taken() string {
+	if q.compiled.Protocol == core.ProtocolGRPC && len(q.compiled.HTTPRoutes) > 0 {
+		return "whatever is detected, and HTTP/2 as gRPC"
+	}
+	return protocolName(q.compiled.Protocol)
 }
 
 func protocolName(p core.Protocol) string {
@@ -117,8 +127,21 @@ func (q *outbound) decide(service *core.Service) *Explanation {
 		return e
 	}
 	grpc := q.compiled.Protocol == core.ProtocolGRPC
-	routes := slices.Concat(q.compiled.HTTPRoutes, q.compiled.GRPCRoutes)
+	routes := slices.Concat(q.compiled.GRPCRoutes, q.compiled.HTTPRoutes)
 	isHTTP := len(routes) > 0
+	isCall := false
+	if q.request != nil {
+		_, _, isCall = q.request.rpc()
+	}
+	if grpc && len(q.compiled.HTTPRoutes) > 0 && q.request != nil {
+		// Which of the two a request meets depends on the version of HTTP; a question about what cannot be a call is about
+		// HTTP/1.
+		if grpc = isCall; grpc {
+			routes = q.compiled.GRPCRoutes
+		} else {
+			routes = q.compiled.HTTPRoutes
+		}
+	}
 	if q.request == nil || !isHTTP {
 		for _, r := range slices.Concat(routes, q.compiled.TLSRoutes, q.compiled.OpaqueRoutes) {
 			for _, rule := range r.Rules {
@@ -134,7 +157,6 @@ func (q *outbound) decide(service *core.Service) *Explanation {
 	}
 	best, rank := -1, found{}
 	var others []Step
-	_, _, isCall := q.request.rpc()
 	for i, r := range routes {
 		m := matchable{hosts: r.Hosts}
 		for _, rl := range r.Rules {
@@ -298,7 +320,7 @@ func (q *outbound) withoutEffect() {
 		case r.Namespace != q.target.ID.Namespace && r.Namespace != q.namespace:
 			text = fmt.Sprintf("is a consumer's own, for clients of namespace %s, not of %s", r.Namespace, q.namespace)
 		default:
-			text = "has no effect: the port is taken as " + protocolName(q.compiled.Protocol) + ", or an older route of its kind is in force"
+			text = "has no effect: the port is taken as " + q.taken() + ", or an older route of its kind is in force"
 		}
 		mark := Warning
 		if strings.HasPrefix(text, "is ") {

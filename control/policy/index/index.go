@@ -69,6 +69,8 @@ type Index struct {
 	statuses      map[status.Key]*statusOf
 	// outdated has the patches of statuses that are not what they should be.
 	outdated map[status.Key][]byte
+	// complaints are what is wrong with objects whose authors are told by an event.
+	complaints map[status.Key]status.Complaint
 	// peak is the most that there was in the tables and among the dependents since these were made.
 	peak shrink.Peak
 }
@@ -112,6 +114,7 @@ func New(options Options) *Index {
 		inboundViews:  make(map[inboundView]view[core.InboundServer]),
 		outboundViews: make(map[outboundView]view[core.OutboundPolicy]),
 		outdated:      make(map[status.Key][]byte),
+		complaints:    make(map[status.Key]status.Complaint),
 
 		statusChanged: make(chan struct{}, 1),
 	}
@@ -346,12 +349,30 @@ func (x *Index) setOutdated(key status.Key, patch []byte) {
 	} else {
 		return
 	}
-	// Also if it is outdated no more: whoever wrote it can forget that. Else an object made anew within a second, whose patch
-	// is the same to the letter, would be taken for written.
+	x.changed()
+}
+
+// changed tells who writes statuses to look again, also if one is outdated no more: whoever wrote it can forget that. Else an
+// object made anew within a second, whose patch is the same to the letter, would be taken for written.
+func (x *Index) changed() {
 	select {
 	case x.statusChanged <- struct{}{}:
 	default:
 	}
+}
+
+// setComplaint notes what is wrong with an object, which may be nothing.
+func (x *Index) setComplaint(key status.Key, c status.Complaint) {
+	old, had := x.complaints[key]
+	switch {
+	case len(c.Texts) == 0 && !had, had && c.UID == old.UID && slices.Equal(c.Texts, old.Texts):
+		return
+	case len(c.Texts) == 0:
+		delete(x.complaints, key)
+	default:
+		x.complaints[key] = c
+	}
+	x.changed()
 }
 
 // Changed implements status.Source.
@@ -364,6 +385,13 @@ func (x *Index) Outdated(ctx context.Context) (map[status.Key][]byte, error) {
 	return outdated, err
 }
 
+// Complaints implements status.Source.
+func (x *Index) Complaints(ctx context.Context) (map[status.Key]status.Complaint, error) {
+	var complaints map[status.Key]status.Complaint
+	err := x.do(ctx, func() { complaints = maps.Clone(x.complaints) })
+	return complaints, err
+}
+
 // result is what came of reading an object.
 type result[T any] struct {
 	object T
@@ -371,6 +399,8 @@ type result[T any] struct {
 	err error
 	// status is set for objects that have one, also if they cannot be used.
 	status status.Object
+	// complaint is what is wrong with it, if its author is to be told by an event.
+	complaint status.Complaint
 }
 
 // sink passes the objects of a watch on to a table of the index.
@@ -389,6 +419,7 @@ func (s *sink[T]) apply(id core.ID, r result[T]) {
 	if r.status != nil {
 		s.index.setStatus(r.status.Key(), r.status)
 	}
+	s.index.setComplaint(status.Key{Resource: s.kind.resource, ID: id}, r.complaint)
 	s.index.tables.setUnusable(s.kind, id, r.err)
 	if r.err == nil {
 		s.set(id, r.object)
@@ -402,6 +433,7 @@ func (s *sink[T]) remove(id core.ID) {
 	var none T
 	s.set(id, none)
 	s.index.tables.setUnusable(s.kind, id, nil)
+	s.index.setComplaint(status.Key{Resource: s.kind.resource, ID: id}, status.Complaint{})
 	s.index.setStatus(status.Key{Resource: s.kind.resource, ID: id}, nil)
 }
 

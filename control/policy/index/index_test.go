@@ -259,7 +259,7 @@ status:
 		}
 		x := index.New(index.Options{Config: core.Config{DefaultPolicy: core.Deny}, Logger: slog.New(slog.DiscardHandler)})
 		_, missing, err := x.Watches(clients)
-		if err != nil || len(missing) != 5 {
+		if err != nil || len(missing) != 6 {
 			t.Fatalf("got %d missing kinds, %v", len(missing), err)
 		}
 		// Installed now, and seen the next time that somebody looks.

@@ -15,13 +15,16 @@ type factKind string
 // The kinds of facts. Those of lists are about all objects of a namespace.
 const (
 	factWorkload              factKind = "workload"
+	factWorkloads             factKind = "workloads"
 	factServers               factKind = "servers"
 	factServerAuthorizations  factKind = "serverauthorizations"
 	factAuthorizationPolicies factKind = "authorizationpolicies"
 	factMeshTLS               factKind = "meshtlsauthentication"
 	factNetwork               factKind = "networkauthentication"
 	factRateLimits            factKind = "ratelimits"
+	factReferenceGrants       factKind = "referencegrants"
 	factRoutesOf              factKind = "routes"
+	factRoute                 factKind = "route"
 	factService               factKind = "service"
 	factServicesAt            factKind = "services-at"
 	factEgressNetwork         factKind = "egressnetwork"
@@ -34,9 +37,10 @@ const (
 type fact struct {
 	kind factKind
 	id   core.ID
-	// external tells workloads apart, parent routes, addr Services, resource statuses.
+	// external tells workloads apart, parent and target routes, addr Services, resource statuses.
 	external bool
 	parent   core.ParentKind
+	target   core.TargetKind
 	addr     netip.Addr
 	resource schema.GroupVersionResource
 }
@@ -169,6 +173,12 @@ func (r *reader) Service(id core.ID) *core.Service {
 	return r.tables.services.get(id)
 }
 
+// ReferenceGrants implements core.Lookup.
+func (r *reader) ReferenceGrants(namespace string) []*core.ReferenceGrant {
+	r.note(inNamespace(factReferenceGrants, namespace))
+	return r.tables.referenceGrants.list(namespace)
+}
+
 // ServicesAt implements core.Lookup.
 func (r *reader) ServicesAt(addr netip.Addr) []*core.Service {
 	r.note(fact{kind: factServicesAt, addr: addr})
@@ -200,6 +210,26 @@ func (r *reader) status(key status.Key) status.Object {
 func (r *reader) Server(id core.ID) *core.Server {
 	r.note(inNamespace(factServers, id.Namespace))
 	return r.tables.servers.get(id)
+}
+
+// Workloads implements status.Lookup.
+func (r *reader) Workloads(namespace string) []*core.Workload {
+	r.note(inNamespace(factWorkloads, namespace))
+	return r.tables.sorts(namespace)
+}
+
+// HasRoute implements status.Lookup.
+func (r *reader) HasRoute(kind core.TargetKind, id core.ID) bool {
+	r.note(fact{kind: factRoute, id: id, target: kind})
+	key := routeKey{core.GroupGateway, core.HTTPRoute, id}
+	switch kind {
+	case core.TargetGRPCRoute:
+		key.kind = core.GRPCRoute
+	case core.TargetPolicyHTTPRoute:
+		key.group = core.GroupPolicy
+	default:
+	}
+	return r.tables.routes[key] != nil
 }
 
 // RouteStatuses implements status.Lookup.

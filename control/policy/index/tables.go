@@ -110,6 +110,7 @@ type tables struct {
 	meshTLS               table[core.MeshTLSAuthentication]
 	networks              table[core.NetworkAuthentication]
 	rateLimits            table[core.RateLimit]
+	referenceGrants       table[core.ReferenceGrant]
 	services              table[core.Service]
 	egressNetworks        table[core.EgressNetwork]
 	routes                map[routeKey]*core.Route
@@ -119,7 +120,9 @@ type tables struct {
 
 	// What follows is derived.
 	// shapes are what makes workloads different, but for their names. Replicas share them.
-	shapes     map[WorkloadKey]unique.Handle[string]
+	shapes map[WorkloadKey]unique.Handle[string]
+	// alike has the workloads of a namespace that are alike, by what makes them so.
+	alike      map[string]map[unique.Handle[string]]alike
 	servicesAt map[netip.Addr]map[core.ID]struct{}
 	routesOf   map[core.Parent]map[routeKey]struct{}
 	statusesOf map[core.Parent]map[status.Key]struct{}
@@ -135,12 +138,14 @@ func newTables(touch func(fact)) *tables {
 		meshTLS:               make(table[core.MeshTLSAuthentication]),
 		networks:              make(table[core.NetworkAuthentication]),
 		rateLimits:            make(table[core.RateLimit]),
+		referenceGrants:       make(table[core.ReferenceGrant]),
 		services:              make(table[core.Service]),
 		egressNetworks:        make(table[core.EgressNetwork]),
 		routes:                make(map[routeKey]*core.Route),
 		statuses:              make(map[status.Key]status.Object),
 		unusable:              make(map[string]map[unusableKey]error),
 		shapes:                make(map[WorkloadKey]unique.Handle[string]),
+		alike:                 make(map[string]map[unique.Handle[string]]alike),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
 		statusesOf:            make(map[core.Parent]map[status.Key]struct{}),
@@ -184,12 +189,68 @@ func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
 		return
 	case w == nil:
 		delete(t.workloads, key)
-		delete(t.shapes, key)
+		t.setShape(key, unique.Handle[string]{}, nil)
 	default:
 		t.workloads[key] = w
-		t.shapes[key] = unique.Make(shape(w))
+		t.setShape(key, unique.Make(shape(w)), w)
 	}
 	t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
+}
+
+// alike counts workloads that are alike.
+type alike struct {
+	count int
+	// workload is one of them.
+	workload *core.Workload
+}
+
+// sorts returns the workloads of a namespace, of those that are alike one.
+func (t *tables) sorts(namespace string) []*core.Workload {
+	list := make([]*core.Workload, 0, len(t.alike[namespace]))
+	for _, a := range t.alike[namespace] {
+		list = append(list, a.workload)
+	}
+	return list
+}
+
+// setShape notes what makes a workload different from others, or that it is gone if w is nil. Who asks about the workloads of
+// a namespace is told if there is a new sort, or one less, and not of replicas.
+func (t *tables) setShape(key WorkloadKey, shape unique.Handle[string], w *core.Workload) {
+	old, had := t.shapes[key]
+	if had && w != nil && old == shape {
+		return
+	}
+	sorts := t.alike[key.Namespace]
+	changed := false
+	if had {
+		a := sorts[old]
+		if a.count--; a.count == 0 {
+			delete(sorts, old)
+			changed = true
+		} else {
+			sorts[old] = a
+		}
+		delete(t.shapes, key)
+	}
+	if w != nil {
+		if sorts == nil {
+			sorts = make(map[unique.Handle[string]]alike)
+			t.alike[key.Namespace] = sorts
+		}
+		a, known := sorts[shape]
+		if !known {
+			a.workload, changed = w, true
+		}
+		a.count++
+		sorts[shape] = a
+		t.shapes[key] = shape
+	}
+	if len(sorts) == 0 {
+		delete(t.alike, key.Namespace)
+	}
+	if changed {
+		t.touch(inNamespace(factWorkloads, key.Namespace))
+	}
 }
 
 // shape tells workloads of a namespace apart that can have different answers. Maps are printed in the order of their keys.
@@ -245,6 +306,12 @@ func (t *tables) setRateLimit(id core.ID, l *core.RateLimit) {
 	}
 }
 
+func (t *tables) setReferenceGrant(id core.ID, g *core.ReferenceGrant) {
+	if t.referenceGrants.set(id, g) {
+		t.touch(inNamespace(factReferenceGrants, id.Namespace))
+	}
+}
+
 func (t *tables) setEgressNetwork(id core.ID, n *core.EgressNetwork) {
 	if t.egressNetworks.set(id, n) {
 		t.touch(fact{kind: factEgressNetwork, id: id})
@@ -282,6 +349,9 @@ func (t *tables) setRoute(key routeKey, r *core.Route) {
 		delete(t.routes, key)
 	default:
 		t.routes[key] = r
+	}
+	if (old == nil) != (r == nil) {
+		t.touch(fact{kind: factRoute, id: key.id, target: (&core.Route{Group: key.group, Kind: key.kind}).Target()})
 	}
 	if old != nil {
 		for _, p := range old.Parents {

@@ -28,6 +28,11 @@ func (x *Index) View(ctx context.Context, f func(View)) error {
 // Workload returns a workload, or nil if it is not in the mesh.
 func (v View) Workload(key WorkloadKey) *core.Workload { return v.tables.workloads[key] }
 
+// Workloads returns the workloads of a namespace, of those that are alike one.
+func (v View) Workloads(namespace string) []*core.Workload {
+	return v.tables.sorts(namespace)
+}
+
 // Unusable is an object whose newest version cannot be used. An older version that could be stays in force.
 type Unusable struct {
 	Group, Kind string

@@ -34,6 +34,9 @@ type kind struct {
 	optional bool
 	// newer is a later version of the same shape, read where the API server serves no other; empty if there is none.
 	newer string
+	// statusOptional is true for kinds whose definition need not have a status; withoutStatus if it has none.
+	statusOptional, withoutStatus bool
+
 	watch func(clients *kube.Clients) *kube.Watch
 	// apply and remove put one object in without a watch. The error is that of reading it.
 	apply  func(ctx context.Context, object *unstructured.Unstructured) error
@@ -45,7 +48,7 @@ func noStatus[O, T any](*O, T, error) status.Object { return nil }
 
 // custom describes a kind that is read with the dynamic client. statusOf makes an object's status of the object, what was
 // read of it, and the error of that; it returns nil if there is none.
-func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, read func(*O) (T, error), statusOf func(*O, T, error) status.Object,
+func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, read func(resource.Reader, *O) (T, error), statusOf func(*O, T, error) status.Object,
 	set func(core.ID, T), ids func() []core.ID,
 ) *kind {
 	k := &kind{resource: gvr, name: name}
@@ -56,7 +59,8 @@ func custom[O, T any](x *Index, name string, gvr schema.GroupVersionResource, re
 		if r.err = runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &object); r.err != nil {
 			return r, nil
 		}
-		r.object, r.err = read(&object)
+		r.object, r.err = noted(x, name, func(reader resource.Reader) (T, error) { return read(reader, &object) }, &r.complaint)
+		r.complaint.UID = u.GetUID()
 		r.status = statusOf(&object, r.object, r.err)
 		return r, nil
 	}
@@ -85,7 +89,7 @@ func suffix(gvr schema.GroupVersionResource) string {
 
 // makeKinds returns all that the index reads. Source: control plane chapter, section 7.1.
 func (x *Index) makeKinds() []*kind {
-	t, r := x.tables, x.reader
+	t := x.tables
 	alpha, beta1, beta3 := policyv1alpha1.GroupVersion, policyv1beta1.GroupVersion, policyv1beta3.GroupVersion
 	v1 := corev1.SchemeGroupVersion
 	workloads := func(external bool) (func(core.ID, *core.Workload), func() []core.ID) {
@@ -95,50 +99,68 @@ func (x *Index) makeKinds() []*kind {
 	setPod, podIDs := workloads(false)
 	setExternal, externalIDs := workloads(true)
 
-	pods := custom(x, "Pod", v1.WithResource("pods"), r.Pod, noStatus, setPod, podIDs)
-	services := custom(x, "Service", v1.WithResource("services"), r.Service, noStatus, t.setService, t.services.ids)
+	pods := custom(x, "Pod", v1.WithResource("pods"), resource.Reader.Pod, noStatus, setPod, podIDs)
+	services := custom(x, "Service", v1.WithResource("services"), resource.Reader.Service, noStatus, t.setService, t.services.ids)
 	// These two are many, and cheaper to read in the API server's own encoding.
 	pods.watch = func(clients *kube.Clients) *kube.Watch {
 		meshed := func(options *metav1.ListOptions) { options.LabelSelector = names.LabelControlPlaneNS }
-		return kube.NewWatch("pods", kube.Select(clients.Kube, clients.Kube.CoreV1().Pods(""), meshed), typed(r.Pod),
+		return kube.NewWatch("pods", kube.Select(clients.Kube, clients.Kube.CoreV1().Pods(""), meshed), typed(x, "Pod", resource.Reader.Pod),
 			&sink[*core.Workload]{x, pods, setPod, podIDs})
 	}
 	services.watch = func(clients *kube.Clients) *kube.Watch {
-		return kube.NewWatch("services", kube.Resource(clients.Kube, clients.Kube.CoreV1().Services("")), typed(r.Service),
+		return kube.NewWatch("services", kube.Resource(clients.Kube, clients.Kube.CoreV1().Services("")), typed(x, "Service", resource.Reader.Service),
 			&sink[*core.Service]{x, services, t.setService, t.services.ids})
 	}
+
+	referenceGrants := custom(x, "ReferenceGrant", resource.ReferenceGrants, resource.Reader.ReferenceGrant, noStatus, t.setReferenceGrant, t.referenceGrants.ids)
+	referenceGrants.optional, referenceGrants.newer = true, "v1"
 
 	return []*kind{
 		pods,
 		services,
-		custom(x, "ExternalWorkload", workloadv1beta1.GroupVersion.WithResource("externalworkloads"), r.ExternalWorkload, noStatus,
+		custom(x, "ExternalWorkload", workloadv1beta1.GroupVersion.WithResource("externalworkloads"), resource.Reader.ExternalWorkload, noStatus,
 			setExternal, externalIDs),
-		custom(x, "Server", beta3.WithResource("servers"), r.Server, noStatus, t.setServer, t.servers.ids),
-		custom(x, "ServerAuthorization", beta1.WithResource("serverauthorizations"), r.ServerAuthorization, noStatus,
-			t.setServerAuthorization, t.serverAuthorizations.ids),
-		custom(x, "AuthorizationPolicy", alpha.WithResource("authorizationpolicies"), r.AuthorizationPolicy, noStatus,
-			t.setAuthorizationPolicy, t.authorizationPolicies.ids),
-		custom(x, "MeshTLSAuthentication", alpha.WithResource("meshtlsauthentications"), r.MeshTLSAuthentication, noStatus,
-			t.setMeshTLS, t.meshTLS.ids),
-		custom(x, "NetworkAuthentication", alpha.WithResource("networkauthentications"), r.NetworkAuthentication, noStatus,
-			t.setNetwork, t.networks.ids),
-		custom(x, "HTTPLocalRateLimitPolicy", status.RateLimits, r.RateLimit,
+		judged(x, "Server", beta3.WithResource("servers"), resource.Reader.Server, t.setServer, t.servers.ids,
+			func(o *policyv1beta3.Server) (metav1.ObjectMeta, []metav1.Condition) {
+				return o.ObjectMeta, o.Status.Conditions
+			}),
+		judged(x, "ServerAuthorization", beta1.WithResource("serverauthorizations"), resource.Reader.ServerAuthorization,
+			t.setServerAuthorization, t.serverAuthorizations.ids,
+			func(o *policyv1beta1.ServerAuthorization) (metav1.ObjectMeta, []metav1.Condition) {
+				return o.ObjectMeta, o.Status.Conditions
+			}),
+		judged(x, "AuthorizationPolicy", alpha.WithResource("authorizationpolicies"), resource.Reader.AuthorizationPolicy,
+			t.setAuthorizationPolicy, t.authorizationPolicies.ids,
+			func(o *policyv1alpha1.AuthorizationPolicy) (metav1.ObjectMeta, []metav1.Condition) {
+				return o.ObjectMeta, o.Status.Conditions
+			}),
+		judged(x, "MeshTLSAuthentication", alpha.WithResource("meshtlsauthentications"), resource.Reader.MeshTLSAuthentication,
+			t.setMeshTLS, t.meshTLS.ids,
+			func(o *policyv1alpha1.MeshTLSAuthentication) (metav1.ObjectMeta, []metav1.Condition) {
+				return o.ObjectMeta, o.Status.Conditions
+			}),
+		judged(x, "NetworkAuthentication", alpha.WithResource("networkauthentications"), resource.Reader.NetworkAuthentication,
+			t.setNetwork, t.networks.ids,
+			func(o *policyv1alpha1.NetworkAuthentication) (metav1.ObjectMeta, []metav1.Condition) {
+				return o.ObjectMeta, o.Status.Conditions
+			}),
+		custom(x, "HTTPLocalRateLimitPolicy", status.RateLimits, resource.Reader.RateLimit,
 			func(o *policyv1alpha1.HTTPLocalRateLimitPolicy, limit *core.RateLimit, err error) status.Object {
 				if err != nil {
 					return nil
 				}
 				return &status.RateLimit{Limit: limit, Generation: o.Generation, Status: o.Status}
 			}, t.setRateLimit, t.rateLimits.ids),
-		custom(x, "EgressNetwork", status.EgressNetworks, r.EgressNetwork,
+		custom(x, "EgressNetwork", status.EgressNetworks, resource.Reader.EgressNetwork,
 			func(o *policyv1alpha1.EgressNetwork, network *core.EgressNetwork, err error) status.Object {
 				if err != nil {
 					return nil
 				}
-				return &status.EgressNetwork{Network: network, Generation: o.Generation, Conditions: o.Status.Conditions, Cluster: x.config.ClusterNetworks}
+				return &status.EgressNetwork{Network: network, Generation: o.Generation, Conditions: o.Status.Conditions, Config: &x.config}
 			}, t.setEgressNetwork, t.egressNetworks.ids),
 		x.httpRoutes(resource.PolicyHTTPRoutes),
 		x.httpRoutes(resource.GatewayHTTPRoutes),
-		route(x, core.GRPCRoute, resource.GRPCRoutes, "", r.GRPCRoute, func(o *gatewayv1.GRPCRoute, gvr schema.GroupVersionResource, err error) *status.Route {
+		route(x, core.GRPCRoute, resource.GRPCRoutes, "", resource.Reader.GRPCRoute, func(o *gatewayv1.GRPCRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
 				backends = append(backends, resource.GRPCMirrors(rule.Filters)...)
@@ -148,35 +170,84 @@ func (x *Index) makeKinds() []*kind {
 			}
 			return status.NewRoute(gvr, core.GRPCRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
-		route(x, core.TLSRoute, resource.TLSRoutes, "v1", r.TLSRoute, func(o *gatewayv1.TLSRoute, gvr schema.GroupVersionResource, err error) *status.Route {
+		route(x, core.TLSRoute, resource.TLSRoutes, "v1", resource.Reader.TLSRoute, func(o *gatewayv1.TLSRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
 				backends = append(backends, rule.BackendRefs...)
 			}
 			return status.NewRoute(gvr, core.TLSRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
-		route(x, core.TCPRoute, resource.TCPRoutes, "v1", r.TCPRoute, func(o *gatewayv1.TCPRoute, gvr schema.GroupVersionResource, err error) *status.Route {
+		route(x, core.TCPRoute, resource.TCPRoutes, "v1", resource.Reader.TCPRoute, func(o *gatewayv1.TCPRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 			var backends []gatewayv1.BackendRef
 			for _, rule := range o.Spec.Rules {
 				backends = append(backends, rule.BackendRefs...)
 			}
 			return status.NewRoute(gvr, core.TCPRoute, o, o.Spec.CommonRouteSpec, backends, o.Status.RouteStatus, err)
 		}),
+		referenceGrants,
 	}
 }
 
+// judged describes a kind whose status says whether an object is in force, where its definition has a status: upstream's have
+// none. written returns what was written there.
+func judged[O, T any](x *Index, name string, gvr schema.GroupVersionResource, read func(resource.Reader, *O) (T, error), set func(core.ID, T), ids func() []core.ID,
+	written func(*O) (metav1.ObjectMeta, []metav1.Condition),
+) *kind {
+	var k *kind
+	k = custom(x, name, gvr, read, func(o *O, object T, err error) status.Object {
+		if k.withoutStatus {
+			return nil
+		}
+		meta, conditions := written(o)
+		p := &status.Policy{
+			ID: core.ID{Namespace: meta.Namespace, Name: meta.Name}, Resource: gvr, Kind: name, Generation: meta.Generation, Conditions: conditions,
+		}
+		if err != nil {
+			p.Problem = err.Error()
+			return p
+		}
+		switch of := any(object).(type) {
+		case *core.Server, *core.ServerAuthorization, *core.AuthorizationPolicy:
+			p.Of = of
+		}
+		return p
+	}, set, ids)
+	k.statusOptional = true
+	return k
+}
+
 // typed returns the trim function of a kind that is watched with a typed client.
-func typed[O, T any](read func(O) (T, error)) func(O) (result[T], error) {
+func typed[O metav1.Object, T any](x *Index, name string, read func(resource.Reader, O) (T, error)) func(O) (result[T], error) {
 	return func(object O) (result[T], error) {
 		var r result[T]
-		r.object, r.err = read(object)
+		r.object, r.err = noted(x, name, func(reader resource.Reader) (T, error) { return read(reader, object) }, &r.complaint)
+		r.complaint.UID = object.GetUID()
 		return r, nil
 	}
 }
 
+// noted reads an object and notes what is wrong with it, for kinds whose authors are told by an event: they are looked at by
+// no webhook, and have no status that could say it.
+func noted[T any](x *Index, name string, read func(resource.Reader) (T, error), complaint *status.Complaint) (T, error) {
+	reader := x.reader
+	if name != "Service" && name != "EgressNetwork" {
+		return read(reader)
+	}
+	complaint.Kind = name
+	reader.Warn = func(kind string, id core.ID, err error) {
+		complaint.Texts = append(complaint.Texts, err.Error())
+		x.reader.Warn(kind, id, err)
+	}
+	object, err := read(reader)
+	if err != nil {
+		complaint.Texts = append(complaint.Texts, err.Error())
+	}
+	return object, err
+}
+
 // httpRoutes describes the HTTPRoutes of one group.
 func (x *Index) httpRoutes(gvr schema.GroupVersionResource) *kind {
-	read := func(o *gatewayv1.HTTPRoute) (*core.Route, error) { return x.reader.HTTPRoute(o, gvr.Group) }
+	read := func(r resource.Reader, o *gatewayv1.HTTPRoute) (*core.Route, error) { return r.HTTPRoute(o, gvr.Group) }
 	return route(x, core.HTTPRoute, gvr, "", read, func(o *gatewayv1.HTTPRoute, gvr schema.GroupVersionResource, err error) *status.Route {
 		var backends []gatewayv1.BackendRef
 		for _, rule := range o.Spec.Rules {
@@ -190,7 +261,7 @@ func (x *Index) httpRoutes(gvr schema.GroupVersionResource) *kind {
 }
 
 // route describes a kind of routes, none of which need be installed.
-func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, newer string, read func(*O) (*core.Route, error),
+func route[O any](x *Index, name core.RouteKind, gvr schema.GroupVersionResource, newer string, read func(resource.Reader, *O) (*core.Route, error),
 	statusOf func(*O, schema.GroupVersionResource, error) *status.Route,
 ) *kind {
 	var k *kind
@@ -235,6 +306,15 @@ func (x *Index) Watches(clients *kube.Clients) ([]*kube.Watch, []*Missing, error
 				x.logger.Warn("kind is not installed and is not watched", "kind", k.name, "version", k.resource.GroupVersion().String())
 				missing = append(missing, &Missing{k})
 				continue
+			}
+		}
+		if k.statusOptional {
+			has, err := kube.HasResource(clients.Kube.Discovery(), k.resource.GroupVersion().String(), k.resource.Resource+"/status")
+			if err != nil {
+				return nil, nil, err
+			}
+			if k.withoutStatus = !has; k.withoutStatus {
+				x.logger.Warn("status is not written, for the definition of the kind has none: it is an older one, or another's", "kind", k.name)
 			}
 		}
 		list = append(list, x.watchOf(k, clients))

@@ -58,7 +58,8 @@ var apiVersions = map[string]string{
 	"NetworkAuthentication": "policy.linkerd.io/v1alpha1", "EgressNetwork": "policy.linkerd.io/v1alpha1",
 	"HTTPLocalRateLimitPolicy": "policy.linkerd.io/v1alpha1",
 	"HTTPRoute":                "gateway.networking.k8s.io/v1", "GRPCRoute": "gateway.networking.k8s.io/v1",
-	"TLSRoute": "gateway.networking.k8s.io/v1alpha2", "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
+	"ReferenceGrant": "gateway.networking.k8s.io/v1beta1",
+	"TLSRoute":       "gateway.networking.k8s.io/v1alpha2", "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
 }
 
 // Read reads the YAML documents of a text.

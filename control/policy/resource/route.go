@@ -235,10 +235,14 @@ func (r Reader) httpRule(field string, rule gatewayv1.HTTPRouteRule) (core.Rule,
 	if rule.Timeouts == nil {
 		return read, nil
 	}
-	var err error
-	if read.Timeout, err = timeout(field+".timeouts.request", rule.Timeouts.Request); err != nil {
-		return read, err
+	if rule.Timeouts.Request != nil {
+		limit, err := timeout(field+".timeouts.request", rule.Timeouts.Request)
+		if err != nil {
+			return read, err
+		}
+		read.Timeout = &limit
 	}
+	var err error
 	read.AttemptTimeout, err = timeout(field+".timeouts.backendRequest", rule.Timeouts.BackendRequest)
 	return read, err
 }
@@ -676,7 +680,28 @@ func backendRef(ref gatewayv1.BackendRef) core.BackendRef {
 	return backend
 }
 
-// Resources of the routes of the Gateway API, by kind. TLSRoutes and TCPRoutes are read in an older version, so that older
+// ReferenceGrant reads a ReferenceGrant, or returns nil if it is about nothing that routes of the mesh refer to.
+func (r Reader) ReferenceGrant(g *gatewayv1.ReferenceGrant) (*core.ReferenceGrant, error) {
+	grant := &core.ReferenceGrant{Object: object(g)}
+	for _, from := range g.Spec.From {
+		group, kind := string(from.Group), core.RouteKind(from.Kind)
+		gateway := group == core.GroupGateway && slices.Contains([]core.RouteKind{core.HTTPRoute, core.GRPCRoute, core.TLSRoute, core.TCPRoute}, kind)
+		if gateway || group == core.GroupPolicy && kind == core.HTTPRoute {
+			grant.From = append(grant.From, core.GrantedRoutes{Group: group, Kind: kind, Namespace: string(from.Namespace)})
+		}
+	}
+	for _, to := range g.Spec.To {
+		if is(string(to.Group), string(to.Kind), core.GroupCore, "Service") {
+			grant.To = append(grant.To, string(or(to.Name, "")))
+		}
+	}
+	if len(grant.From) == 0 || len(grant.To) == 0 {
+		return nil, nil
+	}
+	return grant, nil
+}
+
+// Resources of the Gateway API, by kind. TLSRoutes, TCPRoutes and ReferenceGrants are read in an older version, so that older
 // releases of the Gateway API work; its shape is the same. Source: control plane chapter, section 7.1.
 var (
 	PolicyHTTPRoutes  = schema.GroupVersionResource{Group: core.GroupPolicy, Version: "v1beta3", Resource: "httproutes"}
@@ -684,4 +709,5 @@ var (
 	GRPCRoutes        = schema.GroupVersionResource{Group: core.GroupGateway, Version: "v1", Resource: "grpcroutes"}
 	TLSRoutes         = schema.GroupVersionResource{Group: core.GroupGateway, Version: "v1alpha2", Resource: "tlsroutes"}
 	TCPRoutes         = schema.GroupVersionResource{Group: core.GroupGateway, Version: "v1alpha2", Resource: "tcproutes"}
+	ReferenceGrants   = schema.GroupVersionResource{Group: core.GroupGateway, Version: "v1beta1", Resource: "referencegrants"}
 )

@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"fmt"
+	"math"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -22,6 +24,7 @@ func (r Reader) Pod(pod *corev1.Pod) (*core.Workload, error) {
 		Named:         make(map[string][]uint16),
 		DefaultPolicy: r.defaultPolicy("Pod", pod),
 		Probes:        make(map[uint16][]string),
+		HealthChecks:  make(map[uint16]bool),
 	}
 	// Init containers count too, as those that are sidecars serve.
 	containers := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
@@ -36,7 +39,13 @@ func (r Reader) Pod(pod *corev1.Pod) (*core.Workload, error) {
 			}
 		}
 		for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe, container.StartupProbe} {
-			if probe == nil || probe.HTTPGet == nil {
+			if probe == nil {
+				continue
+			}
+			if probe.GRPC != nil && probe.GRPC.Port > 0 && probe.GRPC.Port <= math.MaxUint16 {
+				w.HealthChecks[uint16(probe.GRPC.Port)] = true
+			}
+			if probe.HTTPGet == nil {
 				continue
 			}
 			port, path, ok := probePath(probe.HTTPGet, named)
@@ -45,14 +54,34 @@ func (r Reader) Pod(pod *corev1.Pod) (*core.Workload, error) {
 			}
 		}
 	}
-	for _, paths := range w.Probes {
+	redirected := r.probePaths(pod)
+	for port, paths := range w.Probes {
+		paths = append(paths, redirected...)
 		slices.Sort(paths)
+		w.Probes[port] = slices.Compact(paths)
 	}
 	named := func(name string) []uint16 { return w.Named[name] }
 	w.Opaque = r.opaque("Pod", pod, named).Ports
 	w.RequireIdentity = r.ports("Pod", pod, names.AnnotationProxyRequireIdentityInboundPorts,
 		pod.Annotations[names.AnnotationProxyRequireIdentityInboundPorts], named)
 	return w, nil
+}
+
+// probePaths reads the annotation with the paths that probes are redirected to, which only the application knows.
+func (r Reader) probePaths(pod *corev1.Pod) []string {
+	var paths []string
+	for path := range strings.SplitSeq(pod.Annotations[names.AnnotationProbePaths], ",") {
+		path = strings.TrimSpace(path)
+		if path == "" {
+			continue
+		}
+		if _, err := url.ParseRequestURI(path); err != nil || !strings.HasPrefix(path, "/") || strings.ContainsRune(path, '?') {
+			r.warn("Pod", object(pod).ID, at("annotation "+names.AnnotationProbePaths, fmt.Errorf("%q is not a path", path)))
+			continue
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // probePath returns where the kubelet asks for a container's health.

@@ -39,7 +39,7 @@ func inboundProtocol(server *core.InboundServer) *inboundpb.ProxyProtocol {
 		}}}
 	case core.ProtocolGRPC:
 		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Grpc_{Grpc: &inboundpb.ProxyProtocol_Grpc{
-			Routes: inboundGRPCRoutes(server.GRPCRoutes),
+			Routes: inboundGRPCRoutes(server.GRPCRoutes), LocalRateLimit: limit,
 		}}}
 	case core.ProtocolOpaque:
 		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Opaque_{Opaque: &inboundpb.ProxyProtocol_Opaque{}}}

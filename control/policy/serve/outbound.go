@@ -49,9 +49,11 @@ func outboundProtocol(p *core.OutboundPolicy) *outboundpb.ProxyProtocol {
 	case core.ProtocolHTTP2:
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Http2_{Http2: http2()}}
 	case core.ProtocolGRPC:
-		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Grpc_{Grpc: &outboundpb.ProxyProtocol_Grpc{
-			Routes: grpcRoutes(p.GRPCRoutes), FailureAccrual: accrual(p.Accrual),
-		}}}
+		grpc := &outboundpb.ProxyProtocol_Grpc{Routes: grpcRoutes(p.GRPCRoutes), FailureAccrual: accrual(p.Accrual)}
+		if len(p.HTTPRoutes) > 0 {
+			grpc.Http1, grpc.Opaque = http1(), opaque
+		}
+		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Grpc_{Grpc: grpc}}
 	case core.ProtocolTLS:
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Tls_{Tls: &outboundpb.ProxyProtocol_Tls{Routes: tlsRoutes(p.TLSRoutes)}}}
 	case core.ProtocolOpaque:

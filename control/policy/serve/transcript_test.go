@@ -52,6 +52,7 @@ var update = flag.Bool("update", false, "write what the controller answers into 
 //	-- close STREAM --     the client leaves
 //	-- status --           what the statuses should be that are not
 //	-- settle --           writes them, until all are
+//	-- complaints --       what events tell of objects without a status
 //	-- want --             the answers, and what the streams sent since the last `want`
 //
 // After a question, `| path` shows only the part of the answer below the path, for example `| protocol.detect.http1`. What
@@ -217,6 +218,17 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 			for key, patch := range outdated(t, x) {
 				log.add("status "+key, "%s\n%s", key, printStatus(patch))
 			}
+		case "complaints":
+			complaints, err := x.Complaints(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, c := range complaints {
+				for _, text := range c.Texts {
+					log.add("complaints "+c.Kind+k.String(), "%s %s: %s\n", c.Kind, k.ID, text)
+				}
+			}
+			log.add("complaints", "%d complaints\n", len(complaints))
 		case "settle":
 			for rounds := 0; ; rounds++ {
 				patches := outdated(t, x)
@@ -401,7 +413,8 @@ var apiVersions = map[string]string{
 	"NetworkAuthentication": "policy.linkerd.io/v1alpha1", "EgressNetwork": "policy.linkerd.io/v1alpha1",
 	"HTTPLocalRateLimitPolicy": "policy.linkerd.io/v1alpha1",
 	"HTTPRoute":                "gateway.networking.k8s.io/v1", "GRPCRoute": "gateway.networking.k8s.io/v1",
-	"TLSRoute": "gateway.networking.k8s.io/v1alpha2", "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
+	"ReferenceGrant": "gateway.networking.k8s.io/v1beta1",
+	"TLSRoute":       "gateway.networking.k8s.io/v1alpha2", "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
 }
 
 func (f *fixtures) read(t *testing.T, document string) *unstructured.Unstructured {

@@ -1,6 +1,6 @@
-// Package status says in the status of routes, rate limits and EgressNetworks whether they are in force, and writes it.
+// Package status says in the status of routes, Servers and policies of all kinds whether they are in force, and writes it.
 //
-// What a status should be is decided by pure functions (object.go, route.go): an Object knows what its status is made from
+// What a status should be is decided by pure functions (object.go, policy.go, route.go): an Object knows what its status is made from
 // and asks a Lookup for the rest. The index compares that with what is there, as part of following the cluster. The Writer
 // writes the difference while it holds a lease, so that of several controllers one does:
 //

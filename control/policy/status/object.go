@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -22,7 +21,8 @@ const (
 	conditionResolvedRefs = "ResolvedRefs"
 )
 
-// Reasons of conditions. Source: control plane chapter, section 2.14; UnsupportedValue is the Gateway API's.
+// Reasons of conditions. Source: control plane chapter, section 2.14; UnsupportedValue and RefNotPermitted are the
+// Gateway API's.
 const (
 	reasonAccepted         = "Accepted"
 	reasonNoMatchingParent = "NoMatchingParent"
@@ -31,6 +31,7 @@ const (
 	reasonResolvedRefs     = "ResolvedRefs"
 	reasonBackendNotFound  = "BackendNotFound"
 	reasonInvalidKind      = "InvalidKind"
+	reasonRefNotPermitted  = "RefNotPermitted"
 	reasonNoMatchingTarget = "NoMatchingTarget"
 	reasonAlreadyExists    = "RateLimitReasonAlreadyExists"
 	reasonOverlap          = "EgressReasonNetworkOverlap"
@@ -53,8 +54,17 @@ type Object interface {
 // Lookup finds what statuses depend on.
 type Lookup interface {
 	Server(id core.ID) *core.Server
+	// Servers returns those of a namespace.
+	Servers(namespace string) []*core.Server
+	// Workloads returns those of a namespace, of those that are alike one.
+	Workloads(namespace string) []*core.Workload
+	MeshTLSAuthentication(id core.ID) *core.MeshTLSAuthentication
+	NetworkAuthentication(id core.ID) *core.NetworkAuthentication
+	// HasRoute reports whether there is a route, of the kind that a policy's target has.
+	HasRoute(kind core.TargetKind, id core.ID) bool
 	Service(id core.ID) *core.Service
 	EgressNetwork(id core.ID) *core.EgressNetwork
+	ReferenceGrants(namespace string) []*core.ReferenceGrant
 	// RateLimits returns those of a namespace.
 	RateLimits(namespace string) []*core.RateLimit
 	// RouteStatuses returns the routes that refer to a parent.
@@ -152,8 +162,8 @@ type EgressNetwork struct {
 	Network    *core.EgressNetwork
 	Generation int64
 	Conditions []metav1.Condition
-	// Cluster are the networks of the cluster.
-	Cluster []netip.Prefix
+	// Config knows which addresses are in the cluster.
+	Config *core.Config
 }
 
 var _ Object = (*EgressNetwork)(nil)
@@ -165,22 +175,8 @@ var EgressNetworks = policyv1alpha1.GroupVersion.WithResource("egressnetworks")
 func (n *EgressNetwork) Key() Key { return Key{EgressNetworks, n.Network.ID} }
 
 func (n *EgressNetwork) accepted() result {
-	for _, block := range n.Network.Networks {
-		for _, cluster := range n.Cluster {
-			if !block.CIDR.Overlaps(cluster) {
-				continue
-			}
-			// What both have is the smaller of the two; an exception must cover it.
-			both := cluster
-			if block.CIDR.Bits() > cluster.Bits() {
-				both = block.CIDR
-			}
-			if !slices.ContainsFunc(block.Except, func(hole netip.Prefix) bool {
-				return hole.Bits() <= both.Bits() && hole.Contains(both.Addr())
-			}) {
-				return result{reason: reasonOverlap}
-			}
-		}
+	if n.Config.InsideCluster(n.Network) {
+		return result{reason: reasonOverlap}
 	}
 	return result{ok: true, reason: reasonAccepted}
 }

@@ -2,7 +2,9 @@ package status
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -114,15 +116,65 @@ func (r *Route) accepted(lookup Lookup, parent core.ParentRef) result {
 			return result{reason: reasonNoMatchingParent, message: "EgressNetwork parent has not been accepted"}
 		}
 	}
-	for _, other := range lookup.RouteStatuses(parent.Parent) {
-		if rank(other.Kind) > rank(r.Kind) && slices.Contains(other.Parents, parent) {
-			return result{reason: reasonConflicted}
-		}
+	displaced := r.displaced(lookup, parent)
+	if displaced.by != "" {
+		return result{reason: reasonConflicted, message: displaced.by + " takes its place"}
 	}
 	if r.Problem != "" {
 		return result{reason: reasonUnsupported, message: r.Problem}
 	}
-	return result{ok: true, reason: reasonAccepted}
+	accepted := result{ok: true, reason: reasonAccepted}
+	if len(displaced.at) > 0 {
+		accepted.message = "but " + strings.Join(displaced.at, ", and ")
+	}
+	return accepted
+}
+
+// displacement is which other routes are in force in a route's place.
+type displacement struct {
+	// by is a route that takes all of its place; empty if none does.
+	by string
+	// at has the routes that take its place at some ports.
+	at []string
+}
+
+// displaced looks for the routes that are in force in the route's place at a parent: those of a kind that goes before its own,
+// and of TCPRoutes, of which one can be in force at a port, the older ones. A route for a port takes the place of one for all
+// ports there, and of no more.
+func (r *Route) displaced(lookup Lookup, parent core.ParentRef) displacement {
+	var found displacement
+	others := slices.SortedFunc(slices.Values(lookup.RouteStatuses(parent.Parent)), func(a, b *Route) int {
+		switch {
+		case rank(a.Kind) != rank(b.Kind):
+			return rank(b.Kind) - rank(a.Kind)
+		case core.Older(a.Object, b.Object):
+			return -1
+		case core.Older(b.Object, a.Object):
+			return 1
+		}
+		return cmp.Compare(a.Resource.Group, b.Resource.Group)
+	})
+	for _, other := range others {
+		before := rank(other.Kind) > rank(r.Kind)
+		if other.Kind == core.TCPRoute && r.Kind == core.TCPRoute && other.Problem == "" {
+			before = core.Older(other.Object, r.Object)
+		}
+		// A consumer's route is in force for the consumer alone.
+		if !before || other.Namespace != parent.Namespace && other.Namespace != r.Namespace {
+			continue
+		}
+		what := string(other.Kind) + " " + other.ID.String()
+		for _, theirs := range other.Parents {
+			switch {
+			case theirs.Parent != parent.Parent:
+			case theirs.Port == parent.Port, theirs.Port == 0:
+				found.by = cmp.Or(found.by, what)
+			case parent.Port == 0:
+				found.at = append(found.at, fmt.Sprintf("%s takes its place at port %d", what, theirs.Port))
+			}
+		}
+	}
+	return found
 }
 
 // resolved says whether the route's backends are there.
@@ -136,6 +188,11 @@ func (r *Route) resolved(lookup Lookup, parent core.ParentRef) result {
 		case core.BackendService:
 			if lookup.Service(id) == nil {
 				return result{reason: reasonBackendNotFound}
+			}
+			from := core.GrantedRoutes{Group: r.Resource.Group, Kind: r.Kind, Namespace: r.Namespace}
+			if backend.Namespace != "" && !core.Permitted(lookup.ReferenceGrants(id.Namespace), from, id) {
+				return result{reason: reasonRefNotPermitted, message: fmt.Sprintf("no ReferenceGrant of namespace %s lets %ss of namespace %s refer to Service %s",
+					id.Namespace, r.Kind, r.Namespace, id.Name)}
 			}
 		case core.BackendEgressNetwork:
 			if lookup.EgressNetwork(id) == nil {

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/lease"
@@ -31,7 +33,19 @@ type Source interface {
 	Changed() <-chan struct{}
 	// Outdated returns the merge patches that bring statuses up to date.
 	Outdated(ctx context.Context) (map[Key][]byte, error)
+	// Complaints returns what is wrong with objects whose authors are to be told by an event.
+	Complaints(ctx context.Context) (map[Key]Complaint, error)
 }
+
+// Complaint is what is wrong with an object that has no status to say it in.
+type Complaint struct {
+	Kind  string
+	UID   types.UID
+	Texts []string
+}
+
+// reasonInvalid is the reason of the events about complaints.
+const reasonInvalid = "InvalidConfiguration"
 
 // Options are the parts of a Writer.
 type Options struct {
@@ -48,6 +62,8 @@ type Options struct {
 	Identity string
 	// Timeout is how long writing one status may take.
 	Timeout time.Duration
+	// Events takes complaints; nil does not. It must not block.
+	Events record.EventRecorder
 	// Metrics counts; nil does not.
 	Metrics *Metrics
 	// Logger takes what could not be written.
@@ -57,9 +73,17 @@ type Options struct {
 // Writer writes statuses while it holds the lease.
 type Writer struct {
 	options Options
-	// written is what was written last of each status, and when: the watch tells a moment later that it is there. It
-	// belongs to the goroutine that leads.
+	// written is what was written last of each status, and when: the watch tells a moment later that it is there. told are
+	// the complaints that were passed on. Both belong to the goroutine that leads.
 	written map[Key]attempt
+	told    map[told]bool
+}
+
+// told is a complaint that was passed on.
+type told struct {
+	key  Key
+	uid  types.UID
+	text string
 }
 
 type attempt struct {
@@ -116,11 +140,12 @@ func (w *Writer) createLease(ctx context.Context) error {
 
 // lead writes what is outdated until ctx is done.
 func (w *Writer) lead(ctx context.Context) {
-	w.written = make(map[Key]attempt)
+	w.written, w.told = make(map[Key]attempt), make(map[told]bool)
 	ticker := time.NewTicker(writeInterval)
 	defer ticker.Stop()
 	for {
 		w.write(ctx)
+		w.complain(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -153,6 +178,35 @@ func (w *Writer) write(ctx context.Context) {
 		w.written[key] = attempt{patch, time.Now()}
 		w.patch(ctx, key, patch)
 	}
+}
+
+// complain makes an event of each complaint that there was none of yet. One that goes and comes back is told again.
+func (w *Writer) complain(ctx context.Context) {
+	if w.options.Events == nil {
+		return
+	}
+	complaints, err := w.options.Source.Complaints(ctx)
+	if err != nil {
+		return // stopping
+	}
+	now := make(map[told]bool)
+	for _, key := range slices.SortedFunc(maps.Keys(complaints), Compare) {
+		c := complaints[key]
+		for _, text := range c.Texts {
+			this := told{key, c.UID, text}
+			if now[this] {
+				continue
+			}
+			now[this] = true
+			if w.told[this] {
+				continue
+			}
+			w.options.Events.Event(&corev1.ObjectReference{
+				APIVersion: key.Resource.GroupVersion().String(), Kind: c.Kind, Namespace: key.Namespace, Name: key.Name, UID: c.UID,
+			}, corev1.EventTypeWarning, reasonInvalid, text)
+		}
+	}
+	w.told = now
 }
 
 // patch writes one status.

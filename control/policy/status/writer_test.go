@@ -18,6 +18,7 @@ import (
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
@@ -29,9 +30,10 @@ func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // source is a status.Source that a test sets.
 type source struct {
-	mu       sync.Mutex // guards outdated
-	outdated map[status.Key][]byte
-	changed  chan struct{}
+	mu         sync.Mutex // guards outdated, complaints
+	outdated   map[status.Key][]byte
+	complaints map[status.Key]status.Complaint
+	changed    chan struct{}
 }
 
 func (s *source) Changed() <-chan struct{} { return s.changed }
@@ -40,6 +42,22 @@ func (s *source) Outdated(context.Context) (map[status.Key][]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.outdated, nil
+}
+
+func (s *source) Complaints(context.Context) (map[status.Key]status.Complaint, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complaints, nil
+}
+
+func (s *source) complain(c map[status.Key]status.Complaint) {
+	s.mu.Lock()
+	s.complaints = c
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (s *source) set(outdated map[status.Key][]byte) {
@@ -63,11 +81,13 @@ type cluster struct {
 	mu      sync.Mutex // guards patched, refuse
 	patched []string
 	refuse  bool
+	events  *record.FakeRecorder
 }
 
 func newCluster() *cluster {
 	c := &cluster{
-		kube: kubefake.NewClientset(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "linkerd", Name: "linkerd-destination", UID: "u1"}}),
+		events: record.NewFakeRecorder(100),
+		kube:   kubefake.NewClientset(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "linkerd", Name: "linkerd-destination", UID: "u1"}}),
 		dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
 			status.EgressNetworks: "EgressNetworkList",
 		}),
@@ -96,7 +116,7 @@ func (c *cluster) take() []string {
 func (c *cluster) run(s *source, identity string) (stop func()) {
 	w := status.NewWriter(status.Options{
 		Source: s, Kube: c.kube, Dynamic: c.dynamic, Namespace: "linkerd", Deployment: "linkerd-destination",
-		Identity: identity, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler),
+		Identity: identity, Timeout: time.Second, Events: c.events, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -165,5 +185,51 @@ func TestWriter(t *testing.T) {
 		expect("the next leader writes", "status x 5")
 		stopB()
 		expect("nobody writes")
+	})
+}
+
+// The leader tells by events what is wrong with objects, each thing once until it was put right.
+func TestComplaints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster()
+		c.events.Events = make(chan string, 100) // of this bubble
+		a, b := &source{changed: make(chan struct{}, 1)}, &source{changed: make(chan struct{}, 1)}
+		expect := func(step string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for len(c.events.Events) > 0 {
+				got = append(got, <-c.events.Events)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: told %q, want %q", step, got, want)
+			}
+		}
+		both := func(texts ...string) {
+			complaints := map[status.Key]status.Complaint{}
+			if len(texts) > 0 {
+				complaints[key("x")] = status.Complaint{Kind: "EgressNetwork", UID: "u2", Texts: texts}
+			}
+			a.complain(complaints)
+			b.complain(complaints)
+		}
+		both("bad")
+		stopA := c.run(a, "a")
+		synctest.Wait()
+		stopB := c.run(b, "b")
+		expect("what is wrong before there is a leader is told by it", "Warning InvalidConfiguration bad")
+		both("bad", "worse", "worse")
+		expect("what was told is not told again", "Warning InvalidConfiguration worse")
+		both("worse")
+		expect("less")
+		both("bad", "worse")
+		expect("what comes back is", "Warning InvalidConfiguration bad")
+		both()
+		stopA()
+		time.Sleep(5 * time.Second)
+		expect("nothing is wrong")
+		both("bad")
+		expect("the next leader tells", "Warning InvalidConfiguration bad")
+		stopB()
 	})
 }
