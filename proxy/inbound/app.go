@@ -60,7 +60,8 @@ func (pt *port) app(k appKey) *app {
 
 func (p *Proxy) newApp(k appKey) *app {
 	endpoints := &model.EndpointSet{Endpoints: []*model.Endpoint{{Addr: k.addr}}, Exists: true}
-	return &app{addr: k.addr, balancer: balance.New(balance.Config[*appClient]{
+	a := &app{addr: k.addr}
+	a.balancer = balance.New(balance.Config[*appClient]{
 		Endpoints: watch.Const(endpoints),
 		Load:      model.DefaultLoad(),
 		Capacity:  p.cfg.Queue,
@@ -73,6 +74,8 @@ func (p *Proxy) newApp(k appKey) *app {
 			}
 			c := pool.NewH2(pool.H2Options{
 				Dial: dial, HTTP2: p.cfg.HTTP2Client, Backoff: p.cfg.Backoff, Clock: p.cfg.Clock,
+				// See queued.
+				Choose: true,
 				Changed: func(s pool.State, err error) {
 					if s == pool.Failing {
 						p.cfg.Log.Warn("Failed to connect", "server.addr", k.addr, "error", err)
@@ -82,7 +85,7 @@ func (p *Proxy) newApp(k appKey) *app {
 			})
 			c.Connect()
 			return &appClient{
-				client: c,
+				client: queued{c, a},
 				ready: func() bool {
 					s, _ := c.State()
 					return s == pool.Ready
@@ -93,7 +96,35 @@ func (p *Proxy) newApp(k appKey) *app {
 				},
 			}
 		},
-	})}
+	})
+	return a
+}
+
+// queued is the HTTP/2 connection to the application. A request that comes upon it
+// as it goes away goes back into the queue, whose fail-fast knows how long there
+// may be none: the application may have ended.
+type queued struct {
+	*pool.H2
+	a *app
+}
+
+// maxQueued is how often a request goes back; a connection that is ready each time
+// and gone at once is of no use.
+const maxQueued = 8
+
+// RoundTrip implements exchange.Client.
+func (q queued) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	for n := 0; ; n++ {
+		resp, err := q.H2.RoundTrip(cn, head, body)
+		if err == nil || n == maxQueued || !exchange.Unsent(err) || !errors.Is(err, pool.ErrNotConnected) {
+			return resp, err
+		}
+		pick, err := q.a.balancer.Pick(cn)
+		if err != nil {
+			return nil, err
+		}
+		pick.Release()
+	}
 }
 
 // close ends the balancer; requests in flight go on.

@@ -129,3 +129,23 @@ func TestRefusedRequestsGoElsewhere(t *testing.T) {
 		return refused.Load() > 0
 	})
 }
+
+// TestApplicationLeaves: a request that the application refuses as it ends waits
+// for it no longer than one that comes later.
+func TestApplicationLeaves(t *testing.T) {
+	m := newMesh(t, nil)
+	addr, refused := refusing(t, func() { m.net.set(serverAddr, "") })
+	m.net.set(serverAddr, addr)
+	c := m.client(true)
+	m.outAddr = m.inAddr
+	for _, want := range []int32{1, 1} {
+		resp, err := c.Post("http://web.ns.svc.cluster.local/", "text/plain", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusGatewayTimeout || refused.Load() != want {
+			t.Errorf("got %s: %s; %d refused", resp.Status, resp.Header.Get("l5d-proxy-error"), refused.Load())
+		}
+	}
+}

@@ -104,9 +104,7 @@ func TestH2ChooseAgain(t *testing.T) {
 		p := NewH2(H2Options{Dial: l.dial, Choose: true})
 		defer p.Wait()
 		defer p.Close()
-		if _, err := p.RoundTrip(nil, get("a"), exchange.Empty); !exchange.Unsent(err) || !errors.Is(err, ErrNotConnected) {
-			t.Errorf("before there was a connection: %v", err)
-		}
+		p.Connect()
 		synctest.Wait()
 		if got := do(t, p, get("a")); got != "hello" {
 			t.Errorf("got %q", got)
@@ -117,7 +115,7 @@ func TestH2ChooseAgain(t *testing.T) {
 			t.Errorf("state %v", s)
 		}
 		if _, err := p.RoundTrip(nil, get("a"), exchange.Empty); !exchange.Unsent(err) || !errors.Is(err, ErrNotConnected) {
-			t.Errorf("after it: %v", err)
+			t.Errorf("got %v", err)
 		}
 	})
 }
