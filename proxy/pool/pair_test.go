@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/allocs"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/h1"
 	"github.com/linkerd-go/linkerd-go/proxy/h2"
@@ -62,7 +63,7 @@ func server(t testing.TB, serve func(net.Conn)) netip.AddrPort {
 }
 
 func dialer(addr netip.AddrPort) func(context.Context) (net.Conn, error) {
-	d := &netx.TCPDialer{Timeout: time.Second}
+	d := &netx.TCPDialer{Timeout: time.Minute}
 	return func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, addr) }
 }
 
@@ -208,17 +209,14 @@ const getRequest = "GET /some/path?with=query HTTP/1.1\r\nHost: web.default.svc.
 const postRequest = "POST /some/path HTTP/1.1\r\nHost: web.default.svc.cluster.local\r\nUser-Agent: test/1.0\r\nContent-Length: 64\r\n\r\n" +
 	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// TestPairAllocates is what a request may allocate in outbound, inbound and
-// application together. The engine allocates nothing; crypto/tls allocates one
-// small object for each record it reads, which is two here since nothing shares
-// records with a single client.
+// TestPairAllocates: a request allocates nothing in outbound, inbound and
+// application together. What crypto/tls allocates, a small object for each record
+// that it reads, is not counted: how many there are goes by how busy the machine
+// is.
 func TestPairAllocates(t *testing.T) {
-	for _, tc := range []struct {
-		name, req string
-		most      float64
-	}{
-		{"GET", getRequest, 2.5},
-		{"POST", postRequest, 2.5},
+	for _, tc := range []struct{ name, req string }{
+		{"GET", getRequest},
+		{"POST", postRequest},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newRawClient(t, mesh(t, echoApp(64)), tc.req)
@@ -227,16 +225,16 @@ func TestPairAllocates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got := testing.AllocsPerRun(500, func() {
-				if err := c.do(); err != nil {
-					t.Fatal(err)
-				}
-			})
 			if raceEnabled {
 				return
 			}
-			if got > tc.most {
-				t.Errorf("%v allocations per request, want at most %v", got, tc.most)
+			got := allocs.Least(1000, func() {
+				if err := c.do(); err != nil {
+					t.Fatal(err)
+				}
+			}, "crypto/tls.")
+			if got.PerCall > 0.2 {
+				t.Errorf("%.2f allocations per request:\n%s", got.PerCall, got.Where)
 			}
 		})
 	}
