@@ -205,7 +205,7 @@ func clientTo(t *testing.T, addr string, http2 bool) *http.Client {
 	protocols.SetUnencryptedHTTP2(http2)
 	tr.Protocols = &protocols
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return &http.Client{Transport: tr, Timeout: 2 * patience, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}
 }

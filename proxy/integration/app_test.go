@@ -94,7 +94,7 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * patience):
 			return fmt.Errorf("proxy did not stop")
 		}
 	}
@@ -122,7 +122,7 @@ var memory func() (overload.Usage, error)
 func (p *proxyProcess) adminGet(t *testing.T, path string) (int, string) {
 	t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true}
-	resp, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Get("http://" + p.Addrs().Admin.String() + path)
+	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Get("http://" + p.Addrs().Admin.String() + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,10 +137,8 @@ func (p *proxyProcess) adminGet(t *testing.T, path string) (int, string) {
 // eventually waits until f holds.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: did not happen", what)
-		}
+	if !soon(f) {
+		t.Fatalf("%s: did not happen", what)
 	}
 }
 
@@ -154,25 +152,24 @@ func TestWholeProxies(t *testing.T) {
 			t.Errorf("got %d %q", resp.StatusCode, body)
 		}
 	}
-	_, text := client.adminGet(t, "/metrics")
-	for _, want := range []string{
+	var text string
+	exports(t, func() string {
+		_, text = client.adminGet(t, "/metrics")
+		return text
+	},
 		`control_identity_cert_refreshes_total{result="ok"} `, `proxy_build_info{`,
 		`control_destination_balancer_endpoints{addr="127.0.0.1:`, `control_policy_balancer_endpoints{addr="127.0.0.1:`,
 		`control_request_total{addr="127.0.0.1:`,
 		`request_total{direction="outbound",authority="web.ns.svc.cluster.local:80",target_addr="10.0.0.2:8080"`,
 		`outbound_http_balancer_endpoints{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80"`,
-		`request_total{direction="inbound",target_addr="` + client.Addrs().Admin.String(),
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in:\n%s", want, text)
-		}
-	}
+		`request_total{direction="inbound",target_addr="`+client.Addrs().Admin.String(),
+	)
 	if strings.Contains(text, ",,") {
 		t.Errorf("empty pair in:\n%s", text)
 	}
 	for _, want := range []string{"Admin interface on ", "Inbound interface on ", "Outbound interface on ", "SNI is " + clientID,
 		"Local identity is " + clientID, "Destinations resolved via ", "Certified identity"} {
-		if !strings.Contains(client.log.String(), want) {
+		if !soon(func() bool { return strings.Contains(client.log.String(), want) }) {
 			t.Errorf("no %q in the log", want)
 		}
 	}

@@ -96,23 +96,30 @@ func TestTimeouts(t *testing.T) {
 		want     string
 		label    string
 	}{
-		{"request", model.Timeouts{Request: 100 * time.Millisecond}, slow(5*time.Second, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: request timeout: 100ms", "REQUEST_TIMEOUT"},
-		{"response", model.Timeouts{Response: 100 * time.Millisecond}, slow(5*time.Second, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: response stream timeout: 100ms", "RESPONSE_STREAM_TIMEOUT"},
+		{"request", model.Timeouts{Request: 100 * time.Millisecond}, slow(never, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: request timeout: 100ms", "REQUEST_TIMEOUT"},
+		{"response", model.Timeouts{Response: 100 * time.Millisecond}, slow(never, 0), "504 logical service 10.96.0.1:80: route default.http: backend Service.ns.web:80: timed out waiting for response headers: response stream timeout: 100ms", "RESPONSE_STREAM_TIMEOUT"},
 		{"idle", model.Timeouts{Idle: 100 * time.Millisecond}, slow(0, 5*time.Second), "cut", "IDLE_TIMEOUT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMesh(t, viaProxy)
 			m.serve(c.app)
 			rule(func(r *model.Rule) { r.Timeouts = c.timeouts })(m)
-			got := "cut"
-			resp, err := m.client(false).Get("http://web.ns.svc.cluster.local/")
-			if err == nil {
-				if _, err = io.ReadAll(resp.Body); err == nil {
-					got = refused(resp)
+			client := m.client(false)
+			got := ""
+			ask := func() bool {
+				got = "cut"
+				resp, err := client.Get("http://web.ns.svc.cluster.local/")
+				if err == nil {
+					if _, err = io.ReadAll(resp.Body); err == nil {
+						got = refused(resp)
+					}
+					resp.Body.Close()
 				}
-				resp.Body.Close()
+				return got == c.want
 			}
-			if got != c.want {
+			// On a busy machine a stream may be idle for too long before its head is
+			// there, which is refused and not cut.
+			if !ask() && !(c.want == "cut" && soon(ask)) {
 				t.Errorf("got %q", got)
 			}
 			status := ""
@@ -125,22 +132,41 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestCircuitBreaker(t *testing.T) {
-	m := newMesh(t, viaProxy)
-	h, calls := failing(3, 500)
-	m.serve(h)
-	m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
-		p.HTTP1.Accrual = &model.FailureAccrual{MaxConsecutive: 3, Backoff: model.Backoff{Min: 2500 * time.Millisecond, Max: 3 * time.Second}}
-	}))
-	for range 3 {
-		if got := refused(m.request(m.outAddr, "GET", "/")); got != "500 " {
-			t.Fatalf("got %q", got)
-		}
+	for _, c := range []struct {
+		name string
+		shut time.Duration
+		want int
+	}{
+		// Nothing is ready until fail-fast.
+		{"shut", never, 504},
+		// What comes meanwhile waits for the probe.
+		{"probed", 50 * time.Millisecond, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+				viaProxy(oc, ic)
+				if c.want == 504 {
+					failFast(oc, ic)
+				}
+			})
+			h, calls := failing(3, 500)
+			m.serve(h)
+			m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
+				p.HTTP1.Accrual = &model.FailureAccrual{MaxConsecutive: 3, Backoff: model.Backoff{Min: c.shut, Max: 2 * c.shut}}
+			}))
+			for range 3 {
+				if got := refused(m.request(m.outAddr, "GET", "/")); got != "500 " {
+					t.Fatalf("got %q", got)
+				}
+			}
+			if got := m.request(m.outAddr, "GET", "/").StatusCode; got != c.want {
+				t.Errorf("got %d", got)
+			}
+			if n := calls.Load(); c.want == 504 && n != 3 {
+				t.Errorf("%d calls", n)
+			}
+		})
 	}
-	// The endpoint is shut: nothing is ready until fail-fast.
-	if got := m.request(m.outAddr, "GET", "/").StatusCode; got != 504 || calls.Load() != 3 {
-		t.Errorf("got %d after %d calls", got, calls.Load())
-	}
-	eventually(t, "probe", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 200 })
 }
 
 // TestLoadBiaser: an endpoint that fails at once must not look like the better
@@ -264,12 +290,16 @@ func TestServiceProfile(t *testing.T) {
 }
 
 func TestEndpointsChangeWhileServing(t *testing.T) {
-	m := newMesh(t, viaProxy)
+	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+		viaProxy(oc, ic)
+		oc.HTTPQueue.FailFast = time.Second
+	})
 	m.serve(http.HandlerFunc(echo))
 	c := m.client(false)
-	if resp, _ := m.get(c, "http://web.ns.svc.cluster.local/"); resp.StatusCode != 200 {
-		t.Fatal(resp.StatusCode)
-	}
+	eventually(t, "served", func() bool {
+		resp, _ := m.get(c, "http://web.ns.svc.cluster.local/")
+		return resp.StatusCode == 200
+	})
 	m.endpoints.Set(endpoints())
 	eventually(t, "no endpoint", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 504 })
 	m.endpoints.Set(endpoints(meshedEndpoint()))
@@ -322,7 +352,7 @@ func TestDrainFinishesRequests(t *testing.T) {
 	<-began
 	drained := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		drained <- m.out.drain.Drain(ctx)
 	}()
@@ -352,7 +382,7 @@ func TestDrainClosesSilentConnections(t *testing.T) {
 	for name, d := range map[string]*drain.Drain{"outbound": m.out.drain, "inbound": m.in.drain} {
 		// The listener holds the drain, and so does the connection.
 		eventually(t, name+" accepted", func() bool { return d.Held() == 2 })
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if err := d.Drain(ctx); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -12,8 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 )
 
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 			fmt.Println("metrics differ from testdata/metrics.txt:\n" + strings.Join(problems, "\n"))
 			code = 1
 		}
-		if err := goleak.Find(); err != nil {
+		if err := leaks.Find(); err != nil {
 			fmt.Println(err)
 			code = 1
 		}

@@ -172,7 +172,7 @@ func TestWrongProtocol(t *testing.T) {
 func TestFullQueue(t *testing.T) {
 	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
 		viaProxy(oc, ic)
-		oc.HTTPQueue = outbound.Queue{Capacity: 2, FailFast: time.Second}
+		oc.HTTPQueue = outbound.Queue{Capacity: 2, FailFast: 2 * time.Second}
 	})
 	m.endpoints.Set(endpoints())
 	c := m.client(true)

@@ -126,16 +126,18 @@ func TestGRPC(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(m)
 			}
-			if got := m.call(c.path); got != c.want {
+			var got string
+			ask := func() bool { got = m.call(c.path); return got == c.want }
+			// On a busy machine a stream may be idle for too long before its head is
+			// there.
+			if !ask() && !(c.name == "idle timeout" && soon(ask)) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 			if c.out != "" {
 				m.wants(m.out.reg, c.out)
 			}
 			if c.in != "" {
-				if text := string(m.in.reg.AppendText(nil)); !strings.Contains(text, c.in) {
-					t.Errorf("no %s in:\n%s", c.in, text)
-				}
+				exports(t, func() string { return string(m.in.reg.AppendText(nil)) }, c.in)
 			}
 		})
 	}

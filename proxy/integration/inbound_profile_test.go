@@ -30,11 +30,14 @@ func (p profiles) Profile(ctx context.Context, _ string, _ uint16) (*lookup.Leas
 	return lookup.NewLease[lookup.Profiles](p.value, nil), nil
 }
 
+// profileTimeout is how long the inbound proxy waits for a profile.
+const profileTimeout = 500 * time.Millisecond
+
 // withProfiles lets the inbound proxy look profiles up.
 func withProfiles(p profiles) func(*outbound.Config, *inbound.Config) {
 	return func(oc *outbound.Config, ic *inbound.Config) {
 		viaProxy(oc, ic)
-		ic.Profiles, ic.ProfileSuffixes, ic.ProfileTimeout = p, config.Suffixes{"svc.cluster.local."}, 100*time.Millisecond
+		ic.Profiles, ic.ProfileSuffixes, ic.ProfileTimeout = p, config.Suffixes{"svc.cluster.local."}, profileTimeout
 	}
 }
 
@@ -67,14 +70,18 @@ func TestInboundProfileRoutes(t *testing.T) {
 func TestLateProfileIsNotWaitedForTwice(t *testing.T) {
 	m := newMesh(t, withProfiles(profiles{value: watch.New[*model.Profile](nil), after: time.Hour}))
 	m.serve(http.HandlerFunc(echo))
-	began := time.Now()
-	for range 5 {
+	ask := func() time.Duration {
+		began := time.Now()
 		resp := m.request(m.outAddr, "GET", "/")
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
 			t.Fatal(resp.StatusCode, err)
 		}
+		return time.Since(began)
 	}
-	if d := time.Since(began); d < 100*time.Millisecond || d > 2*time.Second {
-		t.Errorf("took %v", d)
+	if d := ask(); d < profileTimeout {
+		t.Errorf("the first request took %v, less than the profile may", d)
 	}
+	// If each waited anew, none would take less. On a busy machine one may take
+	// longer for other reasons.
+	eventually(t, "a request that waits for no profile", func() bool { return ask() < profileTimeout })
 }

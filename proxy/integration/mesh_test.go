@@ -29,6 +29,14 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/watch"
 )
 
+// patience bounds what is waited for: a test that fails takes that long, one that
+// passes never does, however slow the machine is. The proxies' own limits are long
+// past it where a test is not about them.
+const (
+	patience = 30 * time.Second
+	never    = time.Hour
+)
+
 // Names of the story.
 const (
 	clientID = "client.ns.serviceaccount.identity.linkerd.cluster.local"
@@ -180,16 +188,16 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	m.out.reg, m.out.drain = metric.NewRegistry(metric.Options{Retain: time.Minute}), drain.New()
 	m.in.reg, m.in.drain = metric.NewRegistry(metric.Options{Retain: time.Minute}), drain.New()
 	oc := outbound.Config{
-		Detect: 2 * time.Second, ConnectTimeout: time.Second, Idle: 5 * time.Second,
-		HTTPQueue:   outbound.Queue{Capacity: 100, FailFast: 1500 * time.Millisecond},
-		TCPQueue:    outbound.Queue{Capacity: 100, FailFast: 1500 * time.Millisecond},
+		Detect: never, ConnectTimeout: patience, Idle: 5 * time.Second,
+		HTTPQueue:   outbound.Queue{Capacity: 100, FailFast: patience},
+		TCPQueue:    outbound.Queue{Capacity: 100, FailFast: patience},
 		MaxInFlight: 1000, Backoff: backoff,
 		Lookup: k, Resolver: k, TLS: m.ca.Store(t, clientID), Dialer: m.net,
 		OriginalDst: func(net.Conn) (netip.AddrPort, error) { return serviceAddr, nil },
 		Series:      series.New(m.out.reg), Drain: m.out.drain, Clock: clock.System, Log: l.Logger(),
 	}
 	ic := inbound.Config{
-		Port: proxyAddr.Port(), Detect: 2 * time.Second, Queue: 100, FailFast: 1500 * time.Millisecond, MaxInFlight: 1000,
+		Port: proxyAddr.Port(), Detect: never, Queue: 100, FailFast: patience, MaxInFlight: 1000,
 		Backoff: backoff, Policies: k, TLS: m.ca.Store(t, serverID), Dialer: m.net,
 		OriginalDst: func(net.Conn) (netip.AddrPort, error) { return serverAddr, nil },
 		Series:      series.New(m.in.reg), Drain: m.in.drain, Clock: clock.System, Log: l.Logger(),
@@ -210,7 +218,7 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	m.outAddr, m.inAddr = listen(m.out.drain, op.Accept), listen(m.in.drain, ip.Accept)
 	m.net.set(proxyAddr, m.inAddr)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		for _, d := range []*drain.Drain{m.out.drain, m.in.drain} {
 			if err := d.Drain(ctx); err != nil {
@@ -238,6 +246,9 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	})
 	return m
 }
+
+// failFast lets what finds no endpoint fail soon.
+func failFast(oc *outbound.Config, _ *inbound.Config) { oc.HTTPQueue.FailFast = 200 * time.Millisecond }
 
 // server starts the application.
 func (m *mesh) serve(h http.Handler) {
@@ -275,7 +286,7 @@ func (m *mesh) client(http2 bool) *http.Client {
 	protocols.SetUnencryptedHTTP2(http2)
 	tr.Protocols = &protocols
 	m.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return &http.Client{Transport: tr, Timeout: 2 * patience, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}
 }
@@ -298,23 +309,52 @@ func (m *mesh) get(c *http.Client, url string) (*http.Response, string) {
 // wants checks that metrics have lines, which may come a moment later.
 func (m *mesh) wants(reg *metric.Registry, lines ...string) {
 	m.t.Helper()
-	deadline := time.Now().Add(2 * time.Second)
-	for {
-		text := string(reg.AppendText(nil))
-		missing := ""
-		for _, l := range lines {
-			if !strings.Contains(text, l+"\n") {
-				missing = l
+	for i := range lines {
+		lines[i] += "\n"
+	}
+	exports(m.t, func() string { return string(reg.AppendText(nil)) }, lines...)
+}
+
+// says checks that the proxies log something, which may come a moment later.
+func (m *mesh) says(texts ...string) {
+	m.t.Helper()
+	for _, text := range texts {
+		if !soon(func() bool { return strings.Contains(m.log.String(), text) }) {
+			m.t.Errorf("the log does not say %q", text)
+		}
+	}
+}
+
+// exports checks that metrics have each of some parts of a line, which may come a
+// moment later.
+func exports(t testing.TB, metrics func() string, parts ...string) {
+	t.Helper()
+	var text string
+	for _, part := range parts {
+		if soon(func() bool { text = metrics(); return strings.Contains(text, part) }) {
+			continue
+		}
+		// A page of metrics hides what is of interest.
+		name := part[:max(strings.IndexAny(part, "{ "), 0)]
+		var like strings.Builder
+		for line := range strings.Lines(text) {
+			if name != "" && strings.HasPrefix(line, name) {
+				like.WriteString(line)
 			}
 		}
-		if missing == "" {
-			return
+		t.Errorf("no line with\n%s\namong those of %q:\n%s", strings.TrimSpace(part), name, &like)
+	}
+}
+
+// soon waits until f holds, and reports whether it does.
+func soon(f func() bool) bool {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if f() {
+			return true
 		}
 		if time.Now().After(deadline) {
-			m.t.Errorf("no line\n%s\nin:\n%s", missing, text)
-			return
+			return false
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

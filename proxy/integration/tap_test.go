@@ -41,7 +41,7 @@ func TestTap(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := tappb.NewTapClient(conn)
 	observe := func(limit uint32, match *tappb.ObserveRequest_Match) grpc.ServerStreamingClient[tappb.TapEvent] {

@@ -51,7 +51,7 @@ func (m *mesh) dial(addr string) net.Conn {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	m.t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -156,9 +156,7 @@ func TestDirectConnectionsMustBeMeshed(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	m.wants(m.in.reg, `inbound_tcp_errors_total{error="unexpected",target_addr="10.0.0.2:4143",target_ip="10.0.0.2",target_port="4143"} 1`)
-	if log := m.log.String(); !strings.Contains(log, "direct connections must be mutually authenticated") {
-		t.Error("the log does not say why")
-	}
+	m.says("direct connections must be mutually authenticated")
 }
 
 func TestTLSPassesThrough(t *testing.T) {
@@ -232,9 +230,7 @@ func TestTCPPolicyChangeEndsConnections(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	m.wants(m.in.reg, `inbound_tcp_authz_deny_total{target_addr="10.0.0.2:8080",target_ip="10.0.0.2",target_port="8080",srv_group="",srv_kind="default",srv_name="deny",srv_port="8080",tls="no_identity",no_tls_reason="port_skipped"} 1`)
-	if log := m.log.String(); !strings.Contains(log, "Connection denied") || !strings.Contains(log, "Connection terminated due to policy change") {
-		t.Error("the log does not say so")
-	}
+	m.says("Connection denied", "Connection terminated due to policy change")
 }
 
 func TestForeignAddressIsRefused(t *testing.T) {
@@ -246,16 +242,14 @@ func TestForeignAddressIsRefused(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	m.wants(m.in.reg, `inbound_tcp_errors_total{error="unexpected",target_addr="10.0.0.2:8080",target_ip="10.0.0.2",target_port="8080"} 1`)
-	if !strings.Contains(m.log.String(), "inbound connections are not allowed on this IP address (10.0.0.2)") {
-		t.Error("the log does not say why")
-	}
+	m.says("inbound connections are not allowed on this IP address (10.0.0.2)")
 }
 
 func TestServerSpeaksFirstWithoutBeingAnnounced(t *testing.T) {
 	m := newMesh(t, viaProxy)
 	m.serveTCP(shout("220 hello\n"))
 	for _, addr := range []string{m.outAddr, m.inAddr} {
-		began := time.Now()
+		// With detection's own limit it would take far longer than patience.
 		c := m.dial(addr)
 		r := bufio.NewReader(c)
 		if got := talk(t, c, r, ""); got != "220 hello" {
@@ -263,10 +257,6 @@ func TestServerSpeaksFirstWithoutBeingAnnounced(t *testing.T) {
 		}
 		if got := talk(t, c, r, "quit"); got != "QUIT" {
 			t.Errorf("got %q", got)
-		}
-		// Far from the time limits of detection.
-		if d := time.Since(began); d > 1500*time.Millisecond {
-			t.Errorf("took %v", d)
 		}
 		c.Close()
 	}

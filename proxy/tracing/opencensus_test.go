@@ -101,7 +101,7 @@ func TestOpenCensusAgent(t *testing.T) {
 		},
 	})
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	resource, spans := example()
 	if err := OpenCensus(conn)(ctx, resource, spans); err != nil {
