@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +21,7 @@ func TestExpectationEndsWithTheLastStream(t *testing.T) {
 				of.saw("new")
 			}()
 		}
-		last, err := e.wait(t.Context())
+		last, err := e.wait(t.Context(), nil)
 		if err != nil || last.Sub(begin) != 3*time.Second {
 			t.Errorf("the last was told after %v, %v", last.Sub(begin), err)
 		}
@@ -30,15 +29,41 @@ func TestExpectationEndsWithTheLastStream(t *testing.T) {
 }
 
 func TestExpectationSaysHowManyWait(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		anew       func(context.Context) (bool, error)
+	}{
+		{"forgotten", "1 of 2 streams were not told of a change: context deadline exceeded; a new one is told of it", func(context.Context) (bool, error) { return true, nil }},
+		{"not known", "1 of 2 streams were not told of a change: context deadline exceeded; neither is a new one", func(context.Context) (bool, error) { return false, nil }},
+		{"hangs", "1 of 2 streams were not told of a change: context deadline exceeded; a new one: context deadline exceeded", func(ctx context.Context) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var of topic
+				e := of.expect(2, func(any) bool { return true })
+				of.saw("new")
+				if _, err := e.wait(t.Context(), c.anew); err == nil || err.Error() != c.want || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestExpectationIsOneChange: a scenario of many changes, each of them in time, may
+// take longer than one.
+func TestExpectationIsOneChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var of topic
-		e := of.expect(2, func(any) bool { return true })
-		of.saw("new")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err := e.wait(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 streams") {
-			t.Errorf("got %v", err)
+		for range 100 {
+			e := of.expect(1, func(any) bool { return true })
+			time.AfterFunc(5*time.Second, func() { of.saw("new") })
+			if _, err := e.wait(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -97,9 +97,12 @@ func (f *Fleet) fail(err error) {
 
 // dial connects, again and again while nobody listens.
 func dial(addr string) (*grpc.ClientConn, error) {
-	// Small buffers: there are thousands of connections.
+	// Small buffers: there are thousands of connections. A window of a fixed size, HTTP/2's own, as proxies have it: with
+	// gRPC's, which grows, a client would answer most messages with a ping to measure the way, and the controllers'
+	// part in that would be measured.
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithReadBufferSize(2<<10), grpc.WithWriteBufferSize(2<<10), grpc.WithDisableServiceConfig(),
+		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 20 * time.Millisecond},
 			MinConnectTimeout: 30 * time.Second,
@@ -206,17 +209,22 @@ func address(a *netpb.TcpAddress) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4(b), uint16(a.GetPort()))
 }
 
+// traffic is what the proxy asks about: its service.
+func (p *proxy) traffic() *outboundpb.TrafficSpec {
+	ip := p.service.clusterIP.As4()
+	return &outboundpb.TrafficSpec{
+		SourceWorkload: p.token(),
+		Target: &outboundpb.TrafficSpec_Addr{Addr: &netpb.TcpAddress{
+			Ip: &netpb.IPAddress{Ip: &netpb.IPAddress_Ipv4{Ipv4: binary.BigEndian.Uint32(ip[:])}}, Port: servicePort,
+		}},
+	}
+}
+
 // policy follows the proxy's policy.
 func (f *Fleet) policy(ctx context.Context, p *proxy, first func()) error {
 	failed := func(err error) error { return fmt.Errorf("proxy %d: policy: %w", p.number, err) }
 	if p.number%2 == 0 {
-		ip := p.service.clusterIP.As4()
-		stream, err := outboundpb.NewOutboundPoliciesClient(p.policy).Watch(ctx, &outboundpb.TrafficSpec{
-			SourceWorkload: p.token(),
-			Target: &outboundpb.TrafficSpec_Addr{Addr: &netpb.TcpAddress{
-				Ip: &netpb.IPAddress{Ip: &netpb.IPAddress_Ipv4{Ipv4: binary.BigEndian.Uint32(ip[:])}}, Port: servicePort,
-			}},
-		}, grpc.WaitForReady(true))
+		stream, err := outboundpb.NewOutboundPoliciesClient(p.policy).Watch(ctx, p.traffic(), grpc.WaitForReady(true))
 		if err != nil {
 			return failed(err)
 		}
@@ -305,12 +313,31 @@ func (f *Fleet) ChangeEndpoint(ctx context.Context, number, endpoint int, ready 
 	if err != nil {
 		return 0, err
 	}
-	return f.since(ctx, at, e)
+	return f.since(ctx, at, e, func(ctx context.Context) (bool, error) {
+		p := &proxy{service: s, view: make(map[netip.AddrPort]struct{})}
+		conn, err := dial(f.lab.Destination.Addr)
+		if err != nil {
+			return false, err
+		}
+		defer conn.Close()
+		stream, err := destinationpb.NewDestinationClient(conn).Get(ctx, &destinationpb.GetDestination{Path: s.authority(), ContextToken: p.token()}, grpc.WaitForReady(true))
+		if err != nil {
+			return false, err
+		}
+		update, err := stream.Recv()
+		if err != nil {
+			return false, err
+		}
+		p.apply(update)
+		_, has := p.view[addr]
+		return has == ready, nil
+	})
 }
 
-// since returns how long after at the last stream was told what it was to be.
-func (f *Fleet) since(ctx context.Context, at time.Time, e *expectation) (time.Duration, error) {
-	last, err := e.wait(ctx)
+// since returns how long after at the last stream was told what it was to be. anew
+// reports whether a new stream is told of the change.
+func (f *Fleet) since(ctx context.Context, at time.Time, e *expectation, anew func(context.Context) (bool, error)) (time.Duration, error) {
+	last, err := e.wait(ctx, anew)
 	if err != nil {
 		return 0, errors.Join(err, f.Err())
 	}
@@ -327,7 +354,7 @@ func (f *Fleet) ChangeOutbound(ctx context.Context, number int, limit time.Durat
 			n++
 		}
 	}
-	e := s.policy.expect(n, func(m any) bool {
+	limited := func(m any) bool {
 		for _, route := range m.(*outboundpb.OutboundPolicy).GetProtocol().GetDetect().GetHttp1().GetRoutes() {
 			for _, rule := range route.GetRules() {
 				if rule.GetTimeouts().GetRequest().AsDuration() == limit {
@@ -336,19 +363,28 @@ func (f *Fleet) ChangeOutbound(ctx context.Context, number int, limit time.Durat
 			}
 		}
 		return false
-	})
+	}
+	e := s.policy.expect(n, limited)
 	at, err := f.lab.SetTimeout(ctx, number, limit)
 	if err != nil {
 		return 0, err
 	}
-	return f.since(ctx, at, e)
+	return f.since(ctx, at, e, func(ctx context.Context) (bool, error) {
+		conn, err := dial(f.lab.Policy.Addr)
+		if err != nil {
+			return false, err
+		}
+		defer conn.Close()
+		policy, err := outboundpb.NewOutboundPoliciesClient(conn).Get(ctx, (&proxy{service: s}).traffic(), grpc.WaitForReady(true))
+		return limited(policy), err
+	})
 }
 
 // ChangeInbound lets another account in everywhere and returns the time until
 // the last proxy that follows what comes in was told.
 func (f *Fleet) ChangeInbound(ctx context.Context, account string) (time.Duration, error) {
 	name := account + ".shop.serviceaccount.identity.linkerd." + clusterDomain
-	e := f.inbound.expect(len(f.proxies)/2, func(m any) bool {
+	admitted := func(m any) bool {
 		for _, a := range m.(*inboundpb.Server).GetAuthorizations() {
 			for _, id := range a.GetAuthentication().GetMeshTLS().GetIdentities().GetIdentities() {
 				if id.GetName() == name {
@@ -357,11 +393,20 @@ func (f *Fleet) ChangeInbound(ctx context.Context, account string) (time.Duratio
 			}
 		}
 		return false
-	})
+	}
+	e := f.inbound.expect(len(f.proxies)/2, admitted)
 	if err := f.lab.Identity(ctx, account); err != nil {
 		return 0, err
 	}
-	return f.since(ctx, time.Now(), e)
+	return f.since(ctx, time.Now(), e, func(ctx context.Context) (bool, error) {
+		conn, err := dial(f.lab.Policy.Addr)
+		if err != nil {
+			return false, err
+		}
+		defer conn.Close()
+		server, err := inboundpb.NewInboundServerPoliciesClient(conn).GetPort(ctx, &inboundpb.PortSpec{Workload: f.proxies[0].token(), Port: podPort}, grpc.WaitForReady(true))
+		return admitted(server), err
+	})
 }
 
 // FirstAnswer returns when a destination controller that has just been started
