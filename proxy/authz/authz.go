@@ -17,8 +17,11 @@ type Client struct {
 	Addr netip.Addr
 	// TLS says that the connection is mesh TLS that this proxy terminated.
 	TLS bool
-	// ID is the identity of the client's certificate, zero without one.
-	ID model.Identity
+	// ID is the first name of the client's certificate, zero without one, and
+	// Others are those after it, if it has several: the authority that signed it
+	// says that the client is all of them.
+	ID     model.Identity
+	Others []model.Identity
 }
 
 // Reason says why a client is refused; the most promising entry of the list
@@ -103,6 +106,11 @@ func check(a *model.Authorization, c Client) Reason {
 		case identified(&a.Authn, c.ID):
 			return Permitted
 		}
+		for _, id := range c.Others {
+			if identified(&a.Authn, id) {
+				return Permitted
+			}
+		}
 		return IdentityNotPermitted
 	}
 	// An authentication of no kind, which translation never makes.
@@ -113,17 +121,28 @@ func identified(a *model.Authentication, id model.Identity) bool {
 	if slices.Contains(a.Identities, id) {
 		return true
 	}
-	if id.IsURI() {
-		return false
-	}
 	for _, s := range a.Suffixes {
 		if s == "" {
 			return true
 		}
-		head, ok := strings.CutSuffix(id.String(), s)
+		head, ok := strings.CutSuffix(domain(id), s)
 		if ok && len(head) > 1 && head[len(head)-1] == '.' {
 			return true
 		}
 	}
 	return false
+}
+
+// domain is the part of an identity that is a DNS name: all of a DNS-like one,
+// the trust domain of a SPIFFE ID, nothing of another URI.
+func domain(id model.Identity) string {
+	if !id.IsURI() {
+		return id.String()
+	}
+	rest, ok := strings.CutPrefix(id.String(), "spiffe://")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
 }

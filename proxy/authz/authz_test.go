@@ -2,6 +2,7 @@ package authz
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -17,8 +18,12 @@ func TestAuthorize(t *testing.T) {
 	}
 	client := func(addr string, tls bool, id string) Client {
 		c := Client{Addr: netip.MustParseAddr(addr), TLS: tls}
-		if id != "" {
-			c.ID = model.MustIdentity(id)
+		for i, name := range strings.Fields(id) {
+			if i == 0 {
+				c.ID = model.MustIdentity(name)
+			} else {
+				c.Others = append(c.Others, model.MustIdentity(name))
+			}
 		}
 		return c
 	}
@@ -56,7 +61,14 @@ func TestAuthorize(t *testing.T) {
 		{"no id", client("1.2.3.4", true, ""), nil, list(named), "", NotIdentified},
 		{"plain for id", client("1.2.3.4", false, ""), nil, list(named), "", NotMeshed},
 		{"any id", client("1.2.3.4", true, "q.z"), nil, list(authenticated), "authenticated", Permitted},
-		{"spiffe is in no suffix", client("1.2.3.4", true, "spiffe://td/c"), nil, list(authenticated), "", IdentityNotPermitted},
+		{"any spiffe id", client("1.2.3.4", true, "spiffe://td/c"), nil, list(authenticated), "authenticated", Permitted},
+		{"trust domain in suffix", client("1.2.3.4", true, "spiffe://td.y.id/c"), nil, list(named), "named", Permitted},
+		{"trust domain is the suffix", client("1.2.3.4", true, "spiffe://y.id/c"), nil, list(named), "", IdentityNotPermitted},
+		{"path of a spiffe id", client("1.2.3.4", true, "spiffe://td/c.y.id"), nil, list(named), "", IdentityNotPermitted},
+		{"another uri", client("1.2.3.4", true, "https://td.y.id/c"), nil, list(named), "", IdentityNotPermitted},
+		{"second name", client("1.2.3.4", true, "spiffe://td/c a.x.id"), nil, list(named), "named", Permitted},
+		{"last name, by suffix", client("1.2.3.4", true, "z.id spiffe://td/c q.y.id"), nil, list(named), "named", Permitted},
+		{"none of the names", client("1.2.3.4", true, "z.id spiffe://td/c"), nil, list(named), "", IdentityNotPermitted},
 		{"route first", client("10.0.0.1", true, "a.x.id"), list(named), list(anyone), "named", Permitted},
 		{"server after route", client("10.0.0.1", true, "z.id"), list(named), list(anyone), "anyone", Permitted},
 		{"first of several", client("10.0.0.1", true, "a.x.id"), nil, list(meshed, anyone), "meshed", Permitted},

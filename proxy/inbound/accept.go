@@ -193,6 +193,9 @@ type Conn struct {
 	target netip.AddrPort
 	tls    series.ServerTLS
 	alpn   string
+	// others are the names of the client's certificate beside tls.Client; nearly
+	// all certificates have one name.
+	others []model.Identity
 	// server is the application's connection, if it spoke first.
 	server net.Conn
 	// authority is what requests are for that do not say it.
@@ -218,7 +221,7 @@ func (c *Conn) Client() netip.AddrPort { return c.client }
 
 // who is the client as authorizations see it.
 func (c *Conn) who() authz.Client {
-	return authz.Client{Addr: c.client.Addr(), TLS: c.tls.State == series.TLSMesh, ID: c.tls.Client}
+	return authz.Client{Addr: c.client.Addr(), TLS: c.tls.State == series.TLSMesh, ID: c.tls.Client, Others: c.others}
 }
 
 // lease gets hold of the state of a port.
@@ -273,7 +276,8 @@ func (c *Conn) terminate(timeout time.Duration) error {
 	}
 	state := t.ConnectionState()
 	c.conn, c.alpn = t, state.NegotiatedProtocol
-	c.tls = series.ServerTLS{State: series.TLSMesh, Client: meshtls.PeerIdentity(&state)}
+	c.tls = series.ServerTLS{State: series.TLSMesh}
+	c.tls.Client, c.others = meshtls.PeerIdentities(&state)
 	return nil
 }
 

@@ -241,4 +241,8 @@ func TestFirstNameOfMixedCertificate(t *testing.T) {
 	if got := meshtls.PeerIdentity(&state).String(); got != web {
 		t.Error(got)
 	}
+	first, others := meshtls.PeerIdentities(&state)
+	if first.String() != web || len(others) != 1 || others[0].String() != "spiffe://td/x" {
+		t.Error(first, others)
+	}
 }

@@ -123,24 +123,37 @@ func hasIdentity(c *x509.Certificate, id model.Identity) bool {
 // PeerIdentity is who a verified peer is: the first name in its certificate
 // that is a DNS name or a URI. It is zero if the peer has no certificate.
 func PeerIdentity(cs *tls.ConnectionState) model.Identity {
+	first, _ := PeerIdentities(cs)
+	return first
+}
+
+// PeerIdentities is PeerIdentity, and the names after the first in the order of
+// the certificate.
+func PeerIdentities(cs *tls.ConnectionState) (first model.Identity, others []model.Identity) {
 	if len(cs.PeerCertificates) == 0 {
-		return model.Identity{}
+		return model.Identity{}, nil
 	}
 	c := cs.PeerCertificates[0]
+	add := func(id model.Identity, err error) {
+		switch {
+		case err != nil:
+		case first.IsZero():
+			first = id
+		default:
+			others = append(others, id)
+		}
+	}
 	if len(c.URIs) > 0 && len(c.DNSNames) > 0 {
-		return firstName(c)
+		inOrder(c, add)
+		return first, others
 	}
 	for _, n := range c.DNSNames {
-		if id, err := model.ParseDNSIdentity(n); err == nil {
-			return id
-		}
+		add(model.ParseDNSIdentity(n))
 	}
 	for _, u := range c.URIs {
-		if id, err := model.ParseURIIdentity(u.String()); err == nil {
-			return id
-		}
+		add(model.ParseURIIdentity(u.String()))
 	}
-	return model.Identity{}
+	return first, others
 }
 
 // Tags of GeneralName (RFC 5280, section 4.2.1.6).
@@ -149,9 +162,9 @@ const (
 	tagURI = 6
 )
 
-// firstName looks into the extension itself: the parsed certificate has DNS
-// names and URIs in separate lists and has lost which came first.
-func firstName(c *x509.Certificate) model.Identity {
+// inOrder looks into the extension itself: the parsed certificate has DNS names
+// and URIs in separate lists and has lost which came first.
+func inOrder(c *x509.Certificate, add func(model.Identity, error)) {
 	oidSAN := asn1.ObjectIdentifier{2, 5, 29, 17}
 	for _, e := range c.Extensions {
 		if !e.Id.Equal(oidSAN) {
@@ -159,27 +172,20 @@ func firstName(c *x509.Certificate) model.Identity {
 		}
 		var seq asn1.RawValue
 		if _, err := asn1.Unmarshal(e.Value, &seq); err != nil {
-			return model.Identity{}
+			return
 		}
 		for rest := seq.Bytes; len(rest) > 0; {
 			var name asn1.RawValue
 			var err error
 			if rest, err = asn1.Unmarshal(rest, &name); err != nil {
-				return model.Identity{}
+				return
 			}
-			var id model.Identity
 			switch name.Tag {
 			case tagDNS:
-				id, err = model.ParseDNSIdentity(string(name.Bytes))
+				add(model.ParseDNSIdentity(string(name.Bytes)))
 			case tagURI:
-				id, err = model.ParseURIIdentity(string(name.Bytes))
-			default:
-				continue
-			}
-			if err == nil {
-				return id
+				add(model.ParseURIIdentity(string(name.Bytes)))
 			}
 		}
 	}
-	return model.Identity{}
 }

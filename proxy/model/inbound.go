@@ -110,8 +110,9 @@ type Authentication struct {
 	Kind AuthnKind
 	// Identities match exactly.
 	Identities []Identity
-	// Suffixes match proper subdomains: "a.b" matches "x.a.b"; the empty
-	// suffix matches every DNS-like identity. URI identities match none.
+	// Suffixes match proper subdomains: "a.b" matches "x.a.b", and SPIFFE IDs of
+	// the trust domain "x.a.b"; the empty suffix matches every identity. Upstream's
+	// match DNS-like identities alone.
 	Suffixes []string
 }
 

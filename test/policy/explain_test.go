@@ -46,7 +46,7 @@ var (
 	addresses  = []string{"10.1.2.3", "10.9.1.1", "192.168.7.7", "203.0.113.9", "127.0.0.1", "fd00::1", "2001:db8::1", "::ffff:10.1.2.3"}
 	identities = []string{
 		"a.emo.serviceaccount.identity.linkerd.cluster.local", "b.emo.serviceaccount.identity.linkerd.cluster.local",
-		"c.far.serviceaccount.identity.linkerd.cluster.local", "x.legacy.example", "legacy.example", "spiffe://td/a",
+		"c.far.serviceaccount.identity.linkerd.cluster.local", "x.legacy.example", "legacy.example", "spiffe://td/a", "spiffe://vm.legacy.example/a",
 	}
 )
 

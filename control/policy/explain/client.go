@@ -172,9 +172,6 @@ func (c Client) is(asked core.Clients) (answer, string) {
 			return yes, fmt.Sprintf("identity %s is in [%s]", c.Identity, list(asked.Identities))
 		}
 	}
-	if slices.Contains(asked.Identities, "*") {
-		return no, fmt.Sprintf("identity %s is a URI, which * does not stand for", c.Identity)
-	}
 	return no, fmt.Sprintf("identity %s is not in [%s]", c.Identity, list(asked.Identities))
 }
 
@@ -185,13 +182,17 @@ func (c Client) matches(written string) bool {
 		normal, ok := normalIdentity(name)
 		return ok && normal == c.Identity
 	}
-	if strings.Contains(c.Identity, "://") {
-		return false // URIs have no labels
-	}
 	if len(labels) == 0 {
 		return true
 	}
-	head, ok := strings.CutSuffix(c.Identity, "."+strings.ToLower(strings.Join(labels, ".")))
+	domain := c.Identity
+	if rest, isSPIFFE := strings.CutPrefix(domain, "spiffe://"); isSPIFFE {
+		// Its trust domain has labels.
+		domain, _, _ = strings.Cut(rest, "/")
+	} else if strings.Contains(domain, "://") {
+		return false // other URIs have none
+	}
+	head, ok := strings.CutSuffix(domain, "."+strings.ToLower(strings.Join(labels, ".")))
 	return ok && head != ""
 }
 
