@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -76,6 +77,7 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 	a.certify = func(ctx context.Context) error {
 		return certify.Run(ctx, certify.Config{
 			Store: a.store, Key: key, CSR: csr, TokenFile: c.TokenFile,
+			NewKey:     func() (crypto.Signer, []byte, error) { return identityboot.NewKey(c.ServerID) },
 			MinRefresh: c.MinRefresh, MaxRefresh: c.MaxRefresh,
 			Request: certify.Over(cc), Refreshed: refreshed, Log: log,
 			Ask: certify.AskOver(cc),

@@ -1,8 +1,11 @@
 // Package identityboot makes the key and the certificate signing request that
-// the proxy is certified with (proxy chapter, section 6.3). It runs once, before
-// the proxy, so that a restart of the container yields a new key.
+// the proxy is first certified with (proxy chapter, section 6.3). It runs once,
+// before the proxy, so that a restart of the container yields a new key.
 //
 //	err := identityboot.Write(dir, anchors, name)     // then exec the proxy
+//	key, csr, err := identityboot.NewKey(name)        // for each renewal
+//
+// Keys of renewals are never written down.
 package identityboot
 
 import (
@@ -42,30 +45,40 @@ func Write(dir string, anchors []byte, name string) error {
 	if err := checkAnchors(anchors); err != nil {
 		return err
 	}
-	id, err := model.ParseDNSIdentity(name)
+	key, csr, err := NewKey(name)
 	if err != nil {
-		return fmt.Errorf("local identity name: %w", err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("generate key: %w", err)
+		return err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encode key: %w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+	if err := replace(filepath.Join(dir, KeyFile), keyDER); err != nil {
+		return err
+	}
+	return replace(filepath.Join(dir, CSRFile), csr)
+}
+
+// NewKey makes a P-256 key, and a request in DER for a certificate that says that
+// its owner is called name.
+func NewKey(name string) (key crypto.Signer, csr []byte, err error) {
+	id, err := model.ParseDNSIdentity(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("local identity name: %w", err)
+	}
+	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate key: %w", err)
+	}
+	csr, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject:            pkix.Name{CommonName: id.String()},
 		DNSNames:           []string{id.String()},
 		SignatureAlgorithm: x509.ECDSAWithSHA256,
 	}, key)
 	if err != nil {
-		return fmt.Errorf("create certificate signing request: %w", err)
+		return nil, nil, fmt.Errorf("create certificate signing request: %w", err)
 	}
-	if err := replace(filepath.Join(dir, KeyFile), keyDER); err != nil {
-		return err
-	}
-	return replace(filepath.Join(dir, CSRFile), csr)
+	return key, csr, nil
 }
 
 func checkAnchors(bundle []byte) error {

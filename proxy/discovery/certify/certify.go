@@ -55,9 +55,14 @@ type Asker func(context.Context, *trustpb.GetBundleRequest) (*trustpb.GetBundleR
 type Config struct {
 	// Store gets the certificates; its ID is what is asked for.
 	Store *meshtls.Store
-	// Key is the private key, CSR the request for a certificate for it in DER.
+	// Key is the private key of the first certificate, CSR the request for it in
+	// DER.
 	Key crypto.Signer
 	CSR []byte
+	// NewKey makes the same for each certificate after the first, so that a key
+	// that got out is of no use for longer than one certificate lives. Nil keeps
+	// the first.
+	NewKey func() (crypto.Signer, []byte, error)
 	// TokenFile has the service account token. It is read for each request,
 	// since the kubelet replaces it.
 	TokenFile string
@@ -270,12 +275,18 @@ func (cfg *Config) once(ctx context.Context, trusted *trust) (expiry time.Time, 
 	if len(token) == 0 {
 		return expiry, fmt.Errorf("read token: %s is empty", cfg.TokenFile)
 	}
+	key, csr := cfg.Key, cfg.CSR
+	if cfg.NewKey != nil && cfg.Store.Certified() {
+		if key, csr, err = cfg.NewKey(); err != nil {
+			return expiry, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := cfg.Request(ctx, &identitypb.CertifyRequest{
 		Identity:                  cfg.Store.ID().String(),
 		Token:                     token,
-		CertificateSigningRequest: cfg.CSR,
+		CertificateSigningRequest: csr,
 	})
 	if err != nil {
 		return expiry, err
@@ -290,7 +301,7 @@ func (cfg *Config) once(ctx context.Context, trusted *trust) (expiry time.Time, 
 	chain := append([][]byte{resp.GetLeafCertificate()}, resp.GetIntermediateCertificates()...)
 	if pending := trusted.pending; pending != nil {
 		trusted.pending = nil
-		err := cfg.Store.Renew(pending, chain, cfg.Key)
+		err := cfg.Store.Renew(pending, chain, key)
 		if err == nil {
 			cfg.use(pending, trusted)
 			return expiry, nil
@@ -298,7 +309,7 @@ func (cfg *Config) once(ctx context.Context, trusted *trust) (expiry time.Time, 
 		// It is offered again with the next question.
 		cfg.Log.Warn("Keeping the old trust anchors", "error", err)
 	}
-	if err := cfg.Store.SetCertificate(chain, cfg.Key); err != nil {
+	if err := cfg.Store.SetCertificate(chain, key); err != nil {
 		return time.Time{}, err
 	}
 	return expiry, nil
