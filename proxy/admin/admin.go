@@ -50,6 +50,13 @@ type Peer interface {
 	Client() netip.AddrPort
 }
 
+// Trusted is what the handler asks a connection that can tell.
+type Trusted interface {
+	// Trusted reports whether a policy let the request in for its client's
+	// identity, as opposed to where it comes from.
+	Trusted() bool
+}
+
 // Handler answers requests.
 type Handler struct {
 	o        Options
@@ -91,9 +98,13 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	case "/metrics":
 		h.metrics(x)
 	case "/env.json":
-		send(x, h.env(x, query))
+		if private(x) {
+			send(x, h.env(x, query))
+		}
 	case "/config.json":
-		send(x, h.config(x))
+		if private(x) {
+			send(x, h.config(x))
+		}
 	case "/proxy-log-level":
 		if local(x) {
 			send(x, h.level(x))
@@ -115,6 +126,15 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	default:
 		send(x, reply{status: 404})
 	}
+}
+
+// private lets through clients on this machine, and those that a policy names,
+// and answers others. Upstream answers whoever may connect.
+func private(x *exchange.Exchange) bool {
+	if t, ok := x.Conn.(Trusted); ok && t.Trusted() {
+		return true
+	}
+	return local(x)
 }
 
 // local lets through clients on this machine and answers others.
@@ -176,6 +196,27 @@ func (h *Handler) metrics(x *exchange.Exchange) {
 
 func acceptsGzip(v []byte) bool { return bytes.Contains(bytes.ToLower(v), []byte("gzip")) }
 
+// redacted is shown instead of values that may be secret.
+const redacted = "REDACTED"
+
+// shown reports whether a variable's value is known to be no secret: it is the
+// proxy's own, or one that Kubernetes or the runtime sets. Anything else may have
+// come out of a Secret.
+func shown(name string) bool {
+	switch name {
+	case "HOSTNAME", "PATH", "HOME", "TERM", "OTEL_RESOURCE_ATTRIBUTES", "GOMEMLIMIT", "GOMAXPROCS", "GOGC", "GODEBUG", "GOTRACEBACK",
+		"SSL_CERT_DIR", "SSL_CERT_FILE":
+		return true
+	}
+	for _, prefix := range []string{"LINKERD2_PROXY_", "_pod_", "_l5d_", "KUBERNETES_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	// The addresses of Services, as the kubelet tells them.
+	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_SERVICE_PORT")
+}
+
 // env gives the environment, or the variables that the query names.
 func (h *Handler) env(x *exchange.Exchange, query string) reply {
 	if string(x.Request.Method) != "GET" {
@@ -184,6 +225,9 @@ func (h *Handler) env(x *exchange.Exchange, query string) reply {
 	all := map[string]*string{}
 	for _, kv := range h.o.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
+		if v != "" && !shown(k) {
+			v = redacted
+		}
 		all[k] = &v
 	}
 	if query != "" {

@@ -41,13 +41,24 @@ type peer netip.AddrPort
 
 func (p peer) Client() netip.AddrPort { return netip.AddrPort(p) }
 
-// do sends "METHOD path" with a body from an address, and gives the answer.
+// trusted is a peer that a policy names.
+type trusted struct{ peer }
+
+func (trusted) Trusted() bool { return true }
+
+// do sends "METHOD path" with a body from an address, which "trusted " may
+// precede, and gives the answer.
 func do(h *Handler, from, request, body string, fields ...string) *recorder {
 	method, path, _ := strings.Cut(request, " ")
 	r := &recorder{}
 	x := &exchange.Exchange{
 		Request: &exchange.RequestHead{Version: exchange.HTTP11, Method: []byte(method), Path: []byte(path)},
-		Body:    exchange.Empty, Conn: peer(netip.MustParseAddrPort(from)), Responder: r,
+		Body:    exchange.Empty, Responder: r,
+	}
+	addr, isTrusted := strings.CutPrefix(from, "trusted ")
+	p := peer(netip.MustParseAddrPort(addr))
+	if x.Conn = p; isTrusted {
+		x.Conn = trusted{p}
 	}
 	if body != "" {
 		x.Body = &exchange.Bytes{Data: []byte(body)}
@@ -69,7 +80,8 @@ func TestEndpoints(t *testing.T) {
 		return New(Options{
 			Ready: func() bool { return ready }, Logs: l, Shutdown: shutdown,
 			Metrics: func(b []byte) []byte { return append(b, "a 1\n"...) },
-			Environ: func() []string { return []string{"A=1", "B=x=y"} },
+			Environ: func() []string { return []string{"LINKERD2_PROXY_A=1", "B=x=y", "C="} },
+			Config:  func() ([]byte, error) { return []byte("{}"), nil },
 		})
 	}
 	down := 0
@@ -87,10 +99,15 @@ func TestEndpoints(t *testing.T) {
 		{starting, there, "GET /live", "", `200 text/plain "live\n"`},
 		{up, there, "GET /metrics", "", `200 text/plain "a 1\n"`},
 		{up, there, "GET /nothing", "", `404  ""`},
-		{up, there, "GET /env.json", "", `200 application/json "{\"A\":\"1\",\"B\":\"x=y\"}"`},
-		{up, there, "GET /env.json?A&C", "", `200 application/json "{\"A\":\"1\",\"C\":null}"`},
-		{up, there, "GET /env.json?A=1", "", "400 application/json \"{\\\"error\\\":\\\"env.json query parameters may not contain `=`\\\",\\\"status\\\":400}\""},
-		{up, there, "POST /env.json", "", `405  "" allow=GET`},
+		{up, here, "GET /env.json", "", `200 application/json "{\"B\":\"REDACTED\",\"C\":\"\",\"LINKERD2_PROXY_A\":\"1\"}"`},
+		{up, here, "GET /env.json?B&D", "", `200 application/json "{\"B\":\"REDACTED\",\"D\":null}"`},
+		{up, there, "GET /env.json", "", `403 text/plain "Requests are only permitted from localhost."`},
+		{up, "trusted " + there, "GET /env.json?LINKERD2_PROXY_A", "", `200 application/json "{\"LINKERD2_PROXY_A\":\"1\"}"`},
+		{up, here, "GET /config.json", "", `200 application/json "{}"`},
+		{up, there, "GET /config.json", "", `403 text/plain "Requests are only permitted from localhost."`},
+		{up, "trusted " + there, "GET /config.json", "", `200 application/json "{}"`},
+		{up, here, "GET /env.json?A=1", "", "400 application/json \"{\\\"error\\\":\\\"env.json query parameters may not contain `=`\\\",\\\"status\\\":400}\""},
+		{up, here, "POST /env.json", "", `405  "" allow=GET`},
 		{up, there, "GET /proxy-log-level", "", `403 text/plain "Requests are only permitted from localhost."`},
 		{up, here, "GET /proxy-log-level", "", `200  "warn,linkerd=info"`},
 		{up, "[::ffff:127.0.0.1]:5", "PUT /proxy-log-level", "linkerd=loud", `400  "invalid filter directive \"linkerd=loud\": \"loud\" is not a level"`},

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -426,6 +427,8 @@ func (a *App) bind() error {
 			Hub: &a.hub, TLS: a.store, Client: id, Log: logs.For(a.o.Log.Logger(), "linkerd_app", "tap"),
 		})
 		a.closers = append(a.closers, a.tap.Close)
+		a.reg.Open("tap_events_dropped", "Total count of events that clients of the tap server were too slow for").
+			Func("", func() float64 { return float64(a.hub.Lost()) })
 	}
 	for _, addr := range cfg.Outbound.Addrs {
 		ln, err := listen("outbound", addr, options(cfg.Outbound.Direction))
@@ -461,19 +464,9 @@ func (a *App) control(set *series.Set) error {
 		return err
 	}
 	if cfg.Trace.Collector.Set() {
-		collector, err := connect("opentelemetry", cfg.Trace.Collector)
-		if err != nil {
+		if err := a.trace(set, resolutions); err != nil {
 			return err
 		}
-		over := tracing.OTLP
-		if cfg.Trace.OpenCensus {
-			over = tracing.OpenCensus
-		}
-		a.tracer = tracing.New(tracing.Options{
-			Resource: a.traceResource(), Export: over(collector.Conn), Now: a.o.Clock.Now,
-			Log: logs.For(a.o.Log.Logger(), "linkerd_opentelemetry"),
-		})
-		traceMetrics(a.reg, a.tracer)
 	}
 	destination, err := connect("dst", cfg.Destination)
 	if err != nil {
@@ -583,8 +576,21 @@ func (a *App) outboundConfig(set *series.Set) outbound.Config {
 		Ingress: c.IngressMode, Quiet: c.Quiet, HostnameLabels: c.HostnameLabels,
 		Lookup: a.client, Resolver: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
 		Series: set, Drain: a.outDrain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
-		Memory: a.memory, Tap: &a.hub, Tracer: a.tracer,
+		AccessLog: a.accessLog(a.cfg.Log.OutboundAccess, accesslog.Outbound),
+		Memory:    a.memory, Tap: &a.hub, Tracer: a.tracer,
 	}
+}
+
+// accessLog makes an access log; nil if there is to be none.
+func (a *App) accessLog(format string, create func(accesslog.Format, io.Writer) *accesslog.Log) *accesslog.Log {
+	f, ok := accesslog.ParseFormat(format)
+	if !ok {
+		return nil
+	}
+	if a.o.AccessLog != nil {
+		return create(f, a.o.AccessLog)
+	}
+	return create(f, os.Stderr)
 }
 
 // inboundConfig makes the inbound proxy's configuration.
@@ -598,14 +604,6 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 	if dst == nil {
 		dst = netx.SocketOriginalDst
 	}
-	var access *accesslog.Log
-	if f, ok := accesslog.ParseFormat(a.cfg.Log.Access); ok {
-		var out interface{ Write([]byte) (int, error) } = os.Stderr
-		if a.o.AccessLog != nil {
-			out = a.o.AccessLog
-		}
-		access = accesslog.New(f, out)
-	}
 	ic := inbound.Config{
 		Port: netx.AddrPort(a.inboundLn.Addr()).Port(), IPs: c.IPs, Ports: c.Ports, Detect: c.DetectTimeout,
 		Queue: int(c.HTTPQueue.Capacity), FailFast: c.HTTPQueue.FailFast, MaxInFlight: int(c.MaxInFlight),
@@ -613,7 +611,8 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,
 		ProfileSuffixes: a.cfg.Outbound.ProfileSuffixes, ProfileTimeout: c.ProfileTimeout,
 		Policies: a.client, Profiles: a.client, TLS: a.store, Dialer: dialer, OriginalDst: dst,
-		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(), AccessLog: access,
+		Series: set, Drain: a.drain, Clock: a.o.Clock, Log: a.o.Log.Logger(),
+		AccessLog: a.accessLog(a.cfg.Log.Access, accesslog.New), ForwardedFor: inbound.ForwardedFor(c.ForwardedFor),
 		Memory: a.memory, Tap: &a.hub, Tracer: a.tracer,
 	}
 	if c.GatewaySuffixes != nil {

@@ -4,9 +4,45 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/linkerd-go/linkerd-go/proxy/discovery"
+	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
+	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/tracing"
 )
+
+// trace makes the tracer and its way to the collector.
+func (a *App) trace(set *series.Set, resolutions *metric.Family) error {
+	c := &a.cfg.Trace
+	cc, err := a.controlConfig("opentelemetry", c.Collector, set, resolutions)
+	if err != nil {
+		return err
+	}
+	var export tracing.Exporter
+	if c.HTTP {
+		dial, err := discovery.Dialer(cc)
+		if err != nil {
+			return err
+		}
+		export = tracing.OTLPHTTP(dial, cc.Addr.Authority())
+	} else {
+		conn, err := discovery.Connect(cc)
+		if err != nil {
+			return err
+		}
+		a.closers = append(a.closers, func() { conn.Close() })
+		export = tracing.OTLP(conn)
+		if c.OpenCensus {
+			export = tracing.OpenCensus(conn)
+		}
+	}
+	a.tracer = tracing.New(tracing.Options{
+		Resource: a.traceResource(), Export: export, Now: a.o.Clock.Now, Sample: c.Sample,
+		Log: logs.For(a.o.Log.Logger(), "linkerd_opentelemetry"),
+	})
+	traceMetrics(a.reg, a.tracer)
+	return nil
+}
 
 // traceMetrics adds what is told about the export of spans (proxy chapter,
 // section 23.7), and, by a name of ours, how many were dropped.

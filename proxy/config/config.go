@@ -120,6 +120,9 @@ type Inbound struct {
 	GatewaySuffixes Suffixes
 	// IPs are the pod's own addresses; empty accepts any.
 	IPs []netip.Addr
+	// ForwardedFor is how applications are told the client's address in
+	// x-forwarded-for: "", "append" or "replace".
+	ForwardedFor string
 }
 
 // Outbound has the settings of traffic from the application.
@@ -186,8 +189,12 @@ type DNS struct{ MinTTL, MaxTTL time.Duration }
 // Trace is where spans go, disabled without a collector.
 type Trace struct {
 	Collector Controller
-	// OpenCensus says that the collector speaks that and not OTLP.
-	OpenCensus      bool
+	// OpenCensus says that the collector speaks that and not OTLP; HTTP that it
+	// takes OTLP over HTTP/1.1 and not over gRPC.
+	OpenCensus, HTTP bool
+	// Sample is the share of the requests without a trace that one is started
+	// for.
+	Sample          float64
 	ServiceName     string
 	AttributesPath  string
 	ExtraAttributes string
@@ -200,8 +207,9 @@ type Trace struct {
 type Log struct {
 	Filter string
 	JSON   bool
-	// Access is "", "apache" or "json".
-	Access string
+	// Access is a format of the access log, empty for none, OutboundAccess that
+	// for requests of the application.
+	Access, OutboundAccess string
 }
 
 // Workers says how many threads run the data plane.

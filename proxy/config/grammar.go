@@ -15,6 +15,7 @@ import (
 var (
 	errDuration = errors.New("not a valid duration")
 	errNumber   = errors.New("not a valid number")
+	errShare    = errors.New("not a number from 0 to 1")
 	errBool     = errors.New("not a valid boolean")
 	errAddr     = errors.New("not a valid socket address")
 	errHostPort = errors.New("not a valid host and port")
@@ -82,6 +83,15 @@ func fraction(s string) (float64, error) {
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 		return 0, errNumber
+	}
+	return f, nil
+}
+
+// share parses a part of a whole, from 0 to 1.
+func share(s string) (float64, error) {
+	f, err := fraction(s)
+	if err != nil || f < 0 || f > 1 {
+		return 0, errShare
 	}
 	return f, nil
 }
@@ -284,6 +294,16 @@ func nonEmpty(s string) (string, error) {
 		return "", errors.New("must not be empty")
 	}
 	return s, nil
+}
+
+// orEmpty takes an empty value as well, as what is not set.
+func orEmpty(parse func(string) (string, error)) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parse(s)
+	}
 }
 
 // oneOf makes a parser of exact words.

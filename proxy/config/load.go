@@ -226,9 +226,11 @@ func Load(lookup func(string) (string, bool), cpus int) (*Config, *Problems) {
 		Trace: Trace{
 			Collector:       l.controller("TRACE_COLLECTOR_SVC", false),
 			OpenCensus:      get(l, "TRACE_PROTOCOL", text, "") == "opencensus",
+			HTTP:            get(l, "TRACE_PROTOCOL", text, "") == "http/protobuf",
 			ServiceName:     get(l, "TRACE_SERVICE_NAME", text, ""),
 			AttributesPath:  get(l, "TRACE_ATTRIBUTES_PATH", text, ""),
 			ExtraAttributes: get(l, "TRACE_EXTRA_ATTRIBUTES", text, ""),
+			Sample:          get(l, "TRACE_SAMPLE_RATIO", share, 0),
 		},
 		Admin: Admin{
 			Addr:          get(l, "ADMIN_LISTEN_ADDR", AddrPort, netip.MustParseAddrPort("127.0.0.1:4191")),
@@ -279,6 +281,7 @@ func (l *loader) inbound() Inbound {
 		OpaquePorts:     get(l, "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", portSet, nil),
 		GatewaySuffixes: get(l, "INBOUND_GATEWAY_SUFFIXES", suffixes, nil),
 		IPs:             get(l, "INBOUND_IPS", ipSet, nil),
+		ForwardedFor:    get(l, "INBOUND_FORWARDED_FOR", orEmpty(oneOf("append", "replace")), ""),
 		AuthorityLabels: get(l, "INBOUND_METRICS_AUTHORITY_LABELS", func(s string) (bool, error) {
 			switch s {
 			case "":
@@ -363,18 +366,23 @@ func (l *loader) identity() Identity {
 }
 
 func (l *loader) log() Log {
-	log := Log{
-		Filter: get(l, "LOG", text, DefaultLogFilter),
-		JSON:   strings.EqualFold(get(l, "LOG_FORMAT", text, "plain"), "json"),
-		Access: get(l, "ACCESS_LOG", text, ""),
+	return Log{
+		Filter:         get(l, "LOG", text, DefaultLogFilter),
+		JSON:           strings.EqualFold(get(l, "LOG_FORMAT", text, "plain"), "json"),
+		Access:         l.accessLog("ACCESS_LOG"),
+		OutboundAccess: l.accessLog("OUTBOUND_ACCESS_LOG"),
 	}
-	switch log.Access {
-	case "", "apache", "json":
-	default:
-		l.warn("%sACCESS_LOG=%q is not a known format; access logging is disabled", prefix, log.Access)
-		log.Access = ""
+}
+
+// accessLog reads a format of access logs.
+func (l *loader) accessLog(name string) string {
+	format := get(l, name, text, "")
+	switch format {
+	case "", "apache", "apache-extended", "json":
+		return format
 	}
-	return log
+	l.warn("%s%s=%q is not a known format; access logging is disabled", prefix, name, format)
+	return ""
 }
 
 // workers decides on the number of data-plane threads. Bad values are only

@@ -124,12 +124,50 @@ const userAgent = "linkerd-go-proxy"
 // to the less busy of two. Nothing is dialled before the first call. The caller
 // closes the connection.
 func Connect(cfg ControlConfig) (*rpc.Conn, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	return rpc.New(rpc.Config{
+		Name: "controller " + cfg.Addr.String(), Authority: cfg.Addr.Authority(), UserAgent: userAgent,
+		Resolve: cfg.resolve, Dial: cfg.dial, Backoff: cfg.Backoff, MaxMessage: maxMessage, Log: cfg.Log,
+		KeepAlive: cfg.keepAlive(), KeepAliveTimeout: keepAliveTimeout,
+		Hooks: rpc.Hooks{
+			Request: cfg.Hooks.Request, Resolved: cfg.Hooks.Resolved, Connected: cfg.Hooks.Connected, Response: cfg.Hooks.response(),
+		},
+	}), nil
+}
+
+// Dialer gives a function that makes one connection to a controller, for those
+// that do not speak gRPC: to the first of its addresses that takes it. Hooks and
+// Backoff are not used.
+func Dialer(cfg ControlConfig) (func(context.Context) (net.Conn, error), error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (net.Conn, error) {
+		found, err := cfg.resolve(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("controller %s: %w", cfg.Addr, err)
+		}
+		err = fmt.Errorf("controller %s has no address", cfg.Addr)
+		for _, addr := range found.Addrs {
+			var conn net.Conn
+			if conn, err = cfg.dial(ctx, addr); err == nil {
+				return conn, nil
+			}
+		}
+		return nil, err
+	}, nil
+}
+
+// complete checks the configuration and fills in defaults.
+func (cfg *ControlConfig) complete() error {
 	if !cfg.Addr.Loopback() && (cfg.Credentials == nil || cfg.Addr.TLS.IsZero()) {
-		return nil, fmt.Errorf("controller %s: an identity is needed to connect to it", cfg.Addr)
+		return fmt.Errorf("controller %s: an identity is needed to connect to it", cfg.Addr)
 	}
 	if cfg.Resolver == nil && !cfg.Addr.Loopback() {
 		if _, err := netip.ParseAddr(cfg.Addr.Host); err != nil {
-			return nil, fmt.Errorf("controller %s: a resolver is needed to find it", cfg.Addr)
+			return fmt.Errorf("controller %s: a resolver is needed to find it", cfg.Addr)
 		}
 	}
 	if cfg.ConnectTimeout == 0 {
@@ -146,14 +184,7 @@ func Connect(cfg ControlConfig) (*rpc.Conn, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return rpc.New(rpc.Config{
-		Name: "controller " + cfg.Addr.String(), Authority: cfg.Addr.Authority(), UserAgent: userAgent,
-		Resolve: cfg.resolve, Dial: cfg.dial, Backoff: cfg.Backoff, MaxMessage: maxMessage, Log: cfg.Log,
-		KeepAlive: cfg.keepAlive(), KeepAliveTimeout: keepAliveTimeout,
-		Hooks: rpc.Hooks{
-			Request: cfg.Hooks.Request, Resolved: cfg.Hooks.Resolved, Connected: cfg.Hooks.Connected, Response: cfg.Hooks.response(),
-		},
-	}), nil
+	return nil
 }
 
 // resolve finds the controller.

@@ -85,6 +85,8 @@ type Config struct {
 	Log         *slog.Logger
 	// AccessLog may be nil.
 	AccessLog *accesslog.Log
+	// ForwardedFor tells the application who its clients are.
+	ForwardedFor ForwardedFor
 	// Gateway is nil if the proxy is no gateway.
 	Gateway Gateway
 	// Memory tells when load has to be shed; nil never does.

@@ -91,8 +91,7 @@ func (c *Conn) gatewayTCP(header thdr.Header) error {
 	pol := c.port.policy.Load()
 	by, reason := pol.permitted(c.who())
 	if by == nil {
-		c.countTCP(c.p.cfg.Series.TCPDeny, pol, nil)
-		c.log().Info("Connection denied", "server", pol.Meta, "tls", c.tls.Client, "reason", reason)
+		c.denied(pol, reason)
 		return nil
 	}
 	c.allow(pol, by)

@@ -34,7 +34,9 @@ type request struct {
 
 	pol    *policy
 	permit *permit
-	found  route.Found
+	// trusted says that the client's identity is what it was permitted for.
+	trusted bool
+	found   route.Found
 	// origin is the client's Origin field, if the rule shares responses with
 	// other origins.
 	origin []byte
@@ -63,11 +65,18 @@ type request struct {
 	// tap is nil unless somebody observes the request.
 	tap   *tap.Session
 	bytes uint64
-	// elsewhere is how long the application had the request, for the access
-	// log.
-	elsewhere time.Duration
+	// received is the length of the request's body so far. It may be read once
+	// the response was closed.
+	received uint64
+	// entry is that of the access log, nil unless there is one.
+	entry *accesslog.Entry
 	// spans is nil unless the request is traced.
 	spans *tracing.Spans
+	// refused is what was answered in the application's place, why how the
+	// response broke off, grpc its status label.
+	refused *refusal.Refusal
+	why     error
+	grpc    string
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -78,6 +87,9 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 	r := requests.Get().(*request)
 	r.p, r.c, r.x, r.started = p, x.Conn.(*Conn), x, p.cfg.Clock.Now()
 	r.pol = r.c.port.policy.Load()
+	if p.cfg.AccessLog != nil {
+		r.entry = p.cfg.AccessLog.Begin(r.c.client, r.c.tls.Client.String(), r.started)
+	}
 	if err := r.handle(); err != nil {
 		r.fail(err)
 	}
@@ -100,8 +112,10 @@ func (r *request) handle() error {
 			p.inFlight.Add(-1)
 		}
 	}()
-	// A request that is part of a trace gets a span.
-	r.spans = p.cfg.Tracer.Server(x.Request, "inbound", r.c.target)
+	// A request that is part of a trace gets a span; none begins with a probe.
+	if !r.c.own {
+		r.spans = p.cfg.Tracer.Server(x.Request, "inbound", r.c.target)
+	}
 	// A request that a peer's proxy carried over HTTP/2 becomes what it was.
 	r.carried = origproto.Restore(x.Request)
 	if x.Request.Version != exchange.HTTP2 && !x.Request.Upgrade {
@@ -115,6 +129,7 @@ func (r *request) handle() error {
 	if err := uri.Normalize(x.Request, r.c.defaultAuthority()); err != nil {
 		return err
 	}
+	r.entry.Request(x.Request, x.Request.Version)
 	// May it pass?
 	if err := r.authorize(); err != nil {
 		return err
@@ -136,6 +151,7 @@ func (r *request) handle() error {
 		return err
 	}
 	// On to the application.
+	p.cfg.ForwardedFor.apply(x.Request, r.c.client.Addr())
 	pick, err := r.c.port.app(appKey{r.c.target, x.Request.Version == exchange.HTTP2}).balancer.Pick(&x.Canceler)
 	if err != nil {
 		return err
@@ -143,12 +159,12 @@ func (r *request) handle() error {
 	defer pick.Release()
 	r.spans.Client(x.Request)
 	var sent time.Time
-	if p.cfg.AccessLog != nil {
+	if r.entry != nil {
 		sent = p.cfg.Clock.Now()
 	}
 	resp, err := pick.Service().client.RoundTrip(&x.Canceler, x.Request, &r.body)
-	if p.cfg.AccessLog != nil {
-		r.elsewhere = p.cfg.Clock.Now().Sub(sent)
+	if r.entry != nil {
+		r.entry.Elsewhere = p.cfg.Clock.Now().Sub(sent)
 	}
 	waiting = false
 	p.inFlight.Add(-1)
@@ -173,7 +189,8 @@ func (e *clientError) Unwrap() error { return e.err }
 func (r *request) authorize() error {
 	pol, head := r.pol, r.x.Request
 	if pol.Invalid != "" {
-		return refusal.Internal("invalid server policy: invalid server configuration", errors.New(pol.Invalid))
+		r.count(r.p.cfg.Series.InvalidPolicy, "", "")
+		return refusal.Internal(refusal.Because("invalid server policy: invalid server configuration", pol.Invalid), errors.New(pol.Invalid))
 	}
 	found, ok := route.Find(&pol.Routes, head)
 	if !ok {
@@ -208,8 +225,9 @@ func (r *request) authorize() error {
 			meta = metric.Labels("ratelimit_group", m.Group, "ratelimit_kind", m.Kind, "ratelimit_name", m.Name)
 		}
 		r.count(r.p.cfg.Series.HTTPRateLimit, "", metric.Join(meta, metric.Labels("ratelimit_scope", exceeded.Label())))
-		return refusal.RateLimited(exceeded.Error())
+		return refusal.RateLimited(exceeded.Error(), exceeded.Wait)
 	}
+	r.trusted = by.Authn.Kind == model.AuthnIdentity
 	r.permit = r.c.permit(pol, found, by, r.authority())
 	return nil
 }
@@ -275,7 +293,7 @@ func (c *Conn) defaultAuthority() string {
 
 // respond passes the application's response on.
 func (r *request) respond(resp *exchange.Response) error {
-	p, head := r.p, &resp.Head
+	head := &resp.Head
 	r.status = head.Status
 	r.class = classify.Start(head, r.profile.classes())
 	upgraded := resp.Upgraded != nil
@@ -283,11 +301,7 @@ func (r *request) respond(resp *exchange.Response) error {
 		exchange.StripConnection(&head.Fields)
 	}
 	route.ApplyResponse(r.found.Rule.Filters, r.origin, head)
-	r.access(head)
-	if r.tap != nil {
-		r.tap.Response(head, p.cfg.Clock.Now())
-	}
-	r.spans.Response(head.Status)
+	r.answered(head)
 	if upgraded {
 		r.response.Watch(exchange.Empty, (*responseSide)(r))
 		return r.x.Tunnel(head, resp.Upgraded)
@@ -325,12 +339,24 @@ func (t *tailSide) Judge(err error) *refusal.Refusal {
 // serveNext lets another handler answer, watching as for the application.
 func (r *request) serveNext(next exchange.Handler) {
 	x := r.x
-	inner := x.Responder
-	body := x.Body
+	inner, body, conn := x.Responder, x.Body, x.Conn
 	x.Responder, x.Body = &watched{Responder: inner, r: r}, &r.body
+	if r.c.own {
+		x.Conn = visitor{r.c, r.trusted}
+	}
 	next.Serve(x)
-	x.Responder, x.Body = inner, body
+	x.Responder, x.Body, x.Conn = inner, body, conn
 }
+
+// visitor is the client of a server of the proxy's own.
+type visitor struct {
+	*Conn
+	trusted bool
+}
+
+// Trusted reports whether the policy let the request in for its client's
+// identity.
+func (v visitor) Trusted() bool { return v.trusted }
 
 // watched is a responder whose responses are watched.
 type watched struct {
@@ -342,11 +368,7 @@ func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error
 	r := w.r
 	r.status = head.Status
 	r.class = classify.Start(head, nil)
-	r.access(head)
-	if r.tap != nil {
-		r.tap.Response(head, r.p.cfg.Clock.Now())
-	}
-	r.spans.Response(head.Status)
+	r.answered(head)
 	r.response.Watch(body, (*responseSide)(r))
 	err := w.Responder.Respond(head, &r.response)
 	r.response.Finish(err)
@@ -372,16 +394,12 @@ func (r *request) fail(err error) {
 	} else {
 		r.c.log().Debug("Request refused", "error", err)
 	}
-	r.status = refused.Status
+	r.status, r.refused = refused.Status, refused
 	head := exchange.ResponseHead{Version: r.x.Request.Version}
 	grpc := refusal.IsGRPC(r.x.Request)
 	refusal.Fill(&head, grpc, refused, refusal.Options{Informational: r.informational(), OrigProto: r.carried != origproto.None})
 	r.class = classify.Start(&head, nil)
-	r.access(&head)
-	if r.tap != nil {
-		r.tap.Response(&head, r.p.cfg.Clock.Now())
-	}
-	r.spans.Response(head.Status)
+	r.answered(&head)
 	if r.carried != origproto.None {
 		origproto.Mark(&head)
 	}
@@ -405,32 +423,54 @@ func (b broken) Close(error)                   {}
 // informational reports whether the client may be told reasons.
 func (r *request) informational() bool { return !r.c.tls.Client.IsZero() }
 
-// access writes the access log.
-func (r *request) access(head *exchange.ResponseHead) {
-	if r.p.cfg.AccessLog == nil {
-		return
+// answered tells observers of the response's head.
+func (r *request) answered(head *exchange.ResponseHead) {
+	if r.entry != nil {
+		r.entry.Response(head, r.p.cfg.Clock.Now())
 	}
-	total := r.p.cfg.Clock.Now().Sub(r.started)
-	r.p.cfg.AccessLog.Write(&accesslog.Entry{
-		Client: r.c.client, ClientID: r.c.tls.Client.String(), Received: r.started,
-		Total: total, Processing: total - r.elsewhere, Request: r.x.Request, Response: head,
-	})
+	if r.tap != nil {
+		r.tap.Response(head, r.p.cfg.Clock.Now())
+	}
 }
 
-// finish gives the state back.
+// finish tells of the exchange's end and gives the state back.
 func (r *request) finish() {
 	r.body.Finish(nil)
-	r.spans.Response(0)
+	if r.entry != nil || r.spans != nil {
+		r.told()
+	}
 	*r = request{}
 	requests.Put(r)
+}
+
+// told ends the spans and writes the access log.
+func (r *request) told() {
+	reason := ""
+	switch {
+	case r.refused != nil:
+		reason = r.refused.Reason()
+	case r.why != nil:
+		reason = r.why.Error()
+	}
+	r.spans.End(tracing.Outcome{Status: r.status, GRPC: r.grpc, Broken: r.why != nil, Reason: reason, Bytes: r.bytes})
+	if r.entry == nil {
+		return
+	}
+	// Of what failed early nothing was taken down yet.
+	r.entry.Request(r.x.Request, r.x.Request.Version)
+	r.entry.Duration = r.p.cfg.Clock.Now().Sub(r.started)
+	r.entry.RequestBytes, r.entry.ResponseBytes = r.received, r.bytes
+	r.entry.GRPC, r.entry.Error = r.grpc, reason
+	r.p.cfg.AccessLog.Write(r.entry)
 }
 
 // requestSide hears of the request's body.
 type requestSide request
 
 func (s *requestSide) Frame(f exchange.Frame) {
-	if len(f.Data) > 0 {
-		s.permit.route.RequestFrames.Observe(uint64(len(f.Data)))
+	if n := uint64(len(f.Data)); n > 0 {
+		s.permit.route.RequestFrames.Observe(n)
+		s.received += n
 	}
 	s.count()
 }
@@ -488,6 +528,8 @@ func (s *responseSide) latency(now time.Time) {
 }
 
 func (s *responseSide) Over(err error) {
+	class := s.class.End(s.trailers, err)
+	s.why, s.grpc = err, class.GRPC
 	if s.permit == nil {
 		return
 	}
@@ -495,7 +537,6 @@ func (s *responseSide) Over(err error) {
 	if !s.ended {
 		now = s.p.cfg.Clock.Now()
 	}
-	class := s.class.End(s.trailers, err)
 	c := series.Class{Status: s.status, Failure: class.Failure, GRPC: class.GRPC, Error: class.Error}
 	if err == nil && !s.timed {
 		s.latency(now)

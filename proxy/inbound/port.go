@@ -71,11 +71,15 @@ func (p *Proxy) watchPort(ctx context.Context, number uint16, ready func(*port))
 	}
 }
 
-// set makes server the policy. Rate limits begin anew.
+// set makes server the policy. Only the port's own goroutine calls it.
 func (pt *port) set(server *model.ServerPolicy) {
+	var limiter *ratelimit.Limiter
+	if old := pt.policy.Load(); old != nil {
+		limiter = old.limiter
+	}
 	pt.policy.Store(&policy{
 		ServerPolicy: server,
-		limiter:      ratelimit.New(server.RateLimit, pt.p.cfg.Clock.Now()),
+		limiter:      ratelimit.Next(limiter, server.RateLimit, pt.p.cfg.Clock.Now()),
 		srv:          series.Server(server.Meta, pt.number),
 		parent:       series.InboundParent(server.Meta, pt.number),
 	})

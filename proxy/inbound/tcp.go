@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/linkerd-go/linkerd-go/proxy/authz"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	duplex "github.com/linkerd-go/linkerd-go/proxy/copy"
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
@@ -36,8 +37,7 @@ func (c *Conn) forward() error {
 		if c.server != nil {
 			c.server.Close()
 		}
-		c.countTCP(c.p.cfg.Series.TCPDeny, pol, nil)
-		c.log().Info("Connection denied", "server", pol.Meta, "tls", c.tls.Client, "reason", reason)
+		c.denied(pol, reason)
 		return nil
 	}
 	c.allow(pol, by)
@@ -66,6 +66,17 @@ func (c *Conn) forward() error {
 		c.log().Debug("Connection closed", "error", err)
 	}
 	return nil
+}
+
+// denied counts and logs a connection that is not permitted.
+func (c *Conn) denied(pol *policy, reason authz.Reason) {
+	c.countTCP(c.p.cfg.Series.TCPDeny, pol, nil)
+	if pol.Invalid != "" {
+		c.countTCP(c.p.cfg.Series.InvalidPolicy, pol, nil)
+		c.log().Info("Connection denied", "server", pol.Meta, "tls", c.tls.Client, "reason", "invalid server policy", "error", pol.Invalid)
+		return
+	}
+	c.log().Info("Connection denied", "server", pol.Meta, "tls", c.tls.Client, "reason", reason)
 }
 
 // allow counts a permitted connection, and logs it if it is to be audited.

@@ -149,7 +149,7 @@ func TestRefusals(t *testing.T) {
 			name: "invalid outbound policy", prepare: func(m *mesh) {
 				m.target.Set(&model.Target{Policy: model.InvalidClientPolicy("broken")})
 			},
-			want: "500 unexpected error close l5d-proxy-connection=close",
+			want: "500 invalid client policy: invalid client policy configuration: broken close l5d-proxy-connection=close",
 			out:  `outbound_http_errors_total{error="unexpected"} 1`,
 			log:  "invalid client policy: invalid client policy configuration",
 		},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
 	"github.com/linkerd-go/linkerd-go/proxy/clock"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/h2"
@@ -75,7 +76,8 @@ type Config struct {
 	Log         *slog.Logger
 	// Memory tells when load has to be shed; nil never does.
 	Memory *overload.Guard
-	// Tap and Tracer may be nil.
-	Tap    *tap.Hub
-	Tracer *tracing.Tracer
+	// AccessLog, Tap and Tracer may be nil.
+	AccessLog *accesslog.Log
+	Tap       *tap.Hub
+	Tracer    *tracing.Tracer
 }

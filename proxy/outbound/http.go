@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
 	"github.com/linkerd-go/linkerd-go/proxy/backoff"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
@@ -53,6 +54,12 @@ type request struct {
 	done    func() // releases what was discovered for this request alone
 	waiting bool   // counted as in flight: there is no response yet
 	spans   *tracing.Spans
+	// entry is that of the access log, nil unless there is one.
+	entry *accesslog.Entry
+	// refused is what was answered before there was an endpoint, why the reason
+	// for no answer at all.
+	refused *refusal.Refusal
+	why     error
 
 	// What the route decided.
 	rule     *rule
@@ -107,6 +114,12 @@ type attempt struct {
 	// tap is nil unless somebody observes the attempt.
 	tap   *tap.Session
 	bytes uint64
+	// received is the length of the request's body so far. It may be read once
+	// the response was closed.
+	received uint64
+	// why is how the response broke off, code its gRPC status label.
+	why  error
+	code string
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
@@ -118,6 +131,7 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	r.p, r.h, r.x, r.t = h.p, h, x, h.target
 	r.version, r.started = x.Request.Version, h.p.cfg.Clock.Now()
 	r.grpc = refusal.IsGRPC(x.Request)
+	r.begin()
 	if err := r.handle(); err != nil {
 		r.fail(err)
 	}
@@ -146,6 +160,7 @@ func (r *request) handle() error {
 	if err := uri.Normalize(x.Request, r.t.authority()); err != nil {
 		return err
 	}
+	r.entry.Request(x.Request, r.version)
 	// A request that is part of a trace gets a span.
 	r.spans = p.cfg.Tracer.Server(x.Request, "outbound", r.t.key.addr)
 	k := kindHTTP1
@@ -179,7 +194,7 @@ func (r *request) along(router *httpRouter) error {
 		return r.alongProfile(router.profile)
 	}
 	if router.invalid != "" {
-		return refusal.Internal(refusal.Unexpected, fmt.Errorf("%w: %s", errInvalidPolicy, router.invalid))
+		return refusal.Internal(refusal.Because(errInvalidPolicy.Error(), router.invalid), fmt.Errorf("%w: %s", errInvalidPolicy, router.invalid))
 	}
 	found, ok := route.Find(&router.policy.Routes, r.x.Request)
 	if !ok {
@@ -396,12 +411,12 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 		a.tap = r.p.cfg.Tap.Begin(a.tapped(e, head))
 	}
 	r.spans.Client(head)
-	resp, err := e.roundTrip(a.c, head, &a.body)
+	resp, err := a.roundTrip(e, head)
 	for n := 0; n < maxMoves && err != nil && e.lost(err); n++ {
 		if e, err = a.move(b); err != nil {
 			return nil, err
 		}
-		resp, err = e.roundTrip(a.c, head, &a.body)
+		resp, err = a.roundTrip(e, head)
 	}
 	if a.limits != nil && err == nil {
 		a.limits.head()
@@ -424,7 +439,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	a.refused.Text = fmt.Sprintf("endpoint %s: %s", e.model.Addr, refused.Text)
 	a.made.Head.Reset()
 	a.made.Head.Version = r.version
-	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.told())
+	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.informs())
 	a.made.Body = exchange.Empty
 	if a.tap != nil {
 		a.tap.Response(&a.made.Head, r.p.cfg.Clock.Now())
@@ -474,7 +489,7 @@ func (a *attempt) respond(resp *exchange.Response) error {
 		}
 		route.ApplyResponse(r.rule.Filters, r.origin, head)
 	}
-	r.spans.Response(head.Status)
+	r.answering(head)
 	if a.refused != nil && a.refused.Close {
 		r.x.CloseAfter()
 	}
@@ -510,7 +525,7 @@ func (r *request) tail(b exchange.Body) exchange.Body {
 	if !r.grpc || b.Ended() {
 		return b
 	}
-	r.ending = refusal.Tail{Body: b, Informational: r.told().Informational, Judge: (*tailSide)(r)}
+	r.ending = refusal.Tail{Body: b, Informational: r.informs().Informational, Judge: (*tailSide)(r)}
 	return &r.ending
 }
 
@@ -541,6 +556,9 @@ func (a *attempt) finish(err error) {
 // release gives back what the attempt held.
 func (a *attempt) release() {
 	a.body.Finish(nil)
+	if a.r.spans != nil {
+		a.r.spans.Sent(a.outcome())
+	}
 	if a.limits != nil {
 		a.limits.stop()
 	}
@@ -553,15 +571,16 @@ func (a *attempt) release() {
 	}
 }
 
-// told says whether the client is told reasons.
-func (r *request) told() refusal.Options {
+// informs says whether the client is told reasons.
+func (r *request) informs() refusal.Options {
 	return refusal.Options{Informational: r.h.loud || !r.p.cfg.Quiet}
 }
 
 // fail answers the request with a refusal, or resets it.
 func (r *request) fail(err error) {
 	refused := refuse(err, r.version)
-	if refused == nil {
+	if r.refused = refused; refused == nil {
+		r.why = err
 		r.x.Cancel(err)
 		return
 	}
@@ -573,10 +592,15 @@ func (r *request) fail(err error) {
 	} else {
 		r.log().Debug("Request refused", "error", err)
 	}
-	r.spans.Response(refused.Status)
 	r.x.Request.Version = r.version
+	head := &exchange.ResponseHead{Version: r.version}
+	refusal.Fill(head, r.grpc, refused, r.informs())
+	r.answering(head)
+	if refused.Close {
+		r.x.CloseAfter()
+	}
 	// The client being gone changes nothing any more.
-	_ = refusal.Respond(r.x, refused, r.told())
+	_ = r.x.Respond(head, exchange.Empty)
 }
 
 // answered takes the request out of those that wait for a response; bodies may
@@ -592,7 +616,7 @@ func (r *request) answered() {
 func (r *request) finish() {
 	r.answered()
 	r.mirror()
-	r.spans.Response(0)
+	r.told()
 	if r.done != nil {
 		r.done()
 	}

@@ -19,8 +19,10 @@ import (
 type requestSide attempt
 
 func (s *requestSide) Frame(f exchange.Frame) {
-	if n := len(f.Data); n > 0 && s.r.route != nil && s.r.retries == 0 {
-		s.r.route.Frames.Observe(uint64(n))
+	n := uint64(len(f.Data))
+	s.received += n
+	if n > 0 && s.r.route != nil && s.r.retries == 0 {
+		s.r.route.Frames.Observe(n)
 	}
 	if s.limits != nil {
 		s.limits.activity()
@@ -101,6 +103,7 @@ func (s *responseSide) Over(err error) {
 		class = s.class.End(s.trailers, err)
 	}
 	c := series.Class{Status: s.status, Failure: class.Failure, GRPC: class.GRPC, Error: class.Error}
+	s.why, s.code = err, class.GRPC
 	if s.picked {
 		s.pick.Service().metrics.Response(c)
 		s.pick.Outcome(class.Outcome)

@@ -2,12 +2,14 @@
 // section 9.5) with the generic cell rate algorithm: a bucket is one number,
 // the time at which it would be full again.
 //
-// A Limiter is made for each policy that arrives, so its buckets start full.
+// A Limiter is made for each policy that arrives. It goes on with the buckets of
+// the one before where the limits are the same; upstream's start full each time.
 // Allow may be called from any goroutine; the time is passed in.
 package ratelimit
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,9 @@ type Exceeded struct {
 	Scope Scope
 	// Limit is the limit in requests per second.
 	Limit uint32
+	// Wait is how long it will be until a request may pass, if no other comes
+	// before it. It is at most a second.
+	Wait time.Duration
 }
 
 // Label is the value of the metric label ratelimit_scope.
@@ -60,57 +65,85 @@ func (e *Exceeded) Error() string {
 // start.
 type bucket struct{ tat atomic.Int64 }
 
-// take takes a token from the bucket of a limit of rps requests per second.
-func (b *bucket) take(now int64, rps uint32) bool {
+// take takes a token from the bucket of a limit of rps requests per second, or
+// says how long it will be until there is one.
+func (b *bucket) take(now int64, rps uint32) (wait time.Duration, ok bool) {
 	cell := int64(time.Second) / int64(rps)
 	burst := cell * int64(rps-1)
 	for {
 		tat := b.tat.Load()
-		if tat-burst > now {
-			return false
+		if early := tat - burst - now; early > 0 {
+			return time.Duration(early), false
 		}
 		if b.tat.CompareAndSwap(tat, max(tat, now)+cell) {
-			return true
+			return 0, true
 		}
 	}
 }
 
 // Limiter limits the requests of one port. A nil one lets everything pass.
 type Limiter struct {
-	cfg       model.RateLimit
-	start     time.Time
-	total     bucket
-	overrides map[model.Identity]*override
+	cfg   model.RateLimit
+	start time.Time
+	total *bucket
+	// list are the buckets of cfg.Overrides, overrides the same by client.
+	list      []*bucket
+	overrides map[model.Identity]int
+	clients   *clients
+}
 
+// clients are the buckets of client identities.
+type clients struct {
 	mu sync.Mutex
-	// clients is guarded by mu, the buckets in it are not.
-	clients map[model.Identity]*bucket
-	// swept is when clients was last looked through, guarded by mu.
+	// buckets is guarded by mu, what it leads to is not.
+	buckets map[model.Identity]*bucket
+	// swept is when buckets was last looked through, guarded by mu.
 	swept int64
-	// others is the bucket of clients that found clients full.
+	// others is the bucket of clients that found buckets full.
 	others bucket
 }
 
-type override struct {
-	limit uint32
-	bucket
-}
-
 // New makes a limiter with full buckets; cfg nil makes none.
-func New(cfg *model.RateLimit, now time.Time) *Limiter {
+func New(cfg *model.RateLimit, now time.Time) *Limiter { return Next(nil, cfg, now) }
+
+// Next makes the limiter of a policy that takes the place of another's. Limits
+// that are still the same keep their buckets, which both limiters then share: a
+// change of something else gives nobody a burst more. old may be nil, and cfg
+// nil makes none.
+func Next(old *Limiter, cfg *model.RateLimit, now time.Time) *Limiter {
 	if cfg == nil || cfg.Total == 0 && cfg.Identity == 0 && len(cfg.Overrides) == 0 {
 		return nil
 	}
-	l := &Limiter{cfg: *cfg, start: now, swept: -int64(time.Second), clients: make(map[model.Identity]*bucket), overrides: make(map[model.Identity]*override)}
-	for _, o := range cfg.Overrides {
-		shared := &override{limit: o.Limit}
+	if old == nil {
+		old = &Limiter{start: now}
+	}
+	l := &Limiter{cfg: *cfg, start: old.start, overrides: make(map[model.Identity]int)}
+	if l.total = old.total; l.total == nil || old.cfg.Total != cfg.Total {
+		l.total = new(bucket)
+	}
+	if l.clients = old.clients; l.clients == nil || old.cfg.Identity != cfg.Identity {
+		l.clients = &clients{buckets: make(map[model.Identity]*bucket), swept: -int64(time.Second)}
+	}
+	for i, o := range cfg.Overrides {
+		l.list = append(l.list, old.override(o))
 		for _, id := range o.Clients {
-			if l.overrides[id] == nil {
-				l.overrides[id] = shared
+			// The first that names a client counts.
+			if _, ok := l.overrides[id]; !ok {
+				l.overrides[id] = i
 			}
 		}
 	}
 	return l
+}
+
+// override is the bucket of an equal override, or a new one.
+func (l *Limiter) override(o model.RateOverride) *bucket {
+	for i, was := range l.cfg.Overrides {
+		if was.Limit == o.Limit && slices.Equal(was.Clients, o.Clients) {
+			return l.list[i]
+		}
+	}
+	return new(bucket)
 }
 
 // Meta is the resource that the limits come from.
@@ -124,42 +157,48 @@ func (l *Limiter) Allow(now time.Time, id model.Identity) *Exceeded {
 		return nil
 	}
 	at := int64(now.Sub(l.start))
-	if n := l.cfg.Total; n > 0 && !l.total.take(at, n) {
-		return &Exceeded{ScopeTotal, n}
+	if n := l.cfg.Total; n > 0 {
+		if wait, ok := l.total.take(at, n); !ok {
+			return &Exceeded{ScopeTotal, n, wait}
+		}
 	}
-	if o := l.overrides[id]; o != nil {
-		if o.limit > 0 && !o.take(at, o.limit) {
-			return &Exceeded{ScopeOverride, o.limit}
+	if i, ok := l.overrides[id]; ok {
+		if n := l.cfg.Overrides[i].Limit; n > 0 {
+			if wait, ok := l.list[i].take(at, n); !ok {
+				return &Exceeded{ScopeOverride, n, wait}
+			}
 		}
 		return nil
 	}
-	if n := l.cfg.Identity; n > 0 && !l.client(at, id).take(at, n) {
-		return &Exceeded{ScopeIdentity, n}
+	if n := l.cfg.Identity; n > 0 {
+		if wait, ok := l.clients.bucket(at, id).take(at, n); !ok {
+			return &Exceeded{ScopeIdentity, n, wait}
+		}
 	}
 	return nil
 }
 
-func (l *Limiter) client(now int64, id model.Identity) *bucket {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.clients[id]
+func (c *clients) bucket(now int64, id model.Identity) *bucket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.buckets[id]
 	if b != nil {
 		return b
 	}
-	if len(l.clients) >= maxIdentities && now-l.swept >= int64(time.Second) {
+	if len(c.buckets) >= maxIdentities && now-c.swept >= int64(time.Second) {
 		// A bucket that is full again is as good as a new one. Once a second
 		// is enough: none takes longer to fill.
-		l.swept = now
-		for k, c := range l.clients {
-			if c.tat.Load() <= now {
-				delete(l.clients, k)
+		c.swept = now
+		for k, b := range c.buckets {
+			if b.tat.Load() <= now {
+				delete(c.buckets, k)
 			}
 		}
 	}
-	if len(l.clients) >= maxIdentities {
-		return &l.others
+	if len(c.buckets) >= maxIdentities {
+		return &c.others
 	}
 	b = new(bucket)
-	l.clients[id] = b
+	c.buckets[id] = b
 	return b
 }

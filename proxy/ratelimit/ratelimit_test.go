@@ -68,7 +68,69 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		}
 	}
 	// After a second the old ones make room.
-	if e := l.Allow(start.Add(time.Second), model.MustIdentity("late.ns")); e != nil || len(l.clients) != 1 {
-		t.Error(e, len(l.clients))
+	if e := l.Allow(start.Add(time.Second), model.MustIdentity("late.ns")); e != nil || len(l.clients.buckets) != 1 {
+		t.Error(e, len(l.clients.buckets))
+	}
+}
+
+// TestWait: whoever waits as long as it is told may pass, and would not a moment
+// before.
+func TestWait(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for _, rps := range []uint32{1, 3, 7, 1000} {
+		l := New(&model.RateLimit{Total: rps}, start)
+		now := start.Add(time.Duration(rps) * time.Millisecond)
+		var e *Exceeded
+		for e == nil {
+			e = l.Allow(now, model.Identity{})
+		}
+		if e.Wait <= 0 || e.Wait > time.Second {
+			t.Errorf("%d a second: told to wait for %v", rps, e.Wait)
+		}
+		if l.Allow(now.Add(e.Wait-1), model.Identity{}) == nil {
+			t.Errorf("%d a second: might have come before %v", rps, e.Wait)
+		}
+		if again := l.Allow(now.Add(e.Wait), model.Identity{}); again != nil {
+			t.Errorf("%d a second: refused after %v, told to wait for %v more", rps, e.Wait, again.Wait)
+		}
+	}
+}
+
+// TestNext: a policy's change lets nobody begin anew whose limit it leaves alone.
+func TestNext(t *testing.T) {
+	a, b := model.MustIdentity("a.ns"), model.MustIdentity("b.ns")
+	over := func(limit uint32, ids ...model.Identity) model.RateOverride {
+		return model.RateOverride{Limit: limit, Clients: ids}
+	}
+	limits := func(total, identity uint32, o ...model.RateOverride) *model.RateLimit {
+		return &model.RateLimit{Total: total, Identity: identity, Overrides: o}
+	}
+	start := time.Unix(1000, 0)
+	now := start.Add(100 * time.Millisecond)
+	for _, c := range []struct {
+		name     string
+		old, now *model.RateLimit
+		id       model.Identity
+		passes   bool
+	}{
+		{"the same", limits(1, 0), limits(1, 0), a, false},
+		{"another total", limits(1, 0), limits(2, 0), a, true},
+		{"the same total, another identity", limits(1, 5), limits(1, 6), a, false},
+		{"the same identity", limits(0, 1), limits(9, 1), a, false},
+		{"another client", limits(0, 1), limits(0, 1), b, true},
+		{"another identity", limits(0, 1), limits(0, 2), a, true},
+		{"the same override, elsewhere in the list", limits(0, 0, over(1, a)), limits(0, 0, over(5, b), over(1, a)), a, false},
+		{"another override", limits(0, 0, over(1, a)), limits(0, 0, over(2, a)), a, true},
+		{"an override of others as well", limits(0, 0, over(1, a)), limits(0, 0, over(1, a, b)), a, true},
+		{"no limit before", nil, limits(1, 0), a, true},
+		{"no limit any more", limits(1, 0), nil, a, true},
+	} {
+		l := New(c.old, start)
+		if e := l.Allow(now, a); e != nil {
+			t.Fatalf("%s: %v at once", c.name, e)
+		}
+		if e := Next(l, c.now, now).Allow(now, c.id); (e == nil) != c.passes {
+			t.Errorf("%s: %v", c.name, e)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -46,8 +47,9 @@ type Refusal struct {
 	Text string
 	// Location is set for redirects.
 	Location string
-	// Headers are further fields of HTTP answers.
-	Headers []model.Header
+	// Headers are further fields of HTTP answers, Metadata of those to gRPC
+	// calls.
+	Headers, Metadata []model.Header
 	// Label is the value of the error label of the error counters; empty if
 	// the refusal is not counted as an error of the proxy.
 	Label string
@@ -72,6 +74,23 @@ func (r *Refusal) Reason() string {
 // Unexpected is the text for what has none of its own.
 const Unexpected = "unexpected error"
 
+// maxDetail bounds, in bytes, what a client is told of a policy.
+const maxDetail = 256
+
+// Because is a text with what is behind it, as far as that may stand in a header.
+func Because(text, detail string) string {
+	if len(detail) > maxDetail {
+		detail = detail[:maxDetail]
+	}
+	b := []byte(text + ": " + detail)
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
 // Forbidden refuses a client without permission.
 func Forbidden(text string) *Refusal {
 	return &Refusal{Status: 403, Code: codePermissionDenied, Text: text}
@@ -91,13 +110,18 @@ func Preflight(status int, headers []model.Header) *Refusal {
 	return &Refusal{Status: status, Code: codeNotFound, Headers: headers}
 }
 
-// rateRetry tells a client that asks too often when to come back: limits are
-// in requests per second, so within one of these another may pass.
-var rateRetry = []model.Header{{Name: "retry-after", Value: "1"}}
-
-// RateLimited refuses a client that asks too often.
-func RateLimited(text string) *Refusal {
-	return &Refusal{Status: 429, Code: codeResourceExhausted, Text: text, Headers: rateRetry}
+// RateLimited refuses a client that asks too often, and tells it when another
+// request may pass: in whole seconds as HTTP does (RFC 9110, section 10.2.3), in
+// milliseconds as gRPC does (gRFC A6), which has clients that retry heed it.
+func RateLimited(text string, wait time.Duration) *Refusal {
+	atLeast := func(unit time.Duration) string {
+		return strconv.FormatInt(int64(max(1, (wait+unit-1)/unit)), 10)
+	}
+	return &Refusal{
+		Status: 429, Code: codeResourceExhausted, Text: text,
+		Headers:  []model.Header{{Name: "retry-after", Value: atLeast(time.Second)}},
+		Metadata: []model.Header{{Name: "grpc-retry-pushback-ms", Value: atLeast(time.Millisecond)}},
+	}
 }
 
 // Verdict is what filters decided instead of letting a request go on.
@@ -208,6 +232,9 @@ func Fill(head *exchange.ResponseHead, grpc bool, r *Refusal, o Options) {
 		head.Status = 200
 		head.Add("content-type", "application/grpc")
 		head.Add("grpc-status", strconv.Itoa(r.Code))
+		for _, h := range r.Metadata {
+			head.Add(h.Name, h.Value)
+		}
 		if o.Informational {
 			head.Add("grpc-message", percentEncode(text))
 			head.Add("l5d-proxy-error", text)

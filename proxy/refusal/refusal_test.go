@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 )
@@ -22,7 +23,7 @@ func TestResponses(t *testing.T) {
 		{"forbidden", Forbidden("unauthorized request on route")},
 		{"not found", NotFound("no route found for request")},
 		{"redirect", Redirect(301, "http://example.com/")},
-		{"rate limited", RateLimited("total rate limit exceeded: 5rps")},
+		{"rate limited", RateLimited("total rate limit exceeded: 5rps", 250*time.Millisecond)},
 		{"internal", Internal(Unexpected, nil)},
 		{"bad gateway", BadGateway("endpoint 10.0.0.1:80: Connection refused (os error 111)", nil)},
 		{"unavailable", Unavailable("service unavailable", nil)},

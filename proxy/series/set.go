@@ -29,7 +29,10 @@ type Set struct {
 	HTTPAllow, HTTPDeny, HTTPNoRoute, HTTPRateLimit *metric.Family
 	TCPAllow, TCPDeny, TCPTerminate                 *metric.Family
 	InboundHTTPErrors, InboundTCPErrors             *metric.Family
-	OutboundHTTPErrors, OutboundTCPErrors           *metric.Family
+	// InvalidPolicy is ours: inbound requests and connections that were refused
+	// because the policy of their port cannot be used.
+	InvalidPolicy                         *metric.Family
+	OutboundHTTPErrors, OutboundTCPErrors *metric.Family
 	// StackCreate and StackDrop, section 23.7.
 	StackCreate, StackDrop *metric.Family
 
@@ -105,6 +108,7 @@ func New(reg *metric.Registry) *Set {
 	s.TCPTerminate = legacy("inbound_tcp_authz_terminate_total", "The total number of inbound TCP connections that were terminated due to an authorization change.")
 	s.InboundHTTPErrors = legacy("inbound_http_errors_total", "The total number of inbound HTTP requests that could not be processed due to a proxy error.")
 	s.InboundTCPErrors = legacy("inbound_tcp_errors_total", "The total number of inbound TCP connections that could not be processed due to a proxy error.")
+	s.InvalidPolicy = legacy("inbound_policy_invalid_total", "The total number of inbound requests and connections that were refused because the policy of their port could not be used.")
 	s.OutboundHTTPErrors = legacy("outbound_http_errors_total", "The total number of outbound HTTP requests that could not be processed due to a proxy error.")
 	s.OutboundTCPErrors = legacy("outbound_tcp_errors_total", "The total number of outbound TCP connections that could not be processed due to a proxy error.")
 	s.StackCreate = legacy("stack_create_total", "Total number of services created.")

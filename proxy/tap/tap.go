@@ -9,7 +9,8 @@
 //	}
 //
 // A Tap is one observer's wish: what to match and how many. Its events wait in
-// a channel; an observer that is slow loses events and holds nobody up. All
+// a channel; an observer that is slow loses events, which are counted, and holds
+// nobody up. All
 // methods may be called from any goroutine, those of a Session by one at a time.
 // Nothing that is passed in is kept but what is copied.
 package tap
@@ -111,7 +112,12 @@ type Hub struct {
 	taps atomic.Pointer[[]*Tap]
 	mu   sync.Mutex // guards replacing taps
 	base atomic.Uint32
+	// lost counts the events that observers were too slow for.
+	lost atomic.Uint64
 }
+
+// Lost is how many events observers were too slow for.
+func (h *Hub) Lost() uint64 { return h.lost.Load() }
 
 // Active reports whether anybody observes.
 func (h *Hub) Active() bool { return h != nil && h.taps.Load() != nil }
@@ -124,6 +130,7 @@ type Tap struct {
 	Base   uint32
 	events chan Event
 	done   chan struct{}
+	lost   atomic.Uint64
 
 	mu sync.Mutex
 	// matched, open and over are guarded by mu.
@@ -148,6 +155,9 @@ func (h *Hub) Observe(o Options) *Tap {
 
 // Events are what is observed. The channel is not closed; see Done.
 func (t *Tap) Events() <-chan Event { return t.events }
+
+// Lost is how many of the tap's events its observer was too slow for.
+func (t *Tap) Lost() uint64 { return t.lost.Load() }
 
 // Done is closed when as many requests as were wanted have come and ended;
 // events may still wait then.
@@ -215,6 +225,8 @@ func (t *Tap) send(e Event) {
 	case t.events <- e:
 	default:
 		// The observer is slow; the request is not.
+		t.lost.Add(1)
+		t.hub.lost.Add(1)
 	}
 }
 

@@ -76,6 +76,10 @@ func TestSlowObserverLosesEvents(t *testing.T) {
 	if n := len(tap.Events()); n != buffer {
 		t.Errorf("%d events wait", n)
 	}
+	// Each request is two events, for there was no response.
+	if tap.Lost() != 2*1000-buffer || h.Lost() != tap.Lost() {
+		t.Errorf("%d events were lost, %d in all", tap.Lost(), h.Lost())
+	}
 	tap.Close()
 	tap.Close()
 	if h.Active() || h.Begin(request("/")) != nil {

@@ -60,6 +60,19 @@ func extract(f *exchange.Fields) (c traceContext, ok bool) {
 	return c, false
 }
 
+// start is the context of a trace that begins here. It has no parent.
+func start(sampled bool) traceContext {
+	c := traceContext{format: formatW3C, sampled: sampled}
+	for i := 0; i < len(c.trace); i += 8 {
+		id := newID()
+		copy(c.trace[i:], id[:])
+	}
+	if sampled {
+		c.flags = 1
+	}
+	return c
+}
+
 // parseW3C reads 00-<32 hex>-<16 hex>-<2 hex>.
 func parseW3C(v []byte) (c traceContext, ok bool) {
 	if len(v) < 55 || v[0] != '0' || v[1] != '0' || v[2] != '-' || v[35] != '-' || v[52] != '-' || len(v) > 55 {

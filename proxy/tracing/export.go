@@ -56,12 +56,32 @@ func appendSpan(b []byte, s *Span) []byte {
 	}
 	b = lean.AppendString(b, 1, s.Trace[:])
 	b = lean.AppendString(b, 2, s.ID[:])
-	b = lean.AppendString(b, 4, s.Parent[:])
+	b = appendParent(b, 4, s)
 	b = lean.AppendString(b, 5, s.Name)
 	b = lean.AppendVarint(b, 6, kind)
 	b = lean.AppendFixed64(b, 7, uint64(s.Start.UnixNano()))
 	b = lean.AppendFixed64(b, 8, uint64(s.End.UnixNano()))
-	return appendAttributes(b, 9, s.Attributes)
+	b = appendAttributes(b, 9, s.Attributes)
+	if s.Failed {
+		var status int
+		b, status = lean.Begin(b, 15)
+		b = lean.AppendString(b, 2, s.Message)
+		b = lean.AppendVarint(b, 3, statusError)
+		b = lean.End(b, status)
+	}
+	return b
+}
+
+// statusError is the one status of spans that is told: it is not for the proxy
+// to say that all was well.
+const statusError = 2
+
+// appendParent appends the id of the span above, if there is one.
+func appendParent(b []byte, num uint64, s *Span) []byte {
+	if s.Parent == [8]byte{} {
+		return b
+	}
+	return lean.AppendString(b, num, s.Parent[:])
 }
 
 // appendAttributes appends a list of KeyValue.

@@ -85,7 +85,7 @@ func appendOpenCensusSpan(b []byte, s *Span) []byte {
 	}
 	b = lean.AppendString(b, 1, s.Trace[:])
 	b = lean.AppendString(b, 2, s.ID[:])
-	b = lean.AppendString(b, 3, s.Parent[:])
+	b = appendParent(b, 3, s)
 	b = appendTruncatable(b, 4, s.Name)
 	b = appendTimestamp(b, 5, s.Start)
 	b = appendTimestamp(b, 6, s.End)
@@ -104,8 +104,19 @@ func appendOpenCensusSpan(b []byte, s *Span) []byte {
 		b = lean.End(b, entry)
 	}
 	b = lean.End(b, attributes)
+	if s.Failed {
+		var status int
+		b, status = lean.Begin(b, 11)
+		b = lean.AppendVarint(b, 1, openCensusUnknown)
+		b = lean.AppendString(b, 2, s.Message)
+		b = lean.End(b, status)
+	}
 	return lean.AppendVarint(b, 14, kind)
 }
+
+// openCensusUnknown is the status of all failures: OpenCensus has gRPC's codes,
+// of which this is the one that says no more.
+const openCensusUnknown = 2
 
 // appendTruncatable appends a TruncatableString that was not truncated.
 func appendTruncatable(b []byte, num uint64, s string) []byte {

@@ -1,13 +1,15 @@
 // Package tracing tells a collector of the requests that are part of a sampled
-// trace (proxy chapter, section 22.3). The proxy never starts a trace: a
-// request without a sampled context costs a look at its headers.
+// trace (proxy chapter, section 22.3). The proxy starts traces only if it is told
+// a share of the requests to do it for: otherwise a request without a sampled
+// context costs a look at its headers.
 //
 //	t := tracing.New(tracing.Options{Resource: ..., Export: tracing.OTLP(conn), ...})
 //	go t.Run(ctx)
 //	...
 //	s := t.Server(head, ...)        // nil if it is not traced
 //	s.Client(head)                  // before the request is sent on
-//	s.Response(status)              // ends both spans
+//	s.Sent(outcome)                 // if it is sent again
+//	s.End(outcome)                  // when the last byte of the response has gone
 //
 // A nil *Tracer traces nothing, a nil *Spans does nothing. A Tracer may be used
 // from any goroutine; Spans belong to their exchange. Spans that the collector
@@ -20,6 +22,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -46,6 +49,42 @@ type Span struct {
 	Name       string
 	Start, End time.Time
 	Attributes []Attribute
+	// Failed says that the span is of a failure, and Message of which, if that
+	// is not plain from the attributes.
+	Failed  bool
+	Message string
+}
+
+// Outcome is how a request, or an attempt at it, ended.
+type Outcome struct {
+	// Status is that of the response, 0 if there was none.
+	Status int
+	// GRPC is the grpc-status, empty for none.
+	GRPC string
+	// Broken says that the response did not come to its end.
+	Broken bool
+	// Reason is why a proxy answered in the server's place, or why the response
+	// broke off.
+	Reason string
+	// Bytes is the length of the response's body.
+	Bytes uint64
+}
+
+// serverFailures are the gRPC codes that are the server's fault (OpenTelemetry
+// semantic conventions for gRPC): UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+// INTERNAL, UNAVAILABLE, DATA_LOSS.
+var serverFailures = []string{"2", "4", "12", "13", "14", "15"}
+
+// failed decides whether a span is of a failure. What the client did wrong is
+// none of the server's (OpenTelemetry semantic conventions for HTTP).
+func (o *Outcome) failed(client bool) bool {
+	switch {
+	case o.Broken || o.Status == 0 || o.Status >= 500:
+		return true
+	case o.GRPC != "" && o.GRPC != "0":
+		return client || slices.Contains(serverFailures, o.GRPC)
+	}
+	return client && o.Status >= 400
 }
 
 // Exporter sends spans to a collector.
@@ -57,6 +96,12 @@ type Options struct {
 	Export   Exporter
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Sample is the share of the requests without a context, from 0 to 1, that
+	// a trace is started for. With 0 their headers are left alone; else all of
+	// them get a context, so that whoever comes next does not decide again.
+	Sample float64
+	// Draw gives a number from 0 up to 1; nil draws at random.
+	Draw func() float64
 }
 
 // Bounds of what is kept for the collector.
@@ -95,6 +140,9 @@ func (t *Tracer) Stats() Stats {
 func New(o Options) *Tracer {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Draw == nil {
+		o.Draw = rand.Float64
 	}
 	return &Tracer{o: o, spans: make(chan Span, queue)}
 }
@@ -164,7 +212,14 @@ func (t *Tracer) Server(h *exchange.RequestHead, direction string, server netip.
 		return nil
 	}
 	c, ok := extract(&h.Fields)
-	if !ok || !c.sampled {
+	switch {
+	case ok && c.sampled:
+	case !ok && t.o.Sample > 0:
+		if c = start(t.o.Draw() < t.o.Sample); !c.sampled {
+			c.inject(&h.Fields, newID())
+			return nil
+		}
+	default:
 		return nil
 	}
 	s := &Spans{t: t, c: c}
@@ -175,11 +230,14 @@ func (t *Tracer) Server(h *exchange.RequestHead, direction string, server netip.
 	return s
 }
 
+// newID is an id at random. An id of zero is none.
+func newID() (id [8]byte) {
+	binary.LittleEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
+
 func (s *Spans) begin(h *exchange.RequestHead, parent [8]byte) Span {
-	span := Span{Trace: s.c.trace, Parent: parent, Name: string(path(h)), Start: s.t.o.Now()}
-	// An id of zero is none.
-	binary.LittleEndian.PutUint64(span.ID[:], rand.Uint64()|1)
-	return span
+	return Span{Trace: s.c.trace, ID: newID(), Parent: parent, Name: string(path(h)), Start: s.t.o.Now()}
 }
 
 // Client begins the span of the request's sending, again for each attempt.
@@ -193,29 +251,46 @@ func (s *Spans) Client(h *exchange.RequestHead) {
 	s.c.inject(&h.Fields, s.client.ID)
 }
 
-// Response ends the spans: the response's head is there, or none will be, which
-// status 0 stands for.
-func (s *Spans) Response(status int) {
+// Sent ends the span that Client began, if it has not ended.
+func (s *Spans) Sent(o Outcome) {
+	if s != nil {
+		s.end(&s.client, &o, s.t.o.Now())
+	}
+}
+
+// End ends all spans that have not ended. It has to be called once the exchange
+// is over.
+func (s *Spans) End(o Outcome) {
 	if s == nil {
 		return
 	}
 	now := s.t.o.Now()
-	for _, span := range []*Span{&s.client, &s.server} {
-		if span.Start.IsZero() || !span.End.IsZero() {
-			continue
-		}
-		span.End = now
-		out := *span
-		out.Attributes = append([]Attribute(nil), span.Attributes...)
-		if status != 0 {
-			out.Attributes = append(out.Attributes, Attribute{Key: "http.response.status_code", Int: int64(status), IsInt: true})
-		}
-		select {
-		case s.t.spans <- out:
-		default:
-			s.t.dropped.Add(1)
-			s.t.o.Log.Debug("Span dropped")
-		}
+	s.end(&s.client, &o, now)
+	s.end(&s.server, &o, now)
+}
+
+func (s *Spans) end(span *Span, o *Outcome, now time.Time) {
+	if span.Start.IsZero() || !span.End.IsZero() {
+		return
+	}
+	span.End = now
+	if span.Failed = o.failed(span.Client); span.Failed {
+		span.Message = o.Reason
+	}
+	out := *span
+	out.Attributes = append([]Attribute(nil), span.Attributes...)
+	if o.Status != 0 {
+		out.Attributes = append(out.Attributes, Attribute{Key: "http.response.status_code", Int: int64(o.Status), IsInt: true},
+			Attribute{Key: "http.response.body.size", Int: int64(o.Bytes), IsInt: true})
+	}
+	if code, err := strconv.ParseInt(o.GRPC, 10, 32); err == nil {
+		out.Attributes = append(out.Attributes, Attribute{Key: "rpc.grpc.status_code", Int: code, IsInt: true})
+	}
+	select {
+	case s.t.spans <- out:
+	default:
+		s.t.dropped.Add(1)
+		s.t.o.Log.Debug("Span dropped")
 	}
 }
 

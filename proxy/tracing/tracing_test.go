@@ -79,8 +79,8 @@ func TestSpans(t *testing.T) {
 		h := head(c.header, c.value, "User-Agent", "curl")
 		s := tr.Server(h, "inbound", netip.MustParseAddrPort("10.0.0.1:80"))
 		s.Client(h)
-		s.Response(200)
-		s.Response(500)
+		s.End(Outcome{Status: 200, Bytes: 5})
+		s.End(Outcome{Status: 500})
 		if len(tr.spans) != 2 {
 			t.Fatalf("%s: %d spans", c.name, len(tr.spans))
 		}
@@ -112,11 +112,106 @@ func TestNotTraced(t *testing.T) {
 	var none *Tracer
 	s := none.Server(head(), "inbound", netip.AddrPort{})
 	s.Client(nil)
-	s.Response(200)
+	s.Sent(Outcome{})
+	s.End(Outcome{})
 	tr := New(Options{})
 	h := head()
 	if tr.Server(h, "inbound", netip.AddrPort{}) != nil || len(h.List) != 0 {
 		t.Error("a trace was begun")
+	}
+}
+
+// TestSample: of the requests that no one has decided about, the share that was
+// asked for starts a trace; the decision is passed on either way.
+func TestSample(t *testing.T) {
+	draw := 0.0
+	tr := New(Options{Sample: 0.25, Draw: func() float64 { return draw }, Log: slog.New(slog.DiscardHandler)})
+	var traces [][16]byte
+	for _, c := range []struct {
+		draw    float64
+		field   string
+		sampled bool
+	}{
+		{0, "", true}, {0.24, "", true}, {0.25, "", false}, {0.9, "", false},
+		{0, "00-" + traceID + "-" + spanID + "-00", false}, {0.9, "00-" + traceID + "-" + spanID + "-01", true},
+		{0, "nonsense", true},
+	} {
+		h := head()
+		if c.field != "" {
+			h.Add("traceparent", c.field)
+		}
+		draw = c.draw
+		s := tr.Server(h, "outbound", netip.AddrPort{})
+		got, ok := extract(&h.Fields)
+		if (s != nil) != c.sampled || !ok || got.sampled != c.sampled || s != nil && got.parent != s.server.ID {
+			t.Errorf("%q, drawn %v: spans %v, passed on %v %+v", c.field, c.draw, s != nil, ok, got)
+		}
+		if s == nil || len(c.field) == 55 {
+			continue
+		}
+		if s.server.Parent != [8]byte{} {
+			t.Errorf("the first span has the parent %x", s.server.Parent)
+		}
+		traces = append(traces, s.server.Trace)
+	}
+	if len(traces) != 3 || traces[0] == traces[1] || traces[0] == [16]byte{} {
+		t.Errorf("got the traces %x", traces)
+	}
+}
+
+// TestFailures goes through what is a failure of whom.
+func TestFailures(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		o              Outcome
+		server, client bool
+	}{
+		{"fine", Outcome{Status: 200}, false, false},
+		{"redirect", Outcome{Status: 302, Reason: "redirected"}, false, false},
+		{"not found", Outcome{Status: 404}, false, true},
+		{"refused", Outcome{Status: 403, Reason: "unauthorized request on route"}, false, true},
+		{"server error", Outcome{Status: 503}, true, true},
+		{"cut off", Outcome{Status: 200, Broken: true, Reason: "reset"}, true, true},
+		{"no response", Outcome{}, true, true},
+		{"gRPC, fine", Outcome{Status: 200, GRPC: "0"}, false, false},
+		{"gRPC, not found", Outcome{Status: 200, GRPC: "5"}, false, true},
+		{"gRPC, unavailable", Outcome{Status: 200, GRPC: "14"}, true, true},
+	} {
+		if server, client := c.o.failed(false), c.o.failed(true); server != c.server || client != c.client {
+			t.Errorf("%s: failed for the server %v, for the client %v", c.name, server, client)
+		}
+	}
+}
+
+// TestAttempts: each attempt has a span, which ends with it.
+func TestAttempts(t *testing.T) {
+	now := time.Unix(100, 0)
+	tr := New(Options{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { now = now.Add(time.Second); return now }})
+	h := head("traceparent", "00-"+traceID+"-"+spanID+"-01")
+	s := tr.Server(h, "outbound", netip.AddrPort{})
+	s.Client(h)
+	s.Sent(Outcome{Status: 503, Reason: "busy"})
+	s.Client(h)
+	s.End(Outcome{Status: 200, GRPC: "0", Bytes: 7})
+	if len(tr.spans) != 3 {
+		t.Fatalf("%d spans", len(tr.spans))
+	}
+	first, second, server := <-tr.spans, <-tr.spans, <-tr.spans
+	if !first.Failed || first.Message != "busy" || second.Failed || server.Failed || first.ID == second.ID ||
+		first.Parent != server.ID || second.Parent != server.ID || first.End.After(second.Start) || server.End.Before(second.End) {
+		t.Errorf("got %+v, %+v, %+v", first, second, server)
+	}
+	numbers := map[string]int64{}
+	for _, a := range server.Attributes {
+		if a.IsInt {
+			numbers[a.Key] = a.Int
+		}
+	}
+	if numbers["http.response.status_code"] != 200 || numbers["http.response.body.size"] != 7 {
+		t.Errorf("got %v", numbers)
+	}
+	if _, ok := numbers["rpc.grpc.status_code"]; !ok {
+		t.Error("the span has no gRPC status")
 	}
 }
 
@@ -131,7 +226,7 @@ func TestEncode(t *testing.T) {
 	long := strings.Repeat("x", 20000)
 	server := Span{Name: "/a", Start: time.Unix(1, 2), End: time.Unix(3, 4), Attributes: []Attribute{{Key: "k", Value: long}, {Key: "empty"}, {Key: "n", Int: -5, IsInt: true}, {Key: "0", IsInt: true}}}
 	server.Trace[0], server.ID[7], server.Parent[3] = 1, 2, 3
-	client := Span{Client: true, Start: time.Unix(5, 0), End: time.Unix(6, 0)}
+	client := Span{Client: true, Start: time.Unix(5, 0), End: time.Unix(6, 0), Failed: true, Message: "broke off"}
 	want := &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
 		Resource: &resourcepb.Resource{Attributes: []*commonpb.KeyValue{text("service.name", "x"), number("pid", 7)}},
 		ScopeSpans: []*tracepb.ScopeSpans{{Scope: &commonpb.InstrumentationScope{Name: scopeName}, Spans: []*tracepb.Span{
@@ -140,8 +235,9 @@ func TestEncode(t *testing.T) {
 				StartTimeUnixNano: 1e9 + 2, EndTimeUnixNano: 3e9 + 4, Attributes: []*commonpb.KeyValue{text("k", long), text("empty", ""), number("n", -5), number("0", 0)},
 			},
 			{
-				TraceId: client.Trace[:], SpanId: client.ID[:], ParentSpanId: client.Parent[:], Kind: tracepb.Span_SPAN_KIND_CLIENT,
+				TraceId: client.Trace[:], SpanId: client.ID[:], Kind: tracepb.Span_SPAN_KIND_CLIENT,
 				StartTimeUnixNano: 5e9, EndTimeUnixNano: 6e9,
+				Status: &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: "broke off"},
 			},
 		}}},
 	}}}

@@ -63,6 +63,20 @@ func meshServers(t *testing.T, lab *netlab.Lab, ca *testca.CA, proxyID string) {
 			t.Errorf("metrics over mesh TLS, HTTP/2 %v: status %d, %v", http2, resp.StatusCode, err)
 		}
 	}
+	// How the proxy is configured is for the pod alone, and for whom a policy
+	// names: no policy does here.
+	for _, as := range []string{"", somebody} {
+		tr := &http.Transport{DisableKeepAlives: true, DialContext: dial(as, "10.77.0.2:4191")}
+		resp, err := (&http.Client{Transport: tr, Timeout: netlab.Timeout}).Get("http://admin/env.json")
+		if err != nil {
+			t.Errorf("environment as %q: %v", as, err)
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 403 {
+			t.Errorf("environment as %q: status %d", as, resp.StatusCode)
+		}
+	}
 	for _, c := range []struct {
 		name, as string
 		want     codes.Code

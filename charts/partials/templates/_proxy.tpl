@@ -255,6 +255,10 @@ volumeMounts:
   value: /var/run/linkerd/podinfo/annotations
 - name: LINKERD2_PROXY_TRACE_PROTOCOL
   value: {{ .protocol | default "opentelemetry" }}
+{{- with .sampleRatio }}
+- name: LINKERD2_PROXY_TRACE_SAMPLE_RATIO
+  value: {{ quote . }}
+{{- end }}
 - name: LINKERD2_PROXY_TRACE_SERVICE_NAME
   value: {{ .traceServiceName | quote }}
 - name: LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR
@@ -317,6 +321,14 @@ volumeMounts:
   value: {{ printf "linkerd-destination.%s.%s" $ns $identitySuffix }}
 {{- with $proxy.accessLog }}
 - name: LINKERD2_PROXY_ACCESS_LOG
+  value: {{ quote . }}
+{{- end }}
+{{- with $proxy.outboundAccessLog }}
+- name: LINKERD2_PROXY_OUTBOUND_ACCESS_LOG
+  value: {{ quote . }}
+{{- end }}
+{{- with $proxy.inboundForwardedFor }}
+- name: LINKERD2_PROXY_INBOUND_FORWARDED_FOR
   value: {{ quote . }}
 {{- end }}
 {{- with $proxy.shutdownGracePeriod }}

@@ -308,6 +308,9 @@ func TestInvalidServers(t *testing.T) {
 		"rate limit": {func(s server) {
 			s.GetProtocol().GetDetect().HttpLocalRateLimit = &inboundpb.HttpLocalRateLimit{}
 		}, "rate limit: metadata: missing"},
+		"gRPC rate limit": {func(s server) {
+			s.Protocol.Kind = &inboundpb.ProxyProtocol_Grpc_{Grpc: &inboundpb.ProxyProtocol_Grpc{LocalRateLimit: &inboundpb.HttpLocalRateLimit{}}}
+		}, "rate limit: metadata: missing"},
 	} {
 		s := testcontrol.OpenServer()
 		if _, err := decode.Server(lean(s, new(leaninbound.Server)), time.Second); err != nil {

@@ -53,7 +53,9 @@ func server(s *inboundpb.Server) (*model.ServerPolicy, error) {
 	case *inboundpb.ProxyProtocol_Grpc_:
 		p.Protocol = model.ProtocolGRPC
 		p.Routes.GRPC = true
-		p.Routes.List, err = each(k.Grpc.GetRoutes(), inboundGRPCRoute)
+		if p.Routes.List, err = each(k.Grpc.GetRoutes(), inboundGRPCRoute); err == nil {
+			p.RateLimit, err = rateLimit(k.Grpc.GetLocalRateLimit())
+		}
 		if len(p.Routes.List) == 0 {
 			p.Routes.List = []model.Route{{Meta: model.Default("default"), Rules: []model.Rule{{}}}}
 		}

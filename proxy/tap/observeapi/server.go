@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -114,8 +115,8 @@ func (s *Server) handshake(raw net.Conn, c *client) (net.Conn, error) {
 		return conn, err
 	}
 	state := t.ConnectionState()
-	id := meshtls.PeerIdentity(&state)
-	c.permitted = !id.IsZero() && id == s.cfg.Client
+	id, others := meshtls.PeerIdentities(&state)
+	c.permitted = !id.IsZero() && (id == s.cfg.Client || slices.Contains(others, s.cfg.Client))
 	c.why = "Unauthorized client"
 	return t, nil
 }
@@ -183,8 +184,15 @@ func (c *client) observe(x *exchange.Exchange) error {
 	head := &exchange.ResponseHead{Version: exchange.HTTP2, Status: 200, ContentLength: -1}
 	head.Add("content-type", "application/grpc")
 	_ = x.Respond(head, body)
+	if n := t.Lost(); n > 0 {
+		c.s.cfg.Log.Warn("Tap was too slow for some events", "events", n)
+	}
 	return nil
 }
+
+// lostTrailer tells an observer how many events it was too slow for. The API has
+// no message for it; observers that do not know it see nothing.
+const lostTrailer = "l5d-tap-lost-events"
 
 // maxRequest bounds a request, in bytes.
 const maxRequest = 1 << 20
@@ -257,6 +265,9 @@ func (s *stream) Next() (exchange.Frame, error) {
 	s.over = true
 	trailers := &exchange.Fields{}
 	trailers.Add("grpc-status", strconv.Itoa(codeOK))
+	if n := s.tap.Lost(); n > 0 {
+		trailers.Add(lostTrailer, strconv.FormatUint(n, 10))
+	}
 	return exchange.Frame{End: true, Trailers: trailers}, nil
 }
 
