@@ -12,6 +12,7 @@ import (
 	metapb "github.com/linkerd-go/linkerd-go/api/proto/meta"
 	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 )
 
 // encoder turns answers into messages.
@@ -21,7 +22,7 @@ type encoder struct {
 }
 
 // updates returns the messages that take a client from what it has, nil for nothing, to a snapshot.
-func (e encoder) updates(last, next *core.Snapshot) []*destinationpb.Update {
+func (e encoder) updates(last, next *core.Snapshot) []*update {
 	delta, shared := next.Since(last)
 	switch {
 	case last == nil:
@@ -29,34 +30,37 @@ func (e encoder) updates(last, next *core.Snapshot) []*destinationpb.Update {
 			if len(next.Entries) == 0 {
 				// Without a first message the client would give the stream up after three seconds, and one that connects
 				// again would keep endpoints that are gone. See the chapter, section 13, item 1.
-				return []*destinationpb.Update{{Update: &destinationpb.Update_NoEndpoints{
+				return []*update{grpcserve.NewMessage(&destinationpb.Update{Update: &destinationpb.Update_NoEndpoints{
 					NoEndpoints: &destinationpb.NoEndpoints{Exists: next.Exists},
-				}}}
+				}})}
 			}
 			return e.delta(next.SetLabels, delta)
-		}).([]*destinationpb.Update)
+		}).([]*update)
 	case shared:
-		return next.DeltaWire.Get(func() any { return e.delta(next.SetLabels, delta) }).([]*destinationpb.Update)
+		return next.DeltaWire.Get(func() any { return e.delta(next.SetLabels, delta) }).([]*update)
 	}
 	return e.delta(next.SetLabels, delta)
 }
 
+// update is a message of the streams of endpoints, which streams may share.
+type update = grpcserve.Message[destinationpb.Update]
+
 // delta returns the additions and then the removals, each only if there are any.
-func (e encoder) delta(setLabels map[string]string, delta core.Delta) []*destinationpb.Update {
-	var updates []*destinationpb.Update
+func (e encoder) delta(setLabels map[string]string, delta core.Delta) []*update {
+	var updates []*update
 	if len(delta.Add) > 0 {
 		set := &destinationpb.WeightedAddrSet{MetricLabels: setLabels}
 		for _, entry := range delta.Add {
 			set.Addrs = append(set.Addrs, e.endpoint(entry.Endpoint, entry.Locality))
 		}
-		updates = append(updates, &destinationpb.Update{Update: &destinationpb.Update_Add{Add: set}})
+		updates = append(updates, grpcserve.NewMessage(&destinationpb.Update{Update: &destinationpb.Update_Add{Add: set}}))
 	}
 	if len(delta.Remove) > 0 {
 		set := &destinationpb.AddrSet{}
 		for _, addr := range delta.Remove {
 			set.Addrs = append(set.Addrs, tcpAddress(addr))
 		}
-		updates = append(updates, &destinationpb.Update{Update: &destinationpb.Update_Remove{Remove: set}})
+		updates = append(updates, grpcserve.NewMessage(&destinationpb.Update{Update: &destinationpb.Update_Remove{Remove: set}}))
 	}
 	return updates
 }
@@ -133,8 +137,8 @@ func tcpAddress(addr netip.AddrPort) *netpb.TcpAddress {
 }
 
 // profile returns the message of a profile.
-func (e encoder) profile(p *core.Profile) *destinationpb.DestinationProfile {
-	return p.Wire.Get(func() any { return e.encodeProfile(p) }).(*destinationpb.DestinationProfile)
+func (e encoder) profile(p *core.Profile) *grpcserve.Message[destinationpb.DestinationProfile] {
+	return p.Wire.Get(func() any { return grpcserve.NewMessage(e.encodeProfile(p)) }).(*grpcserve.Message[destinationpb.DestinationProfile])
 }
 
 func (e encoder) encodeProfile(p *core.Profile) *destinationpb.DestinationProfile {

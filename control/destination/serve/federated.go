@@ -155,7 +155,7 @@ func (u *union) send(p *part) error {
 	}
 	p.last = next
 	for _, update := range updates {
-		if err := u.stream.Send(update); err != nil {
+		if err := update.Send(u.stream); err != nil {
 			return err
 		}
 	}
@@ -233,7 +233,7 @@ func (u *union) retract(p *part) error {
 		}
 	}
 	for _, update := range u.server.encoder.delta(nil, gone) {
-		if err := u.stream.Send(update); err != nil {
+		if err := update.Send(u.stream); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
+	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 )
 
 // Clusters gives the indexes of linked clusters. Its methods may be called from any goroutine and must not block.
@@ -180,8 +181,8 @@ func (s *Server) GetProfile(request *destinationpb.GetDestination, stream grpc.S
 		return s.profileFailed(stream.Context(), err, path)
 	}
 	defer sub.Close()
-	messages := func(_, next *core.Profile) []*destinationpb.DestinationProfile {
-		return []*destinationpb.DestinationProfile{s.encoder.profile(next)}
+	messages := func(_, next *core.Profile) []*grpcserve.Message[destinationpb.DestinationProfile] {
+		return []*grpcserve.Message[destinationpb.DestinationProfile]{s.encoder.profile(next)}
 	}
 	overflow := func() {
 		s.options.Logger.Warn("stream closed: client does not keep up", "path", path)
@@ -218,7 +219,7 @@ func (s *Server) failed(ctx context.Context, err error, code codes.Code, text st
 // follow sends what a subscription brings until the client leaves, the server or the index stops (a cluster is not linked
 // any more, or in another way), or the client does not keep up; all of these end the stream with OK. messages returns what
 // takes the client from one answer to the next.
-func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*M, overflow func()) error {
+func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*grpcserve.Message[M], overflow func()) error {
 	changed := sub.Changed()
 	sent := make(chan error, 1)
 	var last *T
@@ -235,6 +236,10 @@ func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *ind
 			return nil
 		case <-changed:
 			had, next := last, sub.Latest()
+			if next == had {
+				// It was published between the sign of the one before and the look at it, and has been sent then.
+				continue
+			}
 			last = next
 			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
 			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
@@ -253,9 +258,9 @@ func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *ind
 	}
 }
 
-func send[M any](stream grpc.ServerStreamingServer[M], messages []*M) error {
+func send[M any](stream grpc.ServerStreamingServer[M], messages []*grpcserve.Message[M]) error {
 	for _, m := range messages {
-		if err := stream.Send(m); err != nil {
+		if err := m.Send(stream); err != nil {
 			return err
 		}
 	}

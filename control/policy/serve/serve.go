@@ -22,6 +22,7 @@ import (
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
+	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 )
 
 // Options are the parts of a Server.
@@ -69,7 +70,7 @@ type inboundServer struct {
 
 var _ inboundpb.InboundServerPoliciesServer = inboundServer{}
 
-func encodeInbound(server *core.InboundServer) any { return Inbound(server) }
+func encodeInbound(server *core.InboundServer) any { return grpcserve.NewMessage(Inbound(server)) }
 
 // GetPort answers once.
 func (s inboundServer) GetPort(ctx context.Context, request *inboundpb.PortSpec) (*inboundpb.Server, error) {
@@ -78,7 +79,7 @@ func (s inboundServer) GetPort(ctx context.Context, request *inboundpb.PortSpec)
 		return nil, err
 	}
 	defer sub.Close()
-	return sub.Latest().Encoded(encodeInbound).(*inboundpb.Server), nil
+	return Inbound(&sub.Latest().Value), nil
 }
 
 // WatchPort answers whenever the answer changes.
@@ -139,7 +140,7 @@ type outboundServer struct {
 
 var _ outboundpb.OutboundPoliciesServer = outboundServer{}
 
-func encodeOutbound(policy *core.OutboundPolicy) any { return Outbound(policy) }
+func encodeOutbound(policy *core.OutboundPolicy) any { return grpcserve.NewMessage(Outbound(policy)) }
 
 // Get answers once.
 func (s outboundServer) Get(ctx context.Context, request *outboundpb.TrafficSpec) (*outboundpb.OutboundPolicy, error) {
@@ -148,7 +149,7 @@ func (s outboundServer) Get(ctx context.Context, request *outboundpb.TrafficSpec
 		return nil, err
 	}
 	defer sub.Close()
-	return sub.Latest().Encoded(encodeOutbound).(*outboundpb.OutboundPolicy), nil
+	return Outbound(&sub.Latest().Value), nil
 }
 
 // Watch answers whenever the answer changes.
@@ -263,6 +264,7 @@ func (s *Server) failed(ctx context.Context, err error) error {
 func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *index.Subscription[T], encode func(*T) any) error {
 	changed := sub.Changed()
 	sent := make(chan error, 1)
+	var last *index.Answer[T]
 	for {
 		select {
 		case <-stream.Context().Done():
@@ -273,11 +275,16 @@ func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *inde
 			return nil
 		case <-changed:
 			answer := sub.Latest()
+			if answer == last {
+				// It was published between the sign of the one before and the look at it, and has been sent then.
+				continue
+			}
+			last = answer
 			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
 			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
 			// thousands of them, waiting, would be much of the memory that streams take.
 			changed = nil
-			s.senders.Go(func() { sent <- stream.Send(answer.Encoded(encode).(*M)) })
+			s.senders.Go(func() { sent <- answer.Encoded(encode).(*grpcserve.Message[M]).Send(stream) })
 		case err := <-sent:
 			if err != nil {
 				if stream.Context().Err() != nil {
