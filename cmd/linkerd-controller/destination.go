@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -60,6 +61,10 @@ func (o *destinationOptions) flags() *flag.FlagSet {
 	fs.BoolVar(&o.config.H2Upgrade, "enable-h2-upgrade", true, "carry HTTP/1 over HTTP/2 between proxies")
 	fs.BoolVar(&o.endpointSlices, "enable-endpoint-slices", true, "watch EndpointSlices instead of Endpoints")
 	fs.BoolVar(&o.config.IPv6, "enable-ipv6", true, "let clients use IPv6 addresses")
+	fs.Func("identity-peer-namespaces", "namespaces of other control planes with the same trust anchors and trust domain, separated by commas", func(list string) error {
+		o.config.Peers = strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+		return nil
+	})
 	fs.StringVar(&o.config.TrustDomain, "identity-trust-domain", "", "DNS name below which all identities are")
 	fs.StringVar(&o.config.ClusterDomain, "cluster-domain", "", "end of the names of Services")
 	fs.StringVar(&o.opaquePorts, "default-opaque-ports", "", "ports that are opaque where no annotation says which are")
@@ -242,8 +247,6 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	server := grpcserve.New(ctrltrace.ServerOptions(o.common.TraceCollector)...)
 	destinationpb.RegisterDestinationServer(server.Registrar(), service)
 	p.Go(func() error {
-		// The server lets calls end by themselves, which streams do not.
-		defer context.AfterFunc(p.ctx, service.Stop)()
 		err := server.Serve(p.ctx, lis)
 		service.Stop()
 		service.Wait()

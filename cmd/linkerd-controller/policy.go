@@ -282,8 +282,6 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	service.Register(server.Registrar())
 	explain.New(x, &o.config).Register(server.Registrar())
 	p.Go(func() error {
-		// The server lets calls end by themselves, which streams do not.
-		defer context.AfterFunc(p.ctx, service.Stop)()
 		err := server.Serve(p.ctx, lis)
 		service.Stop()
 		service.Wait()

@@ -13,7 +13,9 @@ package grpcserve
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
@@ -37,6 +39,9 @@ const (
 	// stopTimeout is how long calls may take to end once the server stops. It is shorter than the 30 seconds that
 	// Kubernetes leaves a pod.
 	stopTimeout = 20 * time.Second
+	// stopSpread is the time over which streams end once the server stops, each at a moment of its own: thousands of clients that
+	// lose their streams in one moment ask the other replicas in one moment, too.
+	stopSpread = 8 * time.Second
 )
 
 // metrics are the grpc_server_* family. They are process-wide, as a process serves one set of services.
@@ -52,25 +57,63 @@ var metrics = func() *grpcprom.ServerMetrics {
 // Server is one gRPC server.
 type Server struct {
 	grpc *grpc.Server
+	// stopping is done when the server stops.
+	stopping context.Context
+	stop     context.CancelFunc
 }
 
 // New returns a server without services.
 func New(options ...grpc.ServerOption) *Server {
-	return &Server{grpc: grpc.NewServer(append([]grpc.ServerOption{
+	s := new(Server)
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxConcurrentStreams(0), // no limit
 		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor()),
-		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor()),
-	}, options...)...)}
+		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor(), s.spread),
+	}, options...)...)
+	return s
 }
+
+// spread ends a stream with OK at some moment after the server began to stop. The handler sees it as a client that went away.
+func (s *Server) spread(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	var ended atomic.Bool
+	// Without a goroutine as long as nothing stops.
+	forget := context.AfterFunc(s.stopping, func() {
+		timer := time.NewTimer(rand.N(stopSpread))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			ended.Store(true)
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer forget()
+	if err := handle(service, &spreadStream{stream, ctx}); !ended.Load() {
+		return err
+	}
+	return nil
+}
+
+// spreadStream is a stream with another context.
+type spreadStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *spreadStream) Context() context.Context { return s.ctx }
 
 // Registrar takes the services.
 func (s *Server) Registrar() grpc.ServiceRegistrar { return s.grpc }
 
-// Serve answers calls on lis until ctx is done, then lets calls in flight end, within a limit. Streams do not end by
-// themselves: their handlers must watch a context that ends with ctx. It closes lis.
+// Serve answers calls on lis until ctx is done, then lets calls in flight end, within a limit. Streams are ended, with OK, over some
+// seconds; their handlers must watch their contexts. It closes lis.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	metrics.InitializeMetrics(s.grpc)
 	stop, cancel := context.WithCancel(ctx)
@@ -79,6 +122,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	go func() {
 		defer close(stopped)
 		<-stop.Done()
+		s.stop()
 		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()

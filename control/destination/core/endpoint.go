@@ -3,6 +3,7 @@ package core
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,9 @@ const (
 type Config struct {
 	// ControllerNamespace and TrustDomain are part of identities.
 	ControllerNamespace, TrustDomain string
+	// Peers are the namespaces of other control planes whose certificates are below the same trust anchors and the same trust
+	// domain.
+	Peers []string
 	// ClusterDomain is the end of the names of Services.
 	ClusterDomain string
 	// TransportHeader says that every meshed endpoint is reached at its proxy's inbound port, not only opaque ports.
@@ -120,8 +124,8 @@ func (c *Config) podEndpoint(lookup Lookup, pod *Pod, addr netip.AddrPort) *Endp
 	case c.H2Upgrade:
 		e.Hint = HintH2
 	}
-	// Another control plane's certificates may be below other trust anchors.
-	if controlPlane == c.ControllerNamespace && c.TrustDomain != "" {
+	// Another control plane's certificates may be below other trust anchors, unless we are told.
+	if (controlPlane == c.ControllerNamespace || slices.Contains(c.Peers, controlPlane)) && c.TrustDomain != "" {
 		name := names.ServiceAccountIdentity(pod.ServiceAccount, pod.Namespace, controlPlane, c.TrustDomain)
 		e.Identity = Identity{DNS: name, ServerName: name}
 	}
