@@ -292,6 +292,7 @@ data: {kubeconfig: %s}
 	w.certify(e["identity"])
 	w.rotateAnchor()
 	w.inject()
+	w.keepWebhooks()
 	// It asks its cluster, and then a server that is not to be asked by tests.
 	h := w.start("heartbeat", starting{ends: true, env: []string{"HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1"}})
 	select {
@@ -340,7 +341,6 @@ func (w *world) rotateAnchor() {
 	w.eventually(soon, "the new anchor in the trust roots", func() error {
 		roots, err := w.kube.CoreV1().ConfigMaps(mesh).Get(w.t.Context(), names.ConfigMapTrustRoots, metav1.GetOptions{})
 		if err == nil && strings.Count(roots.Data[names.ConfigMapTrustRootsBundle], "BEGIN CERTIFICATE") < 2 {
-	w.keepWebhooks()
 			err = errors.New("there is one")
 		}
 		return err
