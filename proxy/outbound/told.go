@@ -13,9 +13,13 @@ import (
 
 // begin begins the request's entry in the access log, if there is one.
 func (r *request) begin() {
+	if r.p.cfg.AccessLog == nil {
+		return
+	}
+	// Through a gateway it is the connection of another proxy.
 	var client netip.AddrPort
-	if c := r.h.conn; c != nil {
-		client = c.client
+	if c, ok := r.x.Conn.(interface{ Client() netip.AddrPort }); ok {
+		client = c.Client()
 	}
 	r.entry = r.p.cfg.AccessLog.Begin(client, "", r.started)
 }
