@@ -150,7 +150,7 @@ func loadActor(ctx context.Context, dir string) error {
 // house is what all stages share.
 type house struct {
 	objects dynamic.Interface
-	mapper  meta.RESTMapper
+	mapper  meta.ResettableRESTMapper
 	// mesh are names of the installed mesh in scenes, each followed by what it
 	// stands for.
 	mesh []string
@@ -161,7 +161,6 @@ func newHouse() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Kinds that a scene installs are found when they are there.
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
 	// What is deprecated is used on purpose.
 	quiet := rest.CopyConfig(cluster.config)
@@ -438,6 +437,11 @@ func objects(manifest string) ([]*unstructured.Unstructured, error) {
 func (s *stage) client(o *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	gvk := o.GroupVersionKind()
 	m, err := s.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		// A scene may have installed it.
+		s.mapper.Reset()
+		m, err = s.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
 	if err != nil {
 		return nil, err
 	}
