@@ -175,17 +175,26 @@ func (o *policyOptions) admission(overlaps func(*core.Server) []string, logger *
 	if err != nil {
 		return nil, nil, err
 	}
+	ttl := certificate.TTL("policy-validator")
+	if err := o.registry.Register(ttl); err != nil {
+		return nil, nil, err
+	}
 	validator := policyvalidator.New(policyvalidator.Options{Config: &o.config, Overlaps: overlaps, Logger: logger})
 	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
+		o.registry.Unregister(ttl)
 		return nil, nil, err
 	}
 	return func(p *process) {
-		p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
+		p.Go(func() error {
+			defer o.registry.Unregister(ttl)
+			certificate.Watch(p.ctx, logger)
+			return nil
+		})
 		p.Go(func() error { return server.Serve(p.ctx, lis) })
 		logger.Info("serving admission reviews", "addr", lis.Addr().String())
-	}, func() { lis.Close() }, nil
+	}, func() { o.registry.Unregister(ttl); lis.Close() }, nil
 }
 
 // run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; admission
