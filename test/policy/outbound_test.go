@@ -106,7 +106,7 @@ func compareOutbound(ctx context.Context, t *testing.T, x *index.Index, service 
 		}
 		return
 	}
-	sub, err := x.OutboundByName(ctx, id, port, namespace)
+	sub, err := x.OutboundByName(ctx, id, "", port, namespace)
 	if err != nil {
 		t.Fatal(err)
 	}

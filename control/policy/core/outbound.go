@@ -29,6 +29,8 @@ type Target struct {
 	// ID is the Service or the EgressNetwork.
 	ID   ID
 	Port uint16
+	// Instance is the hostname of one of the Service's endpoints, for clients that ask for that one; empty for all.
+	Instance string
 	// Addr is where the client connects to; set for egress.
 	Addr netip.AddrPort
 }
@@ -438,7 +440,7 @@ func (p *outboundParent) defaultBackend() Backend {
 	if p.parent.Kind == ParentEgressNetwork {
 		return Backend{Ref: p.ref, Forward: p.target.Addr}
 	}
-	backend := Backend{Ref: p.ref, Path: p.config.path(p.target.ID, p.target.Port)}
+	backend := Backend{Ref: p.ref, Path: p.path(p.target.ID, p.target.Port)}
 	if p.app != AppOpaque {
 		backend.Biaser = p.traffic.Biaser
 	}
@@ -448,6 +450,16 @@ func (p *outboundParent) defaultBackend() Backend {
 // path is the name under which the endpoints of a Service's port are found.
 func (c *Config) path(id ID, port uint16) string {
 	return id.Name + "." + id.Namespace + ".svc." + c.ClusterDomain + ":" + strconv.Itoa(int(port))
+}
+
+// path is where the endpoints of a backend are found. To a client that asks for one instance of a Service the Service is that
+// instance, also as a backend of its own routes; other Services are whole.
+func (p *outboundParent) path(id ID, port uint16) string {
+	path := p.config.path(id, port)
+	if p.target.Instance != "" && id == p.target.ID {
+		path = p.target.Instance + "." + path
+	}
+	return path
 }
 
 func (p *outboundParent) route(route *Route) OutboundRoute {
@@ -543,7 +555,7 @@ func (p *outboundParent) backend(route *Route, ref BackendRef) Backend {
 		if ref.ID.Namespace != "" && !Permitted(p.lookup.ReferenceGrants(id.Namespace), route.Granted(), id) {
 			return refuse(backend.Ref, "Service "+id.String()+" not permitted by any ReferenceGrant of its namespace")
 		}
-		backend.Path, backend.Biaser = p.config.path(id, ref.Port), p.traffic.Biaser
+		backend.Path, backend.Biaser = p.path(id, ref.Port), p.traffic.Biaser
 		return backend
 	}
 	port := ref.Port

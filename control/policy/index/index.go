@@ -248,10 +248,10 @@ func (x *Index) Outbound(ctx context.Context, addr netip.AddrPort, namespace str
 	})
 }
 
-// OutboundByName follows what clients of a namespace do with a port of a Service, whether it exists or not. If it is deleted,
-// the subscription keeps what it had.
-func (x *Index) OutboundByName(ctx context.Context, service core.ID, port uint16, namespace string) (*Subscription[core.OutboundPolicy], error) {
-	target := core.Target{Destination: core.ToService, ID: service, Port: port}
+// OutboundByName follows what clients of a namespace do with a port of a Service, whether it exists or not, or with one
+// instance of it, if that is not empty. If it is deleted, the subscription keeps what it had.
+func (x *Index) OutboundByName(ctx context.Context, service core.ID, instance string, port uint16, namespace string) (*Subscription[core.OutboundPolicy], error) {
+	target := core.Target{Destination: core.ToService, ID: service, Port: port, Instance: instance}
 	key := outboundKey{service: target, namespace: namespace}
 	existed := false
 	return subscribe(ctx, x, x.outbound, key, ErrUnknownAddress, func(r *reader) (*Answer[core.OutboundPolicy], verdict) {

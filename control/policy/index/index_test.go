@@ -271,7 +271,7 @@ status:
 		running.Go(func() { x.Run(ctx) })
 		running.Go(func() { x.WatchLater(ctx, clients, missing) })
 		defer func() { cancel(); running.Wait() }()
-		sub, err := x.OutboundByName(ctx, core.ID{Namespace: "shop", Name: "web"}, 443, "shop")
+		sub, err := x.OutboundByName(ctx, core.ID{Namespace: "shop", Name: "web"}, "", 443, "shop")
 		if err != nil {
 			t.Fatal(err)
 		}

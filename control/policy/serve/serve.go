@@ -172,11 +172,11 @@ func (s outboundServer) lookup(ctx context.Context, request *outboundpb.TrafficS
 		return nil, err
 	}
 	if _, named := request.GetTarget().(*outboundpb.TrafficSpec_Authority); named {
-		service, port, err := s.parseAuthority(request.GetAuthority())
+		service, instance, port, err := s.parseAuthority(request.GetAuthority())
 		if err != nil {
 			return nil, err
 		}
-		sub, err := s.server.options.Index.OutboundByName(ctx, service, port, client.Namespace)
+		sub, err := s.server.options.Index.OutboundByName(ctx, service, instance, port, client.Namespace)
 		return sub, s.server.failed(ctx, err)
 	}
 	addr, err := parseAddr(request.GetAddr())
@@ -218,32 +218,36 @@ func parseAddr(target *netpb.TcpAddress) (netip.AddrPort, error) {
 	}
 }
 
-// parseAuthority reads the name of a Service.
-func (s outboundServer) parseAuthority(authority string) (core.ID, uint16, error) {
+// parseAuthority reads the name of a Service, `<name>.<namespace>.svc.<domain>`, or of an instance of it, with its hostname in
+// front, which upstream does not know.
+func (s outboundServer) parseAuthority(authority string) (service core.ID, instance string, port uint16, err error) {
 	invalid := status.Error(codes.InvalidArgument, "invalid authority")
 	u, err := url.Parse("//" + authority)
 	if err != nil || u.Host != authority {
-		return core.ID{}, 0, invalid
+		return core.ID{}, "", 0, invalid
 	}
 	if u.Hostname() == "" {
-		return core.ID{}, 0, status.Error(codes.InvalidArgument, "authority must have a host")
+		return core.ID{}, "", 0, status.Error(codes.InvalidArgument, "authority must have a host")
 	}
-	port := uint64(80)
+	number := uint64(80)
 	if text := u.Port(); text != "" {
-		if port, err = strconv.ParseUint(text, 10, 16); err != nil {
-			return core.ID{}, 0, invalid
+		if number, err = strconv.ParseUint(text, 10, 16); err != nil {
+			return core.ID{}, "", 0, invalid
 		}
 	}
-	if port == 0 {
-		return core.ID{}, 0, status.Error(codes.InvalidArgument, "port cannot be zero")
+	if number == 0 {
+		return core.ID{}, "", 0, status.Error(codes.InvalidArgument, "port cannot be zero")
 	}
 	name := strings.TrimRight(u.Hostname(), ".")
 	name = strings.TrimSuffix(name, "."+s.server.options.ClusterDomain)
 	parts := strings.Split(name, ".")
-	if len(parts) < 3 || parts[0] == "" || parts[1] == "" || parts[2] != "svc" {
-		return core.ID{}, 0, status.Error(codes.NotFound, "authority must be of the form <name>.<namespace>.svc.<domain>")
+	if len(parts) > 3 && parts[2] != "svc" && parts[3] == "svc" && parts[0] != "" {
+		instance, parts = parts[0], parts[1:]
 	}
-	return core.ID{Namespace: parts[1], Name: parts[0]}, uint16(port), nil
+	if len(parts) < 3 || parts[0] == "" || parts[1] == "" || parts[2] != "svc" {
+		return core.ID{}, "", 0, status.Error(codes.NotFound, "authority must be of the form <name>.<namespace>.svc.<domain>")
+	}
+	return core.ID{Namespace: parts[1], Name: parts[0]}, instance, uint16(number), nil
 }
 
 // failed returns the status of a call that could not be begun, or nil if it could.
