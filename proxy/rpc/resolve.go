@@ -22,13 +22,14 @@ type refresher struct {
 }
 
 // leastRefresh is how long an answer is used at least, even if connections to
-// it fail.
+// it fail (proxy chapter, section 19).
 const leastRefresh = 5 * time.Second
 
 // run resolves until ctx is done.
 func (r *refresher) run(ctx context.Context) {
 	for {
 		answer, err := r.resolve(ctx)
+		answered := time.Now()
 		wait := answer.TTL
 		switch {
 		case ctx.Err() != nil:
@@ -51,7 +52,9 @@ func (r *refresher) run(ctx context.Context) {
 			case <-timer.C:
 				continue
 			case <-r.hint:
-				timer.Reset(min(wait, leastRefresh))
+				// At once if the answer is old enough: whoever lost a controller
+				// has nothing to ask until another is found.
+				timer.Reset(min(wait, leastRefresh) - min(wait, leastRefresh, time.Since(answered)))
 			}
 		}
 		select {

@@ -44,6 +44,7 @@ func TestControllersAreResolvedAgain(t *testing.T) {
 			{"when they have again", false, 30 * time.Second, 3},
 			{"soon after a connection failed", true, 6 * time.Second, 4},
 			{"and only once for it", false, 20 * time.Second, 4},
+			{"at once after a connection failed that was good for long", true, 0, 5},
 		} {
 			if step.hint {
 				r.again()
