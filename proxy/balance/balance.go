@@ -45,6 +45,11 @@ type Config[S Service] struct {
 	// blocking. The stack calls notify, from any goroutine and also from
 	// within New, whenever Ready may have changed; notify does not block.
 	New func(e *model.Endpoint, notify func()) S
+	// Avoid, if not nil, reports whether an endpoint that is ready is better left
+	// alone, because it could not be connected to: it is chosen only if there is
+	// no other. It must be cheap and not block; the stack calls notify when it
+	// may have changed.
+	Avoid func(S) bool
 	// Load says how load is estimated.
 	Load model.Load
 	// Accrual configures the breakers, nil for none.
@@ -72,8 +77,10 @@ type Balancer[S Service] struct {
 	// wake makes the owner look again; it holds at most one token.
 	wake chan struct{}
 
-	ready atomic.Pointer[[]*member[S]]
+	ready atomic.Pointer[choice[S]]
 	queue queue
+	// ejected bounds what the breakers take out.
+	ejected *breaker.Limit
 
 	// Numbers for Stats, written by the owner.
 	nReady, nTotal atomic.Int64
@@ -87,9 +94,23 @@ type member[S Service] struct {
 	service  S
 	breaker  *breaker.Breaker
 	load     *ewma.Load
+	// weight is the endpoint's, and scale what it makes of its load.
+	weight uint64
+	scale  float64
 }
 
-func (m *member[S]) available() bool { return m.service.Ready() && m.breaker.Available() }
+// weigh sets the endpoint and what follows from its weight.
+func (m *member[S]) weigh(e *model.Endpoint) {
+	m.endpoint, m.weight = e, uint64(e.Weight)
+	if m.weight == 0 {
+		m.weight = model.UsualWeight
+	}
+	m.scale = model.UsualWeight / float64(m.weight)
+}
+
+// cost is what choosing the member costs: an endpoint of twice the weight is
+// worth twice the load.
+func (m *member[S]) cost(now int64) float64 { return m.load.Cost(now) * m.scale }
 
 // New makes a balancer and starts its goroutine. Close has to be called.
 func New[S Service](cfg Config[S]) *Balancer[S] {
@@ -108,7 +129,10 @@ func New[S Service](cfg Config[S]) *Balancer[S] {
 		wake:   make(chan struct{}, 1),
 	}
 	b.queue.init(cfg.Capacity, cfg.Failfast)
-	b.ready.Store(new([]*member[S]))
+	if cfg.Accrual != nil {
+		b.ejected = breaker.NewLimit(cfg.Accrual.Ejection)
+	}
+	b.ready.Store(new(choice[S]))
 	b.updates.Store(new(model.EndpointUpdates))
 	go b.own(ctx)
 	return b
@@ -123,6 +147,19 @@ func (b *Balancer[S]) Close() {
 // Ready reports whether requests are taken: false while in fail-fast. A
 // distribution skips backends that are not ready.
 func (b *Balancer[S]) Ready() bool { return !b.queue.shut.Load() }
+
+// Spare reports whether there is an endpoint that takes requests and is not to be
+// avoided: whoever could not connect to one may try again.
+func (b *Balancer[S]) Spare() bool {
+	for _, m := range b.ready.Load().members {
+		if m.service.Ready() && m.breaker.Available() && !b.avoids(m) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Balancer[S]) avoids(m *member[S]) bool { return b.cfg.Avoid != nil && b.cfg.Avoid(m.service) }
 
 func (b *Balancer[S]) now() int64 { return int64(time.Since(b.base)) }
 
@@ -153,16 +190,21 @@ func (b *Balancer[S]) own(ctx context.Context) {
 		case <-b.wake:
 		case <-probes.C:
 		case <-ctx.Done():
-			b.ready.Store(new([]*member[S]))
+			b.ready.Store(new(choice[S]))
 			b.queue.fail(ErrClosed)
 			for _, m := range members {
-				m.service.Close()
+				m.close()
 			}
 			b.nReady.Store(0)
 			b.nTotal.Store(0)
 			return
 		}
 	}
+}
+
+func (m *member[S]) close() {
+	m.breaker.Close()
+	m.service.Close()
 }
 
 // apply makes members those of the set. Endpoints whose description changed
@@ -172,32 +214,38 @@ func (b *Balancer[S]) apply(members map[netip.AddrPort]*member[S], set *model.En
 		return
 	}
 	keep := make(map[netip.AddrPort]bool, len(set.Endpoints))
-	var old []S
+	var old []*member[S]
 	for _, e := range set.Endpoints {
 		keep[e.Addr] = true
 		if m := members[e.Addr]; m != nil {
 			if m.endpoint.Equal(e) {
+				if m.endpoint.Weight != e.Weight {
+					other := *m
+					other.weigh(e)
+					members[e.Addr] = &other
+				}
 				continue
 			}
-			old = append(old, m.service)
+			old = append(old, m)
 		}
-		members[e.Addr] = &member[S]{
-			endpoint: e,
-			service:  b.cfg.New(e, b.notify),
-			breaker:  breaker.New(b.cfg.Accrual, b.cfg.Float64),
-			load:     ewma.New(b.cfg.Load.DefaultRTT, b.cfg.Load.Decay, b.now()),
+		m := &member[S]{
+			service: b.cfg.New(e, b.notify),
+			breaker: breaker.New(b.cfg.Accrual, b.ejected, b.cfg.Float64),
+			load:    ewma.New(b.cfg.Load.DefaultRTT, b.cfg.Load.Decay, b.cfg.Load.PenaltyDecay, b.now()),
 		}
+		m.weigh(e)
+		members[e.Addr] = m
 	}
 	for addr, m := range members {
 		if !keep[addr] {
-			old = append(old, m.service)
+			old = append(old, m)
 			delete(members, addr)
 		}
 	}
 	// The snapshot goes first, so that nobody is sent to what is closed.
 	b.publish(members)
-	for _, s := range old {
-		s.Close()
+	for _, m := range old {
+		m.close()
 	}
 	u := set.Updates
 	b.updates.Store(&u)
@@ -228,18 +276,38 @@ func (b *Balancer[S]) refresh(members map[netip.AddrPort]*member[S], set *model.
 	}
 }
 
-// publish stores the snapshot of the ready members.
+// publish stores the snapshot of the ready members: of those that are not to be
+// avoided, if there are any.
 func (b *Balancer[S]) publish(members map[netip.AddrPort]*member[S]) int {
 	ready := make([]*member[S], 0, len(members))
+	var avoided []*member[S]
+	reached := 0
 	for _, m := range members {
-		if m.available() {
+		if !m.service.Ready() {
+			continue
+		}
+		avoid := b.avoids(m)
+		if !avoid {
+			reached++
+		}
+		switch {
+		case !m.breaker.Available():
+		case avoid:
+			avoided = append(avoided, m)
+		default:
 			ready = append(ready, m)
 		}
 	}
-	b.ready.Store(&ready)
-	b.nReady.Store(int64(len(ready)))
+	b.ejected.Resize(len(members), reached)
+	c := &choice[S]{members: ready}
+	if len(ready) == 0 {
+		c.members, c.anyway = avoided, true
+	}
+	c.weigh()
+	b.ready.Store(c)
+	b.nReady.Store(int64(len(c.members)))
 	b.nTotal.Store(int64(len(members)))
-	return len(ready)
+	return len(c.members)
 }
 
 // Stats are numbers about a balancer.

@@ -16,9 +16,11 @@ type Pick[S Service] struct {
 	b       *Balancer[S]
 	m       *member[S]
 	started int64
-	// probe: the breaker waits for this request's outcome.
-	probe    bool
-	complete bool
+	// probe, if not 0, says that the breaker waits for this request's outcome.
+	probe breaker.Probe
+	// retryAfter is for how long the server asked to be left alone.
+	retryAfter time.Duration
+	complete   bool
 }
 
 // Pick chooses an endpoint, waiting for one if need be until c is cancelled.
@@ -80,49 +82,49 @@ const draws = 3
 // try chooses among those who are ready. When one turns out not to be any more
 // the owner is told, who moves it to the pending ones.
 func (b *Balancer[S]) try() (Pick[S], bool) {
-	ready := *b.ready.Load()
-	n := len(ready)
+	ready := b.ready.Load()
+	n := len(ready.members)
 	if n == 0 {
 		return Pick[S]{}, false
 	}
 	now := b.now()
 	for range draws {
-		m := ready[0]
+		m := ready.members[0]
 		if n > 1 {
-			i := b.cfg.IntN(n)
-			j := b.cfg.IntN(n - 1)
-			if j >= i {
-				j++
-			}
-			m = ready[i]
+			var other *member[S]
+			m, other = ready.two(b.cfg.IntN)
 			// A tie takes the first drawn.
-			if o := ready[j]; o.load.Cost(now) < m.load.Cost(now) {
-				m = o
+			if other.cost(now) < m.cost(now) {
+				m = other
 			}
 		}
-		if p, ok := b.admit(m, now); ok {
+		if p, ok := b.admit(m, now, ready.anyway); ok {
 			return p, true
 		}
 		b.notify()
 	}
 	start := b.cfg.IntN(n)
-	for i := range n {
-		if p, ok := b.admit(ready[(start+i)%n], now); ok {
-			return p, true
+	for _, anyway := range [...]bool{ready.anyway, true} {
+		for i := range n {
+			if p, ok := b.admit(ready.members[(start+i)%n], now, anyway); ok {
+				return p, true
+			}
 		}
 	}
 	return Pick[S]{}, false
 }
 
-func (b *Balancer[S]) admit(m *member[S], now int64) (Pick[S], bool) {
-	if !m.service.Ready() {
+// admit chooses a member if it still takes requests, and is not to be avoided or
+// is to be taken anyway.
+func (b *Balancer[S]) admit(m *member[S], now int64, anyway bool) (Pick[S], bool) {
+	if !m.service.Ready() || !anyway && b.avoids(m) {
 		return Pick[S]{}, false
 	}
 	ok, probe := m.breaker.Admit()
 	if !ok {
 		return Pick[S]{}, false
 	}
-	if probe {
+	if probe != 0 {
 		// One request is all that may pass: take it out of the ready ones.
 		b.notify()
 	}
@@ -136,20 +138,25 @@ func (p *Pick[S]) Service() S { return p.m.service }
 // Endpoint is the chosen endpoint.
 func (p *Pick[S]) Endpoint() *model.Endpoint { return p.m.endpoint }
 
-// Head tells of the response's head. If the load biaser is on and the response
-// is to be penalised it completes the measurement; else it does nothing.
+// Head tells of the response's head. If the breaker heeds what servers ask for,
+// it is noted. If the load biaser is on and the response is to be penalised it
+// completes the measurement.
 func (p *Pick[S]) Head(head *exchange.ResponseHead) {
 	l := &p.b.cfg.Load
-	if !l.Penalize || p.complete {
+	if !l.Penalize && !p.m.breaker.Hints() {
 		return
 	}
 	hint, penalised := biaser.Classify(head, time.Now())
 	if !penalised {
 		return
 	}
+	p.retryAfter = hint
+	if !l.Penalize || p.complete {
+		return
+	}
+	p.complete = true
 	now := p.b.now()
-	rtt := max(l.Penalty, min(hint, l.MaxRetryAfter), p.m.load.Estimate(now))
-	p.finish(now, rtt)
+	p.m.load.Penalize(now, max(l.Penalty, min(hint, l.MaxRetryAfter), p.m.load.Estimate(now)))
 }
 
 // Complete ends the measurement of the response time: at the first frame of
@@ -157,14 +164,10 @@ func (p *Pick[S]) Head(head *exchange.ResponseHead) {
 // calls do nothing.
 func (p *Pick[S]) Complete() {
 	if !p.complete {
+		p.complete = true
 		now := p.b.now()
-		p.finish(now, time.Duration(now-p.started))
+		p.m.load.Complete(now, time.Duration(now-p.started))
 	}
-}
-
-func (p *Pick[S]) finish(now int64, rtt time.Duration) {
-	p.complete = true
-	p.m.load.Complete(now, rtt)
 }
 
 // Outcome tells the breaker how the response was classified, at its end.
@@ -172,8 +175,9 @@ func (p *Pick[S]) Outcome(o breaker.Outcome) {
 	if p.m.breaker == nil || o == breaker.Unknown {
 		return
 	}
-	p.probe = false
-	if p.m.breaker.Record(time.Now(), o) {
+	report := breaker.Report{Outcome: o, Probe: p.probe, RetryAfter: p.retryAfter}
+	p.probe = 0
+	if p.m.breaker.Record(time.Now(), report) {
 		p.b.notify()
 	}
 }
@@ -182,9 +186,9 @@ func (p *Pick[S]) Outcome(o breaker.Outcome) {
 // the probe.
 func (p *Pick[S]) Release() {
 	p.Complete()
-	if p.probe {
-		p.probe = false
-		p.m.breaker.Return()
+	if p.probe != 0 {
+		p.m.breaker.Return(p.probe)
+		p.probe = 0
 		p.b.notify()
 	}
 }

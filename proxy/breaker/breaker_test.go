@@ -20,10 +20,15 @@ var update = flag.Bool("update", false, "rewrite the results in testdata")
 // TestTranscripts runs the scripts in testdata. Lines without indentation are
 // commands, the indented lines after them what happened:
 //
-//	new consecutive max=3 | unified max=3 threshold=8000 window=10s min=5    then min/max backoff: backoff=1s..60s
+//	new consecutive max=3 | unified max=3 threshold=8000 window=10s min=5    then backoff=1s..60s, hints=heeded
 //	ok, fail, limit [n]     n responses
+//	ok probe, fail probe    the response of the probe sent last, or, with before, of that before it
+//	... after=5s            the server asks to be left alone for so long
 //	send                    asks for admission
 //	return                  the probe ended without outcome
+//	leave 2 of 4            the breakers of 4 endpoints have to leave 2 in; comes before new
+//	other out, other in     what the breakers of other endpoints do
+//	close                   the endpoint is gone
 //	wait 5s                 lets time pass
 func TestTranscripts(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txt")
@@ -55,6 +60,8 @@ func play(t *testing.T, script []byte) []byte {
 	start := time.Unix(1000, 0)
 	now := start
 	var b *Breaker
+	var probes []Probe
+	var limit *Limit
 	say := func(format string, a ...any) { fmt.Fprintf(&out, "    "+format+"\n", a...) }
 	last := Open
 	show := func() {
@@ -82,18 +89,45 @@ func play(t *testing.T, script []byte) []byte {
 			continue
 		}
 		n := 1
-		if len(w) == 2 {
-			if i, err := strconv.Atoi(w[1]); err == nil {
-				n = i
+		var report Report
+		for i, word := range w[1:] {
+			if k, err := strconv.Atoi(word); err == nil {
+				n = k
+			}
+			if after, ok := strings.CutPrefix(word, "after="); ok {
+				report.RetryAfter, _ = time.ParseDuration(after)
+			}
+			if word == "probe" {
+				report.Probe = probes[len(probes)-1]
+				if i+2 < len(w) && w[i+2] == "before" {
+					report.Probe = probes[len(probes)-2]
+				}
 			}
 		}
 		switch w[0] {
 		case "new":
 			cfg := config(t, w[1:])
-			b = New(&cfg, func() float64 { return 0 })
+			b, last = New(&cfg, limit, func() float64 { return 0 }), Open
+		case "leave":
+			var all int
+			var e model.Ejection
+			if _, err := fmt.Sscanf(line, "leave %d of %d", &e.Count, &all); err != nil {
+				t.Fatal(err)
+			}
+			limit = NewLimit(e)
+			limit.Resize(all, all)
+		case "other":
+			if w[1] == "out" && !limit.take() {
+				say("not permitted")
+			} else if w[1] == "in" {
+				limit.give()
+			}
+		case "close":
+			b.Close()
 		case "ok", "fail", "limit":
+			report.Outcome = map[string]Outcome{"ok": Success, "fail": Failure, "limit": RateLimited}[w[0]]
 			for range n {
-				b.Record(now, map[string]Outcome{"ok": Success, "fail": Failure, "limit": RateLimited}[w[0]])
+				b.Record(now, report)
 				show()
 			}
 		case "send":
@@ -103,7 +137,9 @@ func play(t *testing.T, script []byte) []byte {
 				t.Errorf("available %v, admitted %v", avail, ok)
 			}
 			switch {
-			case probe:
+			case probe != 0:
+				probes = append(probes, probe)
+				b.Advance(now)
 				say("probe")
 			case ok:
 				say("admitted")
@@ -111,14 +147,16 @@ func play(t *testing.T, script []byte) []byte {
 				say("refused")
 			}
 		case "return":
-			b.Return()
+			b.Return(probes[len(probes)-1])
 		case "wait":
 			d, err := time.ParseDuration(w[1])
 			if err != nil {
 				t.Fatal(err)
 			}
 			now = now.Add(d)
-			b.Advance(now)
+			if limited := b.State() == Limited; b.Advance(now) && limited {
+				say("%v another probe", now.Sub(start))
+			}
 			show()
 		default:
 			t.Fatalf("unknown command %q", line)
@@ -142,6 +180,8 @@ func config(t *testing.T, words []string) (c model.FailureAccrual) {
 			c.MinRequests = uint32(n)
 		case "window":
 			c.Window, _ = time.ParseDuration(v)
+		case "hints":
+			c.RetryAfter = v == "heeded"
 		case "backoff":
 			lo, hi, _ := strings.Cut(v, "..")
 			c.Backoff.Min, _ = time.ParseDuration(lo)
@@ -154,9 +194,10 @@ func config(t *testing.T, words []string) (c model.FailureAccrual) {
 }
 
 func TestNilBreakerIsOpen(t *testing.T) {
-	var b *Breaker = New(nil, nil)
-	if ok, probe := b.Admit(); !ok || probe || !b.Available() || b.Record(time.Now(), Failure) || b.Advance(time.Now()) {
+	var b *Breaker = New(nil, nil, nil)
+	if ok, probe := b.Admit(); !ok || probe != 0 || !b.Available() || b.Record(time.Now(), Report{Outcome: Failure}) || b.Advance(time.Now()) || b.Hints() {
 		t.Error("nil breaker interferes")
 	}
-	b.Return()
+	b.Return(0)
+	b.Close()
 }

@@ -107,6 +107,10 @@ type HTTP2Params struct {
 	MaxConcurrentResetStreams, MaxFrameSize, MaxSendBufSize uint32
 }
 
+// UsualWeight is the weight of an endpoint that is neither preferred nor avoided
+// (proxy API chapter, section 3.6).
+const UsualWeight = 10000
+
 // Endpoint is one place that traffic can be sent to, and how.
 type Endpoint struct {
 	// Addr is where the application listens.
@@ -125,7 +129,8 @@ type Endpoint struct {
 	Labels Labels
 	// HTTP2 tunes the client.
 	HTTP2 HTTP2Params
-	// Weight is delivered by the control plane and not used for balancing.
+	// Weight is the endpoint's share of the traffic in relation to the others'.
+	// 0 is UsualWeight.
 	Weight uint32
 	// Zone is the label zone_locality.
 	Zone Locality
@@ -137,13 +142,14 @@ func (e *Endpoint) UsesTransportHeader() bool {
 	return e.TransportPort != 0 || e.Authority != ""
 }
 
-// Equal reports whether a connection to e serves o just as well.
+// Equal reports whether a connection to e serves o just as well; their weights may
+// differ.
 func (e *Endpoint) Equal(o *Endpoint) bool {
 	if e == nil || o == nil {
 		return e == o
 	}
 	return e.Addr == o.Addr && e.TLS == o.TLS && e.Hint == o.Hint && e.TransportPort == o.TransportPort &&
-		e.Authority == o.Authority && e.HTTP2 == o.HTTP2 && e.Weight == o.Weight && e.Zone == o.Zone &&
+		e.Authority == o.Authority && e.HTTP2 == o.HTTP2 && e.Zone == o.Zone &&
 		e.Labels.Equal(o.Labels)
 }
 

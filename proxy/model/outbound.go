@@ -21,6 +21,8 @@ type ClientPolicy struct {
 	HTTP1    *HTTPPolicy
 	HTTP2    *HTTPPolicy
 	TCP      *TCPPolicy
+	// Detect limits the detection of HTTP; 0 is the proxy's own configuration.
+	Detect time.Duration
 	// Invalid is why the policy that was received cannot be used: requests
 	// fail with an internal error and connections are closed. Protocol is
 	// Detect and the three policies have no routes.
@@ -94,13 +96,14 @@ type Backend struct {
 	// BackendBalance, and Load is how their load is measured.
 	Path string
 	Load Load
-	// Queue as delivered; the proxy's own configuration applies instead.
+	// Queue is what was asked for of the backend's queue.
 	Queue Queue
 	// Message is what a failing backend says.
 	Message string
 }
 
-// Queue is where requests wait for a backend.
+// Queue is where requests wait for a backend. Fields that are 0 are the proxy's
+// own configuration.
 type Queue struct {
 	Capacity int
 	Failfast time.Duration
@@ -113,6 +116,8 @@ type Load struct {
 	// Penalize turns the load biaser on, with the following two.
 	Penalize               bool
 	Penalty, MaxRetryAfter time.Duration
+	// PenaltyDecay takes the place of Decay after a penalty; 0 does not.
+	PenaltyDecay time.Duration
 }
 
 // DefaultLoad is used where no policy gives one, for profiles in particular.
@@ -125,6 +130,7 @@ type BackendKey struct {
 	Kind  BackendKind
 	Path  string
 	Load  Load
+	Queue Queue
 	Addr  netip.AddrPort
 	TLS   TLSIdentity
 	Hint  Hint
@@ -137,7 +143,7 @@ type BackendKey struct {
 
 // Key returns the backend's key.
 func (b *Backend) Key() BackendKey {
-	k := BackendKey{Meta: b.Meta, Kind: b.Kind, Path: b.Path, Load: b.Load}
+	k := BackendKey{Meta: b.Meta, Kind: b.Kind, Path: b.Path, Load: b.Load, Queue: b.Queue}
 	if e := b.Forward; e != nil {
 		k.Addr, k.TLS, k.Hint, k.Port, k.Auth, k.HTTP2 = e.Addr, e.TLS, e.Hint, e.TransportPort, e.Authority, e.HTTP2
 		var s strings.Builder
@@ -165,6 +171,22 @@ type FailureAccrual struct {
 	MinRequests uint32
 	// Backoff gives the time an endpoint stays shut.
 	Backoff Backoff
+	// RetryAfter lets servers lengthen that time, up to the longest of Backoff.
+	RetryAfter bool
+	// Ejection bounds how many endpoints are shut at a time; zero does not.
+	Ejection Ejection
+}
+
+// Ejection says how many endpoints circuit breakers have to leave in. The larger
+// of both counts.
+type Ejection struct {
+	// Count is a number of endpoints, Percent a share of all there are.
+	Count, Percent uint32
+}
+
+// Least is the number of endpoints, of all of them, that have to stay in.
+func (e Ejection) Least(all int) int {
+	return max(int(e.Count), (all*int(e.Percent)+99)/100)
 }
 
 // ForwardPolicy is the policy, called by the default name, that sends all to

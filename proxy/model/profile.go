@@ -133,7 +133,7 @@ func (m *ResponseMatch) Matches(status int) bool {
 	return false
 }
 
-// RetryBudget is the allowance for retries of a profile.
+// RetryBudget is the allowance for retries of a profile, or of a rule.
 type RetryBudget struct {
 	// Ratio is the number of retries allowed per request, 0 to 1000.
 	Ratio float64

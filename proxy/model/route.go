@@ -296,6 +296,9 @@ type Retry struct {
 	Timeout time.Duration
 	// Backoff is nil if retries follow at once.
 	Backoff *Backoff
+	// Budget limits the retries of all requests of the rule together; nil does
+	// not.
+	Budget *RetryBudget
 }
 
 // StatusRange is a range of HTTP statuses, both ends included.

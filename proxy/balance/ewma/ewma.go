@@ -18,18 +18,27 @@ const minRTT = time.Millisecond
 
 // Load is the estimate of one endpoint.
 type Load struct {
-	decay   float64
-	pending atomic.Int64
+	decay, penaltyDecay float64
+	pending             atomic.Int64
 
 	mu sync.Mutex
-	// estimate, in nanoseconds as of at, is guarded by mu.
-	estimate float64
-	at       int64
+	// estimate, in nanoseconds as of at, is guarded by mu; so is whether it
+	// comes from a penalty.
+	estimate  float64
+	at        int64
+	penalised bool
 }
 
-// New starts with the given estimate, decaying with the given time constant.
-func New(initial, decay time.Duration, now int64) *Load {
-	return &Load{decay: float64(max(decay, 1)), estimate: float64(max(initial, minRTT)), at: now}
+// New starts with the given estimate, decaying with the given time constant, and
+// with penaltyDecay after a penalty; 0 is decay.
+func New(initial, decay, penaltyDecay time.Duration, now int64) *Load {
+	if penaltyDecay <= 0 {
+		penaltyDecay = decay
+	}
+	return &Load{
+		decay: float64(max(decay, 1)), penaltyDecay: float64(max(penaltyDecay, 1)),
+		estimate: float64(max(initial, minRTT)), at: now,
+	}
 }
 
 // Cost is what choosing this endpoint costs: the estimate, which decays towards
@@ -52,10 +61,18 @@ func (l *Load) Estimate(now int64) time.Duration {
 func (l *Load) readLocked(now int64) float64 {
 	// Readings may come out of order by a little: never decay backwards.
 	if d := now - l.at; d > 0 {
-		l.estimate *= math.Exp(-float64(d) / l.decay)
+		l.estimate *= math.Exp(-float64(d) / l.decayLocked())
 		l.at = now
 	}
 	return l.estimate
+}
+
+// decayLocked is the time constant at present.
+func (l *Load) decayLocked() float64 {
+	if l.penalised {
+		return l.penaltyDecay
+	}
+	return l.decay
 }
 
 // Start counts a request as in flight.
@@ -65,13 +82,26 @@ func (l *Load) Start() { l.pending.Add(1) }
 // peak at once, a lesser one by how long it is since the last.
 func (l *Load) Complete(now int64, rtt time.Duration) {
 	l.pending.Add(-1)
-	r := float64(max(rtt, 0))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.feedLocked(now, float64(max(rtt, 0)))
+}
+
+// Penalize is Complete with a response time that was made up. What is made of it
+// counts as a penalty until a real response takes longer.
+func (l *Load) Penalize(now int64, rtt time.Duration) {
+	l.pending.Add(-1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.feedLocked(now, float64(max(rtt, 0)))
+	l.penalised = true
+}
+
+func (l *Load) feedLocked(now int64, r float64) {
 	if r > l.estimate {
-		l.estimate = r
+		l.estimate, l.penalised = r, false
 	} else {
-		w := math.Exp(-float64(max(now-l.at, 0)) / l.decay)
+		w := math.Exp(-float64(max(now-l.at, 0)) / l.decayLocked())
 		l.estimate = l.estimate*w + r*(1-w)
 	}
 	l.at = max(l.at, now)
