@@ -10,8 +10,9 @@
 //	go run ./bench -profile dir          # with CPU and allocation profiles of the proxies
 //
 // It prints a table and the bars that were met, and writes the rows to
-// bench/out/latest.json. The exit code is 0 if everything could be measured,
-// whether or not the bars were met.
+// bench/out/latest.json, after each scenario those that there are: one that fails
+// keeps no other from being measured. The exit code is 0 if everything could be
+// measured, whether or not the bars were met; else the last lines name what failed.
 //
 // It needs root, for network namespaces, and installs nginx and HAProxy from
 // Debian when they are missing. The API server is built before anything is
@@ -19,6 +20,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -85,6 +87,8 @@ type job struct {
 	Bulk *load.BulkOptions
 	// PIDs are the processes whose CPU time is to be taken while measuring.
 	PIDs []int
+	// Marks says that whoever started the command has something to take then, too.
+	Marks bool
 }
 
 // outcome is what it prints, as JSON.
@@ -92,6 +96,8 @@ type outcome struct {
 	Load load.Result
 	Bulk load.BulkResult
 	CPU  time.Duration
+	// Switches is how often the processes gave up the processor.
+	Switches uint64
 }
 
 func generate(text string) error {
@@ -100,27 +106,66 @@ func generate(text string) error {
 		return err
 	}
 	var o outcome
-	var times []time.Duration
-	mark := func() {
-		d, err := lab.CPU(j.PIDs...)
-		if err != nil {
-			log.Fatal(err)
-		}
-		times = append(times, d)
-	}
+	m := marker{job: &j, asked: bufio.NewReader(os.Stdin)}
 	var err error
 	if j.Bulk != nil {
-		j.Bulk.Mark = mark
+		j.Bulk.Mark = m.mark
 		o.Bulk, err = load.Bulk(*j.Bulk)
 	} else {
-		j.Load.Mark = mark
+		j.Load.Mark = m.mark
 		o.Load, err = load.Run(*j.Load)
 	}
 	if err != nil {
 		return err
 	}
-	o.CPU = times[1] - times[0]
+	o.CPU, o.Switches = m.times[1]-m.times[0], m.switches[1]-m.switches[0]
 	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+// marker notes what processes have used when measuring begins, and when it ends.
+type marker struct {
+	job      *job
+	asked    *bufio.Reader
+	times    []time.Duration
+	switches []uint64
+}
+
+func (m *marker) mark() {
+	if err := m.note(len(m.times) == 0); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func (m *marker) note(first bool) error {
+	// What others take costs the measured processes something: it is kept out.
+	if first {
+		if err := m.ask(); err != nil {
+			return err
+		}
+	}
+	d, err := lab.CPU(m.job.PIDs...)
+	if err != nil {
+		return err
+	}
+	n, err := lab.Switches(m.job.PIDs...)
+	if err != nil {
+		return err
+	}
+	m.times, m.switches = append(m.times, d), append(m.switches, n)
+	if first {
+		return nil
+	}
+	return m.ask()
+}
+
+// ask lets whoever started the command take what it wants.
+func (m *marker) ask() error {
+	if !m.job.Marks {
+		return nil
+	}
+	fmt.Println(lab.Mark)
+	_, err := m.asked.ReadString('\n')
+	return err
 }
 
 // hold opens connections and keeps them until standard input ends.
@@ -194,14 +239,15 @@ func measure() error {
 		<-interrupted
 		host.Fatal("interrupted")
 	}()
-	r := &runner{o: o, dir: host.TempDir(), rounds: 3, warm: 500 * time.Millisecond, round: 1750 * time.Millisecond, steady: 3500 * time.Millisecond}
+	r := &runner{o: o, dir: host.TempDir(), rows: []*row{}, effort: thorough}
 	if o.quick {
-		r.rounds, r.warm, r.round, r.steady = 1, 500*time.Millisecond, 1500*time.Millisecond, 1500*time.Millisecond
+		r.effort = hasty
 	}
 	r.wantsControl = slices.ContainsFunc(wanted, func(s scenario) bool { return s.control != nil })
 	if r.wantsControl {
 		if err := r.programs(); err != nil {
-			return err
+			// The others do not need them.
+			r.tried, r.worldErr = true, err
 		}
 		host.Cleanup(func() {
 			if r.world != nil {
@@ -227,19 +273,12 @@ func measure() error {
 		r.lab = lab.New(host, r.o.proxy)
 	}
 	fmt.Printf("measured systems on processor %s, the rest on %s\n", r.measured, r.others)
-	for _, s := range wanted {
-		began := time.Now()
-		if err := r.run(s); err != nil {
-			return fmt.Errorf("%s: %w\n%s", s.name, err, r.logs())
-		}
-		fmt.Printf("%s: %.0f s\n", s.name, time.Since(began).Seconds())
-	}
+	failed := r.all(wanted)
 	fmt.Println()
 	printRows(os.Stdout, r.rows)
 	fmt.Println()
-	verdicts := append(judge(r.rows, r.before), r.figures...)
-	printVerdicts(os.Stdout, verdicts)
-	return errors.Join(writeJSON(filepath.Join(o.out, "latest.json"), r.rows), writeJSON(filepath.Join(o.out, "bars.json"), verdicts))
+	printVerdicts(os.Stdout, r.verdicts())
+	return failed
 }
 
 // choose finds scenarios by name, all for none.

@@ -92,9 +92,10 @@ func bar(scenario, figure string, value, bar, aim float64) verdict {
 	return v
 }
 
-// judge compares what was measured with the bars. before is the resident memory before the burst.
-func judge(rows []*row, before map[string]float64) []verdict {
-	var all []verdict
+// judge compares what was measured with the bars. before is the resident memory, by
+// scenario and system, before the connections that a scenario is about.
+func judge(rows []*row, before map[string]map[string]float64) []verdict {
+	all := []verdict{}
 	add := func(scenario, figure string, value *float64, limit, aim float64) {
 		if value != nil {
 			all = append(all, bar(scenario, figure, *value, limit, aim))
@@ -117,11 +118,14 @@ func judge(rows []*row, before map[string]float64) []verdict {
 	}
 	add("idle", "RSS, MB", own("idle").RSS, 16, 10)
 	add("idle", "anonymous, MB", own("idle").Anon, 6, 4)
-	add("idle-conns", "KB per connection", scaled(difference(own("idle-conns").RSS, own("idle").RSS), 1000./idleConns), 12, 6)
-	if b, ok := before[ours]; ok {
+	if b, ok := before["idle-conns"][ours]; ok {
+		add("idle-conns", "KB per connection", scaled(difference(own("idle-conns").RSS, &b), 1000./idleConns), 12, 6)
+	}
+	if b, ok := before["burst"][ours]; ok {
 		add("burst", "RSS, × before", quotient(own("burst").RSS, &b), 1.3, 1.1)
 	}
 	add("inbound-h1", "allocations per request", own("inbound-h1").AllocsPerReq, 3, 0)
+	add("pair-h1", "allocations per request, both proxies", own("pair-h1").AllocsPerReq, 6, 0)
 	for _, name := range []string{"control-change", "control-change-spread", "control-change-outbound", "control-change-inbound"} {
 		add(name, "p99 from a change to the last stream, ms", own(name).P99, 1000, 200)
 	}

@@ -30,21 +30,50 @@ type row struct {
 	AllocsPerReq *float64 `json:"allocs_per_req"`
 }
 
+// effort is how long is measured.
+type effort struct {
+	// rounds is how many turns each system has at saturation, after warm for
+	// round each; turns and turn are the same at the fixed rate, latencyTurns
+	// and latencyTurn where that is all there is.
+	rounds, turns, latencyTurns    int
+	warm, round, turn, latencyTurn time.Duration
+	// settle is how long a system gets to come to rest before its memory
+	// counts, calm the same after a burst.
+	settle, calm time.Duration
+}
+
+// thorough is for figures, hasty for development.
+var (
+	thorough = effort{
+		rounds: 3, warm: 400 * time.Millisecond, round: 1500 * time.Millisecond,
+		turns: 2, turn: time.Second, latencyTurns: 5, latencyTurn: 2 * time.Second,
+		settle: 5 * time.Second, calm: time.Minute,
+	}
+	hasty = effort{
+		rounds: 1, warm: 400 * time.Millisecond, round: 1500 * time.Millisecond,
+		turns: 1, turn: time.Second, latencyTurns: 1, latencyTurn: 2 * time.Second,
+		settle: 5 * time.Second, calm: 10 * time.Second,
+	}
+)
+
 // runner measures scenarios one after the other.
 type runner struct {
-	o                   options
-	lab                 *lab.Lab
-	rounds              int
-	warm, round, steady time.Duration
-	rows                []*row
-	// before is the resident memory, by system, before the burst.
-	before map[string]float64
+	o      options
+	lab    *lab.Lab
+	effort effort
+	rows   []*row
+	// before is the resident memory, by scenario and system, before there were
+	// the connections that the scenario is about.
+	before map[string]map[string]float64
 	// dir is for programs and logs; measured and others are the processors.
 	dir, measured, others string
 	// world is that of the control plane, once somebody needed it; wantsControl
 	// says that somebody will.
 	world        *world
 	wantsControl bool
+	// tried says that the world was made, or tried to be, with worldErr.
+	tried    bool
+	worldErr error
 	// figures are those that are in no row.
 	figures []verdict
 }
@@ -61,12 +90,55 @@ func (r *runner) logs() string {
 	return text
 }
 
+// all measures scenarios. What there is of rows is written after each of them. One
+// that fails does not keep the others from being measured; the error names those
+// that did.
+func (r *runner) all(wanted []scenario) error {
+	if err := r.save(); err != nil {
+		return err
+	}
+	var failed []error
+	for _, s := range wanted {
+		began := time.Now()
+		if err := r.run(s); err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			failed = append(failed, err)
+			fmt.Printf("%v\n%s", err, r.logs())
+		}
+		fmt.Printf("%s: %.0f s\n", s.name, time.Since(began).Seconds())
+		if err := r.save(); err != nil {
+			return err
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("%d of %d scenarios failed\n%w", len(failed), len(wanted), errors.Join(failed...))
+	}
+	return nil
+}
+
+// verdicts are those on what has been measured.
+func (r *runner) verdicts() []verdict { return append(judge(r.rows, r.before), r.figures...) }
+
+// save writes what has been measured.
+func (r *runner) save() error {
+	return errors.Join(writeJSON(filepath.Join(r.o.out, "latest.json"), r.rows), writeJSON(filepath.Join(r.o.out, "bars.json"), r.verdicts()))
+}
+
+// ready makes the control plane's world. If that fails it fails for everybody who
+// needs it.
+func (r *runner) ready() error {
+	if !r.tried {
+		r.tried, r.worldErr = true, r.populate()
+	}
+	return r.worldErr
+}
+
 func (r *runner) run(s scenario) error {
 	if s.memory != nil {
 		return s.memory(r, s)
 	}
 	if s.control != nil {
-		if err := r.populate(); err != nil {
+		if err := r.ready(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -82,7 +154,7 @@ func (r *runner) run(s scenario) error {
 	for i, sys := range s.systems {
 		rows[i] = &row{Scenario: s.name, System: sys.name}
 	}
-	rounds := r.rounds
+	rounds := r.effort.rounds
 	if s.latency {
 		rounds = 0
 	}
@@ -90,7 +162,7 @@ func (r *runner) run(s scenario) error {
 	// does not hit one of them alone.
 	for range rounds {
 		for i, sys := range s.systems {
-			o, a, err := r.once(s, sys, 0, r.round)
+			o, a, err := r.once(s, sys, 0, r.effort.round)
 			if err != nil {
 				return fmt.Errorf("%s: %w", sys.name, err)
 			}
@@ -130,38 +202,45 @@ func (r *runner) run(s scenario) error {
 	return stop()
 }
 
-// latency fills in what is measured at the fixed rate: the median of three
-// turns of each system.
+// latency fills in what is measured at the fixed rate: the median of the turns of
+// each system.
 func (r *runner) latency(s scenario, rows []*row) error {
-	turns := r.rounds
-	p50, p99, p999 := make([][]float64, len(rows)), make([][]float64, len(rows)), make([][]float64, len(rows))
-	each := r.steady / time.Duration(turns)
+	turns, each := r.effort.turns, r.effort.turn
 	if s.latency {
-		each = 3 * r.steady / 4
+		turns, each = r.effort.latencyTurns, r.effort.latencyTurn
 	}
+	p50, p99, p999 := make([][]float64, len(rows)), make([][]float64, len(rows)), make([][]float64, len(rows))
+	rps, cpu, switches := make([][]float64, len(rows)), make([][]float64, len(rows)), make([][]float64, len(rows))
 	for range turns {
 		for i, sys := range s.systems {
 			o, _, err := r.once(s, sys, s.rate, each)
 			if err != nil {
 				return fmt.Errorf("%s at a rate: %w", sys.name, err)
 			}
+			n := float64(o.Load.Requests)
 			p50[i], p99[i], p999[i] = append(p50[i], o.Load.P50), append(p99[i], o.Load.P99), append(p999[i], o.Load.P999)
-			if s.latency {
-				rows[i].RPS = number(float64(o.Load.Requests) / o.Load.Seconds)
-				if sys.processes != nil {
-					rows[i].CPUPerReq = number(float64(o.CPU.Microseconds()) / float64(o.Load.Requests))
-				}
+			rps[i] = append(rps[i], n/o.Load.Seconds)
+			if sys.processes != nil {
+				cpu[i], switches[i] = append(cpu[i], float64(o.CPU.Microseconds())/n), append(switches[i], float64(o.Switches)/n)
 			}
 		}
 	}
 	for i, row := range rows {
 		row.P50, row.P99, row.P999 = median(p50[i]), median(p99[i]), median(p999[i])
+		if !s.latency {
+			continue
+		}
+		row.RPS, row.CPUPerReq = median(rps[i]), median(cpu[i])
+		if v := median(switches[i]); v != nil {
+			// What latency is made of, where the machine has nothing else to do.
+			r.report(s.name, "context switches per request, "+row.System, *v)
+		}
 	}
 	return nil
 }
 
 // once puts load on a system, without a rate until it is saturated. For ours it
-// counts the allocations per request, of all proxies together.
+// then counts the allocations per request, of all proxies together.
 func (r *runner) once(s scenario, sys system, rate int, d time.Duration) (o outcome, allocs *float64, err error) {
 	var j job
 	var procs []*lab.Process
@@ -172,25 +251,24 @@ func (r *runner) once(s scenario, sys system, rate int, d time.Duration) (o outc
 		j.PIDs = append(j.PIDs, p.PID)
 	}
 	if s.bulk != nil {
-		j.Bulk = &load.BulkOptions{Addr: sys.addr, Sending: s.bulk, Warm: r.warm, Duration: d}
+		j.Bulk = &load.BulkOptions{Addr: sys.addr, Sending: s.bulk, Warm: r.effort.warm, Duration: d}
 	} else {
 		l := *s.load
-		l.Addr, l.Rate, l.Warm, l.Duration = sys.addr, rate, r.warm, d
+		l.Addr, l.Rate, l.Warm, l.Duration = sys.addr, rate, r.effort.warm, d
 		j.Load = &l
 	}
+	// To ask at a rate would hold up requests.
+	j.Marks = sys.name == ours && j.Load != nil && rate == 0
 	text, err := json.Marshal(j)
 	if err != nil {
 		return o, nil, err
 	}
-	before, err := r.allocations(sys, procs)
-	if err != nil {
-		return o, nil, err
-	}
-	out, err := r.lab.Run(sys.mesh, "load", string(text))
-	if err != nil {
-		return o, nil, err
-	}
-	after, err := r.allocations(sys, procs)
+	var objects []uint64
+	out, err := r.lab.Run(sys.mesh, func() error {
+		n, err := r.allocations(procs)
+		objects = append(objects, n)
+		return err
+	}, "load", string(text))
 	if err != nil {
 		return o, nil, err
 	}
@@ -198,16 +276,13 @@ func (r *runner) once(s scenario, sys system, rate int, d time.Duration) (o outc
 	if err == nil && s.load != nil && o.Load.Requests == 0 {
 		err = fmt.Errorf("no request was answered")
 	}
-	if sys.name == ours && s.load != nil && err == nil {
-		allocs = number(float64(after-before) / float64(o.Load.All))
+	if len(objects) == 2 && err == nil {
+		allocs = number(float64(objects[1]-objects[0]) / float64(o.Load.Requests))
 	}
 	return o, allocs, err
 }
 
-func (r *runner) allocations(sys system, procs []*lab.Process) (uint64, error) {
-	if sys.name != ours {
-		return 0, nil
-	}
+func (r *runner) allocations(procs []*lab.Process) (uint64, error) {
 	var sum uint64
 	for _, p := range procs {
 		n, err := r.lab.Allocations(p)
@@ -253,74 +328,92 @@ func (r *runner) memories(s scenario) error {
 	return nil
 }
 
-// settle is how long a system gets to come to rest before its memory counts.
-func (r *runner) settle() {
-	if r.o.quick {
-		time.Sleep(time.Second)
-		return
-	}
-	time.Sleep(5 * time.Second)
-}
+// settle lets systems come to rest before their memory counts.
+func (r *runner) settle() { time.Sleep(r.effort.settle) }
 
 func (r *runner) idle(s scenario) error {
 	r.settle()
 	return r.memories(s)
 }
 
-// idleConns holds connections to all systems at once. To tell what one costs,
-// memory is compared with that of the same processes after a first request.
-func (r *runner) idleConns(s scenario) error {
+// servedBefore notes the resident memory of all systems, as processes that have
+// served before.
+func (r *runner) servedBefore(s scenario) error {
+	before := map[string]float64{}
 	for _, sys := range s.systems {
-		release, err := r.lab.Hold(sys.mesh, "hold", sys.addr.String(), strconv.Itoa(idleConns))
-		if err != nil {
-			return fmt.Errorf("%s: %w", sys.name, err)
+		var now row
+		if err := r.memory(&now, sys); err != nil {
+			return err
 		}
-		defer release()
+		before[sys.name] = *now.RSS
 	}
-	r.settle()
+	if r.before == nil {
+		r.before = map[string]map[string]float64{}
+	}
+	r.before[s.name] = before
+	return nil
+}
+
+// idleConns holds connections to all systems at once: some, and then those whose
+// memory is to be told, for the first ones bring in pages of the program too.
+func (r *runner) idleConns(s scenario) error {
+	for _, n := range []int{firstConns, idleConns} {
+		for _, sys := range s.systems {
+			release, err := r.lab.Hold(sys.mesh, "hold", sys.addr.String(), strconv.Itoa(n))
+			if err != nil {
+				return fmt.Errorf("%s: %w", sys.name, err)
+			}
+			defer release()
+		}
+		r.settle()
+		if n == firstConns {
+			if err := r.servedBefore(s); err != nil {
+				return err
+			}
+		}
+	}
 	return r.memories(s)
 }
 
-// idleConns is how many connections the scenario of that name has; burstConns
-// that of burst.
-const idleConns, burstConns = 1000, 5000
+// idleConns is how many connections the scenario of that name has, after
+// firstConns; burstConns that of burst. All are enough to have a proxy give memory
+// back once they have come to rest.
+const firstConns, idleConns, burstConns = 100, 1000, 5000
 
 // burst bursts each system, then waits for all of them together.
 func (r *runner) burst(s scenario) error {
-	r.before = map[string]float64{}
-	for _, sys := range s.systems {
-		// What is compared with is a process that has served before.
-		release, err := r.lab.Hold(sys.mesh, "hold", sys.addr.String(), "32")
-		if err != nil {
-			return fmt.Errorf("%s: %w", sys.name, err)
+	burst := func(n int) error {
+		for _, sys := range s.systems {
+			release, err := r.lab.Hold(sys.mesh, "hold", sys.addr.String(), strconv.Itoa(n))
+			if err != nil {
+				return fmt.Errorf("%s: %w", sys.name, err)
+			}
+			release()
 		}
-		release()
-		var before row
-		if err := r.memory(&before, sys); err != nil {
-			return err
-		}
-		r.before[sys.name] = *before.RSS
-		if release, err = r.lab.Hold(sys.mesh, "hold", sys.addr.String(), strconv.Itoa(burstConns)); err != nil {
-			return fmt.Errorf("%s: %w", sys.name, err)
-		}
-		release()
+		return nil
 	}
-	wait := time.Minute
-	if r.o.quick {
-		wait = 10 * time.Second
+	err := burst(firstConns)
+	if err == nil {
+		r.settle()
+		err = r.servedBefore(s)
+	}
+	if err == nil {
+		err = burst(burstConns)
+	}
+	if err != nil {
+		return err
 	}
 	measured := make(chan error, 1)
 	go func() {
-		time.Sleep(wait)
+		time.Sleep(r.effort.calm)
 		measured <- r.memories(s)
 	}()
 	// Meanwhile nothing is measured that other work could disturb: the control
-	// plane's world can be made.
-	var err error
+	// plane's world can be made. Who needs it is told if that fails.
 	if r.wantsControl {
-		err = r.populate()
+		_ = r.ready()
 	}
-	return errors.Join(<-measured, err)
+	return <-measured
 }
 
 // startProfile begins profiles of the proxies of a scenario, if they are wanted,
@@ -334,7 +427,7 @@ func (r *runner) startProfile(s scenario) (stop func() error, err error) {
 	if err := os.MkdirAll(r.o.profile, 0o755); err != nil {
 		return nil, err
 	}
-	seconds := max(int(float64(len(s.systems)*r.rounds)*(r.warm+r.round).Seconds()), 5)
+	seconds := max(int(float64(len(s.systems)*r.effort.rounds)*(r.effort.warm+r.effort.round).Seconds()), 5)
 	errs := make(chan error, len(procs))
 	for _, p := range procs {
 		go func() {

@@ -81,7 +81,7 @@ func http1(path string, body int) *load.Options {
 // nothing has happened yet.
 var scenarios = []scenario{
 	{name: "idle", what: "memory of a proxy without traffic", memory: (*runner).idle, systems: oneHop},
-	{name: "idle-conns", what: "memory with 1,000 idle client connections, each after one request", memory: (*runner).idleConns, systems: oneHop},
+	{name: "idle-conns", what: "memory with 1,100 idle client connections, each after one request", memory: (*runner).idleConns, systems: oneHop},
 	{name: "inbound-h1", what: "one hop, plaintext HTTP/1.1, policy and metrics on", load: http1("/", 0), rate: 2000, systems: []system{
 		{direct, lab.Direct, false, nil}, {nginx, lab.Nginx, false, nginxHop}, {haproxy, lab.HAProxy, false, haHop},
 		{ours, lab.App, false, inbound},

@@ -18,6 +18,7 @@
 package lab
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -375,20 +376,58 @@ func (l *Lab) Allocations(p *Process) (uint64, error) {
 	return 0, errors.New("the metrics do not count allocations")
 }
 
+// Mark is the line with which a command that Run runs asks for its mark, and waits
+// for a line.
+const Mark = "mark"
+
 // Run runs a command of this program in the client pod and returns what it
-// prints. With mesh, its connections are redirected to the outbound proxy.
-func (l *Lab) Run(mesh bool, args ...string) ([]byte, error) {
+// prints. With mesh, its connections are redirected to the outbound proxy. mark is
+// called when the command asks for it.
+func (l *Lab) Run(mesh bool, mark func() error, args ...string) ([]byte, error) {
 	user := l.client.As(proxyUID, proxyGID)
 	if mesh {
 		user = l.client.Root()
 	}
-	var out, errs strings.Builder
+	var errs strings.Builder
 	cmd := exec.Command("taskset", append([]string{"-c", l.others, l.path("bench")}, args...)...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := user.Run(cmd); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
+	cmd.Stderr = &errs
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
 	}
-	return []byte(out.String()), nil
+	// A pipe of the library's would be closed, read or not, when the command ends.
+	out, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd.Stdout = theirs
+	wait, err := user.Start(cmd)
+	theirs.Close()
+	if err != nil {
+		return nil, err
+	}
+	var printed []byte
+	var failed error
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if lines.Text() != Mark {
+			printed = append(append(printed, lines.Bytes()...), '\n')
+			continue
+		}
+		if failed = mark(); failed != nil {
+			break
+		}
+		if _, err := io.WriteString(in, "\n"); err != nil {
+			break // it has ended; wait tells why
+		}
+	}
+	in.Close()
+	// What is not read any more must not hold it up.
+	_, _ = io.Copy(io.Discard, out)
+	if err := wait(); err != nil && failed == nil {
+		failed = fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
+	}
+	return printed, failed
 }
 
 // Hold is Run for a command that prints a line when it is ready and then runs

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -71,6 +72,43 @@ func scheduled(pid int) (time.Duration, error) {
 		sum += time.Duration(n)
 	}
 	return sum, nil
+}
+
+// Switches is how often the threads of processes and of their children gave up
+// the processor, or lost it.
+func Switches(pids ...int) (uint64, error) {
+	var sum uint64
+	for _, pid := range pids {
+		for _, p := range family(pid) {
+			files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p))
+			if err != nil || len(files) == 0 {
+				return 0, fmt.Errorf("no status of process %d", p)
+			}
+			for _, f := range files {
+				b, err := os.ReadFile(f)
+				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+					continue
+				}
+				if err != nil {
+					return 0, err
+				}
+				sum += switches(b)
+			}
+		}
+	}
+	return sum, nil
+}
+
+// switches adds up both kinds in the status of a thread.
+func switches(status []byte) uint64 {
+	var sum uint64
+	for line := range strings.Lines(string(status)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.HasSuffix(name, "voluntary_ctxt_switches") {
+			n, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			sum += n
+		}
+	}
+	return sum
 }
 
 func ticks(pid int) (time.Duration, error) {

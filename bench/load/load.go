@@ -190,6 +190,8 @@ func (g *generator) run() (Result, error) {
 			g.mark()
 			measure = time.Now()
 			end = measure.Add(g.o.Duration)
+			// What was due meanwhile waited for the mark and not for the system.
+			due = measure
 		}
 		if !g.now.Before(end) {
 			break
