@@ -23,12 +23,31 @@ type Options struct {
 	// Drain ends the loop; each connection holds it.
 	Drain *drain.Drain
 	Log   *slog.Logger
-	// Handle takes a connection, on a goroutine of its own, and closes it.
-	// The handle is released when it returns.
-	Handle func(conn net.Conn, h *drain.Handle)
+	// Handle takes a connection, on a goroutine of its own, and closes it, or
+	// returns what is left to be done, which does. The handle is released when
+	// all is done.
+	Handle func(conn net.Conn, h *drain.Handle) Rest
 	// Memory, if set, holds the loop back while memory runs out, and may have
 	// its connections reset. It is for traffic; probes have to be answered.
 	Memory *overload.Guard
+}
+
+// Rest is what is left to be done of a connection. It is done on another goroutine
+// than what came before: connections are many and wait nearly all of the time, most
+// of what they take is stack, and a stack that has grown stays so for long, while
+// new goroutines have small ones.
+type Rest interface {
+	// GoOn goes on until the connection is closed, or until there is another
+	// stack to be left behind: again says that it has to be called once more.
+	GoOn() (again bool)
+}
+
+// Whole makes a handler of one that leaves nothing.
+func Whole(handle func(net.Conn, *drain.Handle)) func(net.Conn, *drain.Handle) Rest {
+	return func(conn net.Conn, h *drain.Handle) Rest {
+		handle(conn, h)
+		return nil
+	}
 }
 
 // pauses between attempts after an error that will pass, such as too many open
@@ -79,11 +98,27 @@ func Loop(ln net.Listener, o Options) {
 		if o.Memory != nil {
 			h.OnWeigh(unknown)
 		}
-		conns.Go(func() {
-			defer h.Release()
-			o.Handle(o.Memory.Pace(conn), h)
-		})
+		conns.Add(1)
+		go func() {
+			if rest := o.Handle(o.Memory.Pace(conn), h); rest != nil {
+				go goOn(&conns, h, rest)
+				return
+			}
+			h.Release()
+			conns.Done()
+		}()
 	}
 	self.Release()
 	conns.Wait()
+}
+
+// goOn does the rest of a connection. Nearly all connections wait below it: the
+// less it has on the stack, the better.
+func goOn(conns *sync.WaitGroup, h *drain.Handle, rest Rest) {
+	if rest.GoOn() {
+		go goOn(conns, h, rest)
+		return
+	}
+	h.Release()
+	conns.Done()
 }

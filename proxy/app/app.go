@@ -223,13 +223,13 @@ func (a *App) Run(ctx context.Context) error {
 		Shutdown: a.shutdownFunc(), Config: func() ([]byte, error) { return json.MarshalIndent(a.cfg, "", "  ") },
 		Profile: a.o.Profile,
 	})
-	listen := func(ln net.Listener, d *drain.Drain, memory *overload.Guard, handle func(net.Conn, *drain.Handle)) {
+	listen := func(ln net.Listener, d *drain.Drain, memory *overload.Guard, handle func(net.Conn, *drain.Handle) accept.Rest) {
 		running.Go(func() {
 			accept.Loop(ln, accept.Options{Drain: d, Log: a.log, Handle: handle, Memory: memory})
 		})
 	}
 	adminAddr := netx.AddrPort(a.adminLn.Addr())
-	listen(a.adminLn, a.drain, nil, a.inbound.Local(adminAddr, handler))
+	listen(a.adminLn, a.drain, nil, accept.Whole(a.inbound.Local(adminAddr, handler)))
 	// Series that nobody scrapes must not pile up.
 	running.Go(func() { a.expire(work) })
 	running.Go(func() { a.trim(work) })
@@ -249,7 +249,7 @@ func (a *App) Run(ctx context.Context) error {
 			listen(ln, a.outDrain, a.memory, a.outbound.Accept)
 		}
 		if a.tapLn != nil {
-			listen(a.tapLn, a.drain, nil, a.tap.Accept)
+			listen(a.tapLn, a.drain, nil, accept.Whole(a.tap.Accept))
 		}
 		if a.o.Started != nil {
 			a.o.Started()

@@ -44,6 +44,10 @@ type reader struct {
 	size, last int
 	// scarce, if set, tells that memory is.
 	scarce func() bool
+	// limit, if set, is called once for a head of which only a part has come,
+	// before the rest is waited for. Most heads come whole, and a limit that is
+	// set and lifted for each of them is a good part of what it costs to read one.
+	limit func() error
 }
 
 // readHead reads until p has a whole head. It returns io.EOF if the connection
@@ -56,6 +60,7 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 		}
 		began = nil
 	}
+	limited := rd.limit == nil
 	for {
 		if rd.w > rd.r {
 			n, err := p.parse(rd.cur.B[rd.r:rd.w])
@@ -86,6 +91,12 @@ func (rd *reader) readHead(p *parser, began func() error) error {
 			rd.cur, rd.r, rd.w = rd.head, 0, n
 			rd.size = n
 		} else {
+			if !limited {
+				limited = true
+				if err := rd.limit(); err != nil {
+					return err
+				}
+			}
 			if rd.w == len(rd.cur.B) {
 				if rd.r > 0 {
 					copy(rd.cur.B, rd.cur.B[rd.r:rd.w])

@@ -29,7 +29,14 @@ type ServerOptions struct {
 	Watcher *Watcher
 	// Scarce, if set, tells that memory is: large heads are refused with 503.
 	Scarce func() bool
+	// Again lets Serve return ErrAgain.
+	Again bool
 }
+
+// ErrAgain is what Serve returns, if it may, when the connection is about to wait for
+// its next request, probably for long: Serve has to be called once more, best on a
+// goroutine whose stack has not grown yet.
+var ErrAgain = errors.New("http/1: connection waits")
 
 // The states of a server connection, for Drain.
 const (
@@ -58,7 +65,13 @@ type Server struct {
 	body serverBody
 	x    exchange.Exchange
 
+	// rested says that the connection was seen to wait since its last request.
+	// A new one counts as such: many do a request and no other.
+	rested atomic.Bool
+
+	serving   bool // Serve was called before
 	beganFn   func() error
+	limited   bool // the request's head has a read deadline
 	responded bool // Respond or Tunnel was called
 	head      bool // the request was HEAD
 	version   exchange.Version
@@ -75,9 +88,13 @@ func NewServer(conn net.Conn, h exchange.Handler, o ServerOptions) *Server {
 	s.rd.conn, s.w.conn = conn, conn
 	s.rd.scarce = o.Scarce
 	s.beganFn = s.began
+	if o.HeaderTimeout > 0 {
+		s.rd.limit = s.limit
+	}
 	s.body.s = s
 	s.x.Conn = o.Info
 	s.x.Responder = s
+	s.rested.Store(true)
 	return s
 }
 
@@ -106,38 +123,59 @@ func (s *Server) began() error {
 	if !s.state.CompareAndSwap(idle, active) {
 		return net.ErrClosed
 	}
-	if s.o.HeaderTimeout > 0 {
-		return s.conn.SetReadDeadline(time.Now().Add(s.o.HeaderTimeout))
-	}
 	if s.o.IdleTimeout > 0 {
 		return s.conn.SetReadDeadline(time.Time{})
 	}
 	return nil
 }
 
-// Serve runs the connection; see the function of the same name.
+// limit is called when a request's head has begun and does not go on.
+func (s *Server) limit() error {
+	s.limited = true
+	return s.conn.SetReadDeadline(time.Now().Add(s.o.HeaderTimeout))
+}
+
+// Serve runs the connection; see the function of the same name, and ErrAgain.
 func (s *Server) Serve() error {
-	if w := s.o.Watcher; w != nil {
-		w.add(s)
-		defer w.remove(s)
-	}
-	defer func() {
-		s.rd.release()
-		s.w.flush()
-		s.conn.Close()
-	}()
 	// The steps are functions of their own so that this one, in which
 	// connections wait, has a small frame: idle connections are many.
 	for {
-		if err := s.prepare(); err != nil {
+		err := s.prepare()
+		over := err != nil
+		if !over {
+			if err = s.rd.readHead(&s.p, s.beganFn); err == nil {
+				over, err = s.one()
+			} else {
+				over, err = true, s.headError(err)
+			}
+		}
+		if over || err != nil {
+			s.end()
 			return err
 		}
-		if err := s.rd.readHead(&s.p, s.beganFn); err != nil {
-			return s.headError(err)
+		if s.o.Again && s.rested.Load() {
+			s.rest()
+			return ErrAgain
 		}
-		if over, err := s.one(); over || err != nil {
-			return err
-		}
+	}
+}
+
+// rest gives up what a connection that waits has no use for.
+func (s *Server) rest() {
+	s.rested.Store(false)
+	s.req = exchange.RequestHead{}
+	s.body.trailers, s.body.tbuf = exchange.Fields{}, nil
+}
+
+// end is what comes after the last request.
+//
+//go:noinline
+func (s *Server) end() {
+	s.rd.release()
+	s.w.flush()
+	s.conn.Close()
+	if w := s.o.Watcher; w != nil {
+		w.remove(s)
 	}
 }
 
@@ -145,6 +183,12 @@ func (s *Server) Serve() error {
 //
 //go:noinline
 func (s *Server) prepare() error {
+	if !s.serving {
+		s.serving = true
+		if w := s.o.Watcher; w != nil {
+			w.add(s)
+		}
+	}
 	s.p.request(&s.req)
 	if s.o.IdleTimeout > 0 {
 		return s.conn.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
@@ -156,7 +200,8 @@ func (s *Server) prepare() error {
 //
 //go:noinline
 func (s *Server) one() (over bool, err error) {
-	if s.o.HeaderTimeout > 0 {
+	if s.limited {
+		s.limited = false
 		if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
 			return true, err
 		}

@@ -112,6 +112,56 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// TestServeComesAgainForThoseWhoWait: a connection is served anew after its first
+// request, and after one that it has waited for, but not between requests that
+// follow each other.
+func TestServeComesAgainForThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := faultconn.Pipe(64 << 10)
+		w := NewWatcher(clock.System, time.Second)
+		s := NewServer(ours, exchange.HandlerFunc(answer), ServerOptions{Again: true, Watcher: w})
+		done := make(chan error, 1)
+		again := 0
+		go func() {
+			for {
+				err := s.Serve()
+				if err != ErrAgain {
+					done <- err
+					return
+				}
+				again++
+			}
+		}()
+		ask := func(want int) {
+			t.Helper()
+			io.WriteString(theirs, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			b := make([]byte, 1<<10)
+			n, err := theirs.Read(b)
+			if err != nil || !strings.HasSuffix(string(b[:n]), "ok") {
+				t.Fatalf("got %q, %v", b[:n], err)
+			}
+			synctest.Wait()
+			if again != want {
+				t.Errorf("served anew %d times, want %d", again, want)
+			}
+		}
+		ask(1)
+		ask(1)
+		ask(1)
+		time.Sleep(1500 * time.Millisecond)
+		ask(2)
+		ask(2)
+		s.Drain()
+		if got := read(theirs); got != "|closed\\\n" {
+			t.Errorf("after the drain: %q", got)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		theirs.Close()
+	})
+}
+
 func TestTimeouts(t *testing.T) {
 	o := ServerOptions{HeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
 	withConn(t, o, answer, func(s *Server, c net.Conn) {

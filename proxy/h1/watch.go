@@ -68,8 +68,15 @@ func (w *Watcher) look() {
 	var gone []*Server
 	w.mu.Lock()
 	for s := range w.servers {
-		if s.state.Load() == active && w.gone(s) {
-			gone = append(gone, s)
+		switch s.state.Load() {
+		case idle:
+			if s.o.Again && !s.rested.Load() {
+				s.rested.Store(true)
+			}
+		case active:
+			if w.gone(s) {
+				gone = append(gone, s)
+			}
 		}
 	}
 	if len(w.servers) > 0 {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/accept"
 	"github.com/linkerd-go/linkerd-go/proxy/authz"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
@@ -86,26 +87,46 @@ func (e errAddress) Error() string {
 }
 
 // Accept takes one connection from its first byte to its last. It is the path
-// that the package is about; it returns when the connection is over.
-func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
-	defer raw.Close()
+// that the package is about; what it returns, if anything, is the rest of it.
+func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) accept.Rest {
 	c := p.open(raw, h)
 	if c == nil {
-		return
+		raw.Close()
+		return nil
 	}
-	// HTTP/1 is served from here, and not from where it was found out, because
-	// most connections wait for their next request most of the time: the less
-	// lies below them on their stack, the less memory it takes.
 	if c.find() {
-		_ = c.serve(c.http1)
+		h.OnStart(c.http1.Drain)
+		return c
 	}
+	c.release()
+	raw.Close()
+	return nil
+}
+
+// GoOn serves HTTP/1. Most connections wait below it for their next request, most of
+// the time.
+func (c *Conn) GoOn() (again bool) {
+	err := c.http1.Serve()
+	if err == h1.ErrAgain {
+		return true
+	}
+	c.over(err)
+	return false
+}
+
+// over ends a connection whose HTTP/1 codec has ended.
+//
+//go:noinline
+func (c *Conn) over(err error) {
+	if err != nil {
+		c.closed(err)
+	}
+	c.conn.Close()
 	c.release()
 }
 
 // open makes the connection's state. It is nil if nobody knows where the
 // connection goes.
-//
-//go:noinline
 func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 	// Where was the connection going before it was redirected here?
 	target, err := p.cfg.OriginalDst(raw)
@@ -122,8 +143,6 @@ func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 }
 
 // find goes the way of the connection up to where it is HTTP/1, or to its end.
-//
-//go:noinline
 func (c *Conn) find() (http1 bool) {
 	// Whatever the steps return is why the connection ended.
 	if err := c.accept(c.p.cfg.Detect); err != nil {
@@ -172,7 +191,7 @@ func (c *Conn) accept(detectTimeout time.Duration) error {
 	// What is spoken inside decides who serves it.
 	switch c.protocol(pol) {
 	case planHTTP1:
-		c.http1 = c.newHTTP1(p)
+		c.http1 = c.newHTTP1(p, true)
 		return nil
 	case planHTTP2:
 		return c.serveHTTP2(p)
@@ -376,12 +395,13 @@ type httpServer interface {
 	Drain()
 }
 
-func (c *Conn) serveHTTP1(h exchange.Handler) error { return c.serve(c.newHTTP1(h)) }
+func (c *Conn) serveHTTP1(h exchange.Handler) error { return c.serve(c.newHTTP1(h, false)) }
 
-func (c *Conn) newHTTP1(h exchange.Handler) *h1.Server {
+// newHTTP1 makes the codec. again says that its Serve may return h1.ErrAgain.
+func (c *Conn) newHTTP1(h exchange.Handler, again bool) *h1.Server {
 	c.srcTransport()
 	c.authority = c.target.String()
-	o := h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp}
+	o := h1.ServerOptions{Info: c, HeaderTimeout: headerLimit, Watcher: c.p.hungUp, Again: again}
 	if !c.own {
 		o.Scarce = c.p.scarce
 	}
@@ -413,8 +433,6 @@ func (c *Conn) serve(s httpServer) error {
 
 // closed tells why a connection ended. It is not an error of the proxy: the
 // client, or its network, ended it.
-//
-//go:noinline
 func (c *Conn) closed(err error) { c.log().Debug("Connection closed", "error", err) }
 
 // log is the connection's logger; it is made only where something is logged.

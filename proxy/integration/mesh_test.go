@@ -207,7 +207,7 @@ func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	}
 	op, ip := outbound.New(oc), inbound.New(ic)
 	var loops sync.WaitGroup
-	listen := func(d *drain.Drain, handle func(net.Conn, *drain.Handle)) string {
+	listen := func(d *drain.Drain, handle func(net.Conn, *drain.Handle) accept.Rest) string {
 		ln, err := netx.Listen(netip.MustParseAddrPort("127.0.0.1:0"), netx.ListenOptions{})
 		if err != nil {
 			t.Fatal(err)
