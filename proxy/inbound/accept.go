@@ -26,6 +26,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/sniff"
 	"github.com/linkerd-go/linkerd-go/proxy/transport"
@@ -137,7 +138,7 @@ func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 	// Until it is known what the connection is for, a drain just closes it.
 	h.OnStart(func() { raw.Close() })
 	return &Conn{
-		p: p, drain: h, conn: raw, target: target,
+		p: p, drain: h, conn: raw, target: target, standing: overload.StandingOf(raw),
 		client: netx.AddrPort(raw.RemoteAddr()), local: netx.AddrPort(raw.LocalAddr()),
 	}
 }
@@ -226,6 +227,8 @@ type Conn struct {
 	next exchange.Handler
 	// own says that next is a server of the proxy's own.
 	own bool
+	// standing is what it has if memory is scarce.
+	standing *overload.Standing
 	// http1 is the codec of a connection that was found to be HTTP/1.
 	http1 *h1.Server
 
@@ -412,7 +415,7 @@ func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	c.srcTransport()
 	o := c.p.cfg.HTTP2Server
 	if c.p.scarce != nil && !c.own {
-		o.Scarce = c.p.cfg.Memory.Take
+		o.Scarce = c.p.cfg.Memory.TakeOn(c.standing)
 	}
 	s := h2.NewServer(c.conn, h, c, o)
 	if !c.own {

@@ -92,6 +92,8 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 	}
 	if err := r.handle(); err != nil {
 		r.fail(err)
+	} else {
+		p.cfg.Memory.Served(r.c.standing)
 	}
 	r.finish()
 }
@@ -102,7 +104,7 @@ func (r *request) handle() error {
 	// Shed load that would only wait, or that there is no memory for; probes
 	// have to be answered all the same.
 	n := p.inFlight.Add(1)
-	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || !r.c.own && p.cfg.Memory.Scarce(r.started) {
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || !r.c.own && p.cfg.Memory.Refuse(r.started, r.c.standing) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}

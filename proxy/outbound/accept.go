@@ -22,6 +22,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/sniff"
 	"github.com/linkerd-go/linkerd-go/proxy/transport"
@@ -83,6 +84,8 @@ type Conn struct {
 	lease *lookup.Lease[*target]
 	// http1 is the codec of a connection that was found to be HTTP/1.
 	http1 *h1.Server
+	// standing is what it has if memory is scarce.
+	standing *overload.Standing
 }
 
 // Client is the application's address.
@@ -142,7 +145,7 @@ func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
 		return nil
 	}
-	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst}
+	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst, standing: overload.StandingOf(raw)}
 	c.counted = transport.CountOwn(raw, p.src.Get(dst, srcLabels))
 	c.conn = c.counted
 	// Until it is known what the connection is for, a drain just closes it.
@@ -285,7 +288,7 @@ func (c *Conn) newHTTP1(h exchange.Handler) *h1.Server {
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	o := c.p.cfg.HTTP2Server
 	if c.p.scarce != nil {
-		o.Scarce = c.p.cfg.Memory.Take
+		o.Scarce = c.p.cfg.Memory.TakeOn(c.standing)
 	}
 	s := h2.NewServer(c.conn, h, c, o)
 	c.drain.OnWeigh(s.Held)

@@ -26,6 +26,7 @@ const (
 	normal level = iota
 	scarce
 	critical
+	desperate
 )
 
 // margins are the distances from the limit at which levels begin and end, in
@@ -39,7 +40,7 @@ type margins struct {
 	heap int64
 	// relieved ends what critical begins.
 	relieved, critical int64
-	// last is the very last moment.
+	// last is the very last moment, in which nobody is excused.
 	last int64
 }
 
@@ -67,7 +68,9 @@ func judge(before level, u Usage) level {
 	switch {
 	case u.Limit <= 0:
 		return normal
-	case left <= m.critical, before == critical && left <= m.relieved:
+	case left <= m.last:
+		return desperate
+	case left <= m.critical, before >= critical && left <= m.relieved:
 		return critical
 	case left <= m.scarce, before != normal && left <= m.calm:
 		return scarce

@@ -3,24 +3,30 @@
 //
 //	guard := overload.New(overload.Options{Read: memory.Read, Conns: drain.Conns, ...})
 //	go guard.Run(ctx)
-//	// for each request and each opaque connection:
-//	if guard.Scarce(now) { ... 503, service unavailable ... }
 //	// around each accept:
 //	guard.Admit(draining)
 //	conn = guard.Pace(conn)
+//	standing := overload.StandingOf(conn)
+//	// for each request:
+//	if guard.Refuse(now, standing) { ... 503, service unavailable ... }
+//	...
+//	guard.Served(standing)
+//	// for each opaque connection:
+//	if guard.Full() { ... close ... }
 //
 // What is watched is the memory that the kernel cannot take back: what the
 // runtime holds, and what the kernel holds for the process, such as the data
 // that waits in sockets. The steps are:
 //
-//	normal    everything is served
-//	scarce    requests are refused with 503, as for any other load that is shed,
-//	          and their connections closed; opaque connections are closed; heads
-//	          that need large buffers are refused; connections are accepted
-//	          slowly; if that does not help, the connections that hold most are
-//	          reset
-//	critical  besides, nothing is accepted, clients are read from slowly, and
-//	          connections are reset at once
+//	normal     everything is served
+//	scarce     requests are refused with 503, as for any other load that is shed,
+//	           and their connections closed, except on connections that were
+//	           answered before; opaque connections are closed; heads that need
+//	           large buffers are refused; connections are accepted slowly; if that
+//	           does not help, the connections that hold most are reset
+//	critical   besides, nothing is accepted, clients without standing are read from
+//	           slowly, and connections are reset at once
+//	desperate  besides, there are no exceptions any more
 //
 // The heap's own limit follows: the collector is told to keep the heap below
 // what the rest leaves over, so that memory is scarce only when collecting does
@@ -282,9 +288,9 @@ func (g *Guard) lookLocked(now time.Time) {
 	g.mu.Lock()
 	g.last = u
 	switch {
-	case l == critical && g.calm == nil:
+	case l >= critical && g.calm == nil:
 		g.calm = make(chan struct{})
-	case l != critical && g.calm != nil:
+	case l < critical && g.calm != nil:
 		close(g.calm)
 		g.calm = nil
 	}
@@ -297,7 +303,7 @@ func (g *Guard) lookLocked(now time.Time) {
 	case before != normal && l == normal:
 		g.say(news{u: u, after: now.Sub(g.shedAt)})
 	}
-	if l == critical || l == scarce && now.Sub(g.relievedAt) >= patience {
+	if l >= critical || l == scarce && now.Sub(g.relievedAt) >= patience {
 		g.relieve(now, u)
 	}
 }

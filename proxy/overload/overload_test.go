@@ -32,8 +32,11 @@ func TestJudge(t *testing.T) {
 		{"goes on a little below", scarce, 810, scarce},
 		{"ends", scarce, 799, normal},
 		{"gets worse", scarce, 920, critical},
-		{"all at once", normal, 990, critical},
-		{"stays the worst a little below", critical, 900, critical},
+		{"all at once", normal, 930, critical},
+		{"the very last moment", critical, 965, desperate},
+		{"right after it", desperate, 955, critical},
+		{"long after it", desperate, 870, scarce},
+		{"stays critical a little below", critical, 900, critical},
 		{"gets better", critical, 870, scarce},
 		{"nearly over", critical, 801, scarce},
 		{"is over", critical, 100, normal},
@@ -226,8 +229,77 @@ func TestGuard(t *testing.T) {
 	})
 }
 
+// TestConnectionsOfStandingGoOn tells who is refused what, by how much of the memory
+// is used.
+func TestConnectionsOfStandingGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		g := w.guard()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { g.Run(ctx) })
+		// They are Pace's, which the other ends of are not needed for.
+		conn := func() net.Conn {
+			a, b := net.Pipe()
+			t.Cleanup(func() { a.Close(); b.Close() })
+			go b.Write([]byte("x"))
+			return g.Pace(a)
+		}
+		served, fresh := conn(), conn()
+		if StandingOf(served) == nil || StandingOf(served.(*paced).Conn) != nil {
+			t.Fatal("a connection has standing if it came from Pace")
+		}
+		g.Served(StandingOf(served))
+		g.Served(nil)
+		for _, c := range []struct {
+			name            string
+			percent         int64
+			excused, others bool // whether they are served
+		}{
+			{"plenty", 50, true, true},
+			{"scarce", 86, true, false},
+			{"critical", 93, true, false},
+			{"the very last moment", 97, false, false},
+			{"scarce again", 85, true, false},
+		} {
+			w.set(c.percent)
+			time.Sleep(20 * time.Millisecond)
+			if got := !g.Refuse(time.Now(), StandingOf(served)); got != c.excused {
+				t.Errorf("%s: a connection that was answered before: served %v", c.name, got)
+			}
+			if got := !g.TakeOn(StandingOf(served))(1); got != c.excused {
+				t.Errorf("%s: memory for a connection that was answered before: %v", c.name, got)
+			}
+			for _, s := range []*Standing{StandingOf(fresh), nil} {
+				if got := !g.Refuse(time.Now(), s); got != c.others {
+					t.Errorf("%s: another connection: served %v", c.name, got)
+				}
+			}
+			// To be answered now is no merit: it may be the flood's.
+			if !c.others {
+				g.Served(StandingOf(fresh))
+			}
+		}
+		w.set(93)
+		time.Sleep(20 * time.Millisecond)
+		if !g.Full() {
+			t.Fatal("not critical")
+		}
+		began := time.Now()
+		if _, err := served.Read(make([]byte, 1)); err != nil || time.Since(began) != 0 {
+			t.Errorf("read after %v: %v", time.Since(began), err)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
 func TestNilGuardShedsNothing(t *testing.T) {
 	var g *Guard
+	if g.Refuse(time.Now(), nil) || g.TakeOn(nil)(1<<30) {
+		t.Error("refused")
+	}
+	g.Served(nil)
 	g.Admit(nil)
 	g.Run(t.Context())
 	if g.Full() || g.Stats().Scarce {

@@ -15,7 +15,7 @@ func (g *Guard) Pace(c net.Conn) net.Conn {
 	if g == nil {
 		return c
 	}
-	return &paced{c, g}
+	return &paced{Conn: c, g: g}
 }
 
 // longestPause is how long a single read is held back: the connection may be
@@ -23,8 +23,8 @@ func (g *Guard) Pace(c net.Conn) net.Conn {
 const longestPause = 50 * time.Millisecond
 
 // pause waits while memory is critical, but not for long.
-func (g *Guard) pause() {
-	if level(g.level.Load()) != critical {
+func (g *Guard) pause(s *Standing) {
+	if level(g.level.Load()) < critical || g.excuses(s) {
 		return
 	}
 	calm := g.critical()
@@ -42,7 +42,8 @@ func (g *Guard) pause() {
 // paced is a connection that is read from slowly.
 type paced struct {
 	net.Conn
-	g *Guard
+	g        *Guard
+	standing Standing
 }
 
 var (
@@ -57,17 +58,17 @@ func (p *paced) NetConn() net.Conn { return p.Conn }
 func (p *paced) Plain() net.Conn { return p.Conn }
 
 // Pause waits while memory is critical.
-func (p *paced) Pause() { p.g.pause() }
+func (p *paced) Pause() { p.g.pause(&p.standing) }
 
 // Read implements net.Conn.
 func (p *paced) Read(b []byte) (int, error) {
-	p.g.pause()
+	p.Pause()
 	return p.Conn.Read(b)
 }
 
 // ReadLazy waits without a buffer.
 func (p *paced) ReadLazy(n int) (*buf.Buffer, int, error) {
-	p.g.pause()
+	p.Pause()
 	return netx.ReadLazy(p.Conn, n)
 }
 

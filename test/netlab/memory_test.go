@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -391,9 +392,74 @@ func (f flooder) run(ctx context.Context, workers *sync.WaitGroup) {
 	}
 }
 
+// regular is a client that had a connection before the flood came, and goes on asking
+// on it.
+type regular struct {
+	name string
+	conn net.Conn
+	r    *bufio.Reader
+	// served may be read while it asks.
+	served        atomic.Int64
+	shed, longest int64
+	err           error
+}
+
+func newRegular(t *testing.T, name string, u netlab.User, address string) *regular {
+	t.Helper()
+	c, err := u.Dial(t.Context(), "tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	g := &regular{name: name, conn: c, r: bufio.NewReader(c)}
+	if g.ask(); g.err != nil || g.served.Load() != 1 {
+		t.Fatalf("%s: %d served, %v", name, g.served.Load(), g.err)
+	}
+	return g
+}
+
+// ask does a request and counts how it ended; an error says that the connection did.
+func (g *regular) ask() {
+	began := time.Now()
+	_ = g.conn.SetDeadline(began.Add(15 * time.Second))
+	if _, g.err = fmt.Fprintf(g.conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", g.conn.RemoteAddr()); g.err != nil {
+		return
+	}
+	resp, err := http.ReadResponse(g.r, nil)
+	if err != nil {
+		g.err = err
+		return
+	}
+	defer resp.Body.Close()
+	if _, g.err = io.Copy(io.Discard, resp.Body); g.err != nil {
+		return
+	}
+	if resp.StatusCode == http.StatusOK {
+		g.served.Add(1)
+	} else {
+		g.shed++
+	}
+	if resp.Close {
+		g.err = fmt.Errorf("status %d, and the connection is over", resp.StatusCode)
+	}
+	g.longest = max(g.longest, time.Since(began).Milliseconds())
+}
+
+// run asks, at a moderate pace, until ctx is done or the connection is over.
+func (g *regular) run(ctx context.Context) {
+	for ctx.Err() == nil && g.err == nil {
+		g.ask()
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // TestMemoryLimit floods a proxy that has little memory from both sides. It has
-// to survive, refuse with the documented error what it cannot serve, answer
-// probes all the time, and serve again when the flood is over.
+// to survive, go on serving those that it has served before, refuse with the
+// documented error what it cannot serve, answer probes all the time, and serve
+// again when the flood is over.
 func TestMemoryLimit(t *testing.T) {
 	lab := netlab.New(t)
 	if err := lab.Pod.Do(func() error { return nft.Apply(build(t, options())) }); err != nil {
@@ -429,6 +495,8 @@ func TestMemoryLimit(t *testing.T) {
 	await("start", time.Minute, fine)
 	t.Logf("after the start: at most %s", g.peak())
 
+	regulars := []*regular{newRegular(t, "inbound", peer, in), newRegular(t, "outbound", workload, out)}
+
 	// Five seconds, longer only where the machine is so busy that nothing
 	// happened in them.
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -439,6 +507,9 @@ func TestMemoryLimit(t *testing.T) {
 		{workload, out, 60, headBomb}, {workload, out, 60, bigBody}, {workload, out, 60, slowReader}, {workload, out, 30, manyStreams},
 	} {
 		f.run(ctx, &workers)
+	}
+	for _, g := range regulars {
+		workers.Go(func() { g.run(ctx) })
 	}
 	var served, shed, unexplained, probes atomic.Int64
 	workers.Go(func() {
@@ -474,13 +545,20 @@ func TestMemoryLimit(t *testing.T) {
 	workers.Go(func() {
 		defer stop()
 		for began := time.Now(); ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
-			if time.Since(began) > 5*time.Second && shed.Load() > 0 && probes.Load() > 0 {
+			if time.Since(began) > 5*time.Second && shed.Load() > 0 && probes.Load() > 0 &&
+				!slices.ContainsFunc(regulars, func(g *regular) bool { return g.served.Load() < 2 }) {
 				return
 			}
 		}
 	})
 	workers.Wait()
 	t.Logf("during the flood: at most %s; %d served, %d shed, %d probes", g.peak(), served.Load(), shed.Load(), probes.Load())
+	for _, g := range regulars {
+		t.Logf("%s, on a connection from before: %d served, %d shed, %d ms at most, %v", g.name, g.served.Load(), g.shed, g.longest, g.err)
+		if g.served.Load() < 2 {
+			t.Errorf("%s: a client of long standing was not served", g.name)
+		}
+	}
 	if n := g.killed(t); n != "0" {
 		t.Fatalf("the kernel killed %s processes", n)
 	}
