@@ -111,10 +111,6 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 	c.streams[s.id] = s
 	p := c.growLocked(headerLen + requestBound(head))
 	c.blockLocked(s.id, len(p), end, appendRequest(&c.enc, p[:len(p)+headerLen], head))
-	if end {
-		s.sentEnd = true
-		c.wakeWriterLocked()
-	}
 	tell := false
 	if c.nextID > maxWindow-2 && !c.goingAway {
 		// The numbers are used up: whoever owns the connection makes
@@ -122,6 +118,10 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 		c.goingAway = true
 		tell = !c.told && c.o.Draining != nil
 		c.told = true
+	}
+	if end {
+		s.sentEnd = true
+		c.flushLocked()
 	}
 	c.mu.Unlock()
 	if tell {

@@ -45,6 +45,7 @@ type conn struct {
 	rb       *buf.Buffer // nil while empty and lazily read
 	r, w     int
 	readSize int
+	lastN    int // how much the last read gave
 	dec      hpack.Decoder
 	cont     uint32      // stream of the unfinished header block, 0 if none
 	contFlag uint8       // flags of its HEADERS frame
@@ -76,6 +77,8 @@ type conn struct {
 	outBuf    *buf.Buffer
 	control   int // control frames in out
 	asleep    bool
+	writing   bool // what was out is being written
+	heard     bool // the peer has sent a head since a sender wrote itself
 	stopping  bool // the writer ends when out is empty
 	waiters   []*stream
 	whead     int
@@ -246,10 +249,56 @@ func (c *conn) goAwayLocked(last, code uint32, text string) {
 }
 
 func (c *conn) wakeWriterLocked() {
-	if c.asleep && (len(c.out) > 0 || c.stopping) {
+	if c.asleep && !c.writing && (len(c.out) > 0 || c.stopping) {
 		c.asleep = false
 		c.writeWake <- struct{}{}
 	}
+}
+
+// flushLocked has what is out written, at the end of a message. The writer does it,
+// since others may have something to add; but with one stream there are no others,
+// and the way through the writer would only keep the message waiting. A sender
+// that writes itself could be held up by a peer that does not read, which no
+// timeout of its request would end: so it writes little, and only if the peer has
+// sent a head since this was done last. The reader never writes.
+func (c *conn) flushLocked() {
+	if !c.asleep || c.writing || c.stopping || !c.heard || len(c.streams) > 1 || len(c.out) == 0 || len(c.out) > writeSelf {
+		c.wakeWriterLocked()
+		return
+	}
+	c.heard = false
+	if err := c.writeOutLocked(); err != nil {
+		c.mu.Unlock()
+		c.fail(err)
+		c.mu.Lock()
+		return
+	}
+	c.wakeWriterLocked()
+}
+
+// writeSelf is the most that a sender writes itself: what fits into one TLS record.
+const writeSelf = 16 << 10
+
+// writeOutLocked writes what is out, without the lock.
+func (c *conn) writeOutLocked() error {
+	b, data := c.outBuf, c.out
+	c.outBuf, c.out, c.control = nil, nil, 0
+	c.writing = true
+	c.nextTurnLocked()
+	for i, s := range c.room {
+		s.send.Signal()
+		c.room[i] = nil
+	}
+	c.room = c.room[:0]
+	c.mu.Unlock()
+	_, err := c.nc.Write(data)
+	b.Free()
+	c.mu.Lock()
+	c.writing = false
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
 }
 
 // busyLocked says that nobody may send data now.
@@ -291,7 +340,7 @@ func (c *conn) writeLoop() {
 	defer close(c.written)
 	c.mu.Lock()
 	for {
-		for len(c.out) == 0 && !c.stopping && c.err == nil {
+		for c.err == nil && (c.writing || len(c.out) == 0 && !c.stopping) {
 			c.asleep = true
 			c.mu.Unlock()
 			<-c.writeWake
@@ -315,22 +364,11 @@ func (c *conn) writeLoop() {
 			}
 			return
 		}
-		b, data := c.outBuf, c.out
-		c.outBuf, c.out, c.control = nil, nil, 0
-		c.nextTurnLocked()
-		for i, s := range c.room {
-			s.send.Signal()
-			c.room[i] = nil
-		}
-		c.room = c.room[:0]
-		c.mu.Unlock()
-		_, err := c.nc.Write(data)
-		b.Free()
-		if err != nil {
-			c.fail(fmt.Errorf("write: %w", err))
+		if err := c.writeOutLocked(); err != nil {
+			c.mu.Unlock()
+			c.fail(err)
 			return
 		}
-		c.mu.Lock()
 	}
 }
 

@@ -3,6 +3,7 @@ package h2
 import (
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,7 +11,43 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/netx/faultconn"
 )
+
+// TestNobodyWaitsForAPeerThatDoesNotRead: with one stream a sender writes itself, but
+// not to a peer that has said nothing since. Cancelling the request helps at once.
+func TestNobodyWaitsForAPeerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := faultconn.Pipe(1 << 10)
+		c := NewClientConn(ours, Options{})
+		io.ReadFull(theirs, make([]byte, len(Preface)))
+		p := newPeer(t, theirs, false)
+		p.fr.WriteSettings()
+		for i := range 4 {
+			// The pipe holds one of the requests that nobody reads.
+			h := request("GET")
+			h.Add("x", strings.Repeat("x", 600))
+			var cn exchange.Canceler
+			r := send(c, &cn, h, exchange.Empty)
+			if i == 0 {
+				theirs.Read(make([]byte, 4<<10))
+				p.headers(1, true, ":status", "200")
+				if got := <-r; got.status != 200 {
+					t.Fatalf("got %+v", got)
+				}
+				continue
+			}
+			began := time.Now()
+			cn.Cancel(io.ErrNoProgress)
+			if got := <-r; got.err != io.ErrNoProgress || time.Since(began) != 0 {
+				t.Errorf("request %d: %+v after %v", i, got, time.Since(began))
+			}
+		}
+		theirs.Close()
+		c.Close()
+		c.Wait()
+	})
+}
 
 // TestPrefaceIsLimited: a client that says nothing, or not all of its preface, is
 // let go; one that has said it may be silent.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -14,7 +15,12 @@ import (
 // fill reads more. Before it waits it deals with what the frames so far were
 // about.
 func (c *conn) fill() error {
-	c.batch()
+	if c.batch() && c.lastN < bulk {
+		// Who was started or woken goes first. To read on would most likely find
+		// nothing, and keep them waiting for as long as a system call takes; what
+		// has come when they are done can be dealt with at once.
+		runtime.Gosched()
+	}
 	if c.r == c.w {
 		c.rb.Free()
 		c.rb = nil
@@ -37,11 +43,18 @@ func (c *conn) fill() error {
 	return c.readErr(n, err)
 }
 
+// bulk is how much has to be read at once for more to be likely there already.
+const bulk = 4 << 10
+
+// maxRead is the largest buffer to read into.
+const maxRead = 64 << 10
+
 // adapt chooses the size of the next buffer by how much came: idle connections
 // hold little, busy ones read much at once.
 func (c *conn) adapt(n int) {
 	c.alive()
-	if n >= c.readSize && c.readSize < 32<<10 {
+	c.lastN = n
+	if n >= c.readSize/2 && c.readSize < maxRead {
 		c.readSize *= 2
 	} else if n < c.readSize/8 && c.readSize > 1<<10 {
 		c.readSize /= 2
@@ -94,7 +107,7 @@ func (c *conn) readLoop() error {
 		if c.cont != 0 && (h.kind != frameContinuation || h.stream != c.cont) {
 			return connError(codeProtocol, "header block was interrupted")
 		}
-		if h.kind == frameData && c.w-c.r < headerLen+int(h.length) {
+		if h.kind == frameData && h.length > maxRead/2 && c.w-c.r < headerLen+int(h.length) {
 			if err := c.longData(h); err != nil {
 				return err
 			}
@@ -111,8 +124,8 @@ func (c *conn) readLoop() error {
 	}
 }
 
-// longData reads a DATA frame of which a part has arrived, straight into the
-// buffer in which it will wait for its consumer.
+// longData reads a DATA frame that is larger than the reading buffer gets, straight
+// into the buffer in which it will wait for its consumer.
 func (c *conn) longData(h header) error {
 	c.r += headerLen
 	b := buf.Get(int(h.length))
@@ -144,8 +157,9 @@ func (c *conn) longData(h header) error {
 	return err
 }
 
-// batch starts and wakes streams.
-func (c *conn) batch() {
+// batch starts and wakes streams, and reports whether there were any.
+func (c *conn) batch() bool {
+	some := len(c.starts)+len(c.wakes) > 0
 	c.resets = 0
 	if len(c.starts) > 0 {
 		shed := c.o.Scarce != nil && c.o.Scarce(len(c.starts)*streamCost)
@@ -168,6 +182,7 @@ func (c *conn) batch() {
 		s.recv.Signal()
 	}
 	c.wakes = c.wakes[:0]
+	return some
 }
 
 // frame deals with one frame that was read whole.
@@ -533,7 +548,7 @@ func (c *conn) head(id uint32, flags uint8, block []byte) error {
 	c.mu.Lock()
 	s.noBody = s.noBody || status == 204 || status == 304
 	s.declared = l.length
-	s.gotHead, s.gotEnd = true, end
+	s.gotHead, s.gotEnd, c.heard = true, end, true
 	short := end && !s.noBody && l.length > 0
 	c.wakes = append(c.wakes, s)
 	c.mu.Unlock()

@@ -243,6 +243,7 @@ func (c *conn) open(id uint32, end bool, block []byte) error {
 	}
 	s.sendWin, s.recvWin = c.peerWin, int64(max(c.streamWin, defaultWindow))
 	c.streams[id] = s
+	c.heard = true
 	if l.tooLarge {
 		// RFC 9113, section 10.5.1: the head is refused, not the connection.
 		var h exchange.ResponseHead

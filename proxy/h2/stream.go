@@ -235,10 +235,25 @@ func (s *stream) pushLocked(data []byte, b *buf.Buffer, r, flow int) {
 				return
 			}
 		}
-		b = buf.Get(len(data))
+		b = buf.Get(s.spaceLocked(len(data)))
 		copy(b.B, data)
 	}
 	s.queue = append(s.queue, chunk{b: b, r: r, w: r + len(data), flow: flow})
+}
+
+// spaceLocked is how large a buffer is taken for received data of n bytes. If much
+// follows it is to lie behind it: the consumer then passes it on in fewer pieces. Two
+// such buffers are a window, so that it is given back in halves.
+func (s *stream) spaceLocked(n int) int {
+	const worth, most = 4 << 10, defaultWindow/2 + 1
+	switch {
+	case n < worth:
+		return n
+	case s.declared < 0:
+		return max(min(2*n, most), n)
+	}
+	// received counts these already.
+	return max(int(min(s.declared-s.received+int64(n), most)), n)
 }
 
 // Close implements exchange.Body.
@@ -306,6 +321,10 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 	end := f.End && f.Trailers == nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n := min(int64(len(data)), s.sendWin, c.sendWin, highWater-int64(len(c.out))); n > int64(c.peerFrame) {
+		// To make room frame by frame would copy what is there several times.
+		c.growLocked(int(n + n/int64(c.peerFrame)*headerLen + headerLen))
+	}
 	for {
 		if s.err != nil {
 			s.passTurnLocked()
@@ -362,9 +381,11 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 			c.trailersLocked(s, f.Trailers)
 		}
 		s.sentEnd = true
-		flush = true
 	}
-	if flush {
+	switch {
+	case f.End:
+		c.flushLocked()
+	case flush:
 		c.wakeWriterLocked()
 	}
 	return nil
@@ -460,7 +481,7 @@ func (s *stream) Respond(h *exchange.ResponseHead, b exchange.Body) error {
 			s.sentEnd = true
 		}
 		if flush {
-			c.wakeWriterLocked()
+			c.flushLocked()
 		}
 	}
 	c.mu.Unlock()

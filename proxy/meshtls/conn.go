@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
-	"github.com/linkerd-go/linkerd-go/proxy/netx/buf"
 )
 
 // Conn is a TLS connection whose long writes leave in few system calls: the
@@ -45,10 +44,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// gathered is the size of the buffer that records are gathered in. It holds
-// three; the fourth leaves with them from where it is, so that 64 KiB take one
-// call and a slow peer holds no more memory than it must.
-const gathered = 64 << 10
+// gathered is the size of the buffer that records are gathered in. It holds the four
+// that 64 KiB take, and the small one of a frame's head beside them; the next leaves
+// with them from where it is, so that a slow peer holds no more memory than it must.
+const gathered = 68 << 10
+
+// buffers are those to gather in, of a size that package buf does not have.
+var buffers = sync.Pool{New: func() any { return new([gathered]byte) }}
 
 // gather is the connection below TLS. Between begin and end it keeps what is
 // written.
@@ -60,7 +62,7 @@ type gather struct {
 	mu sync.Mutex
 	// long is how many writes have begun and not ended.
 	long int
-	b    *buf.Buffer // nil while nothing is gathered
+	b    *[gathered]byte // nil while nothing is gathered
 	n    int
 }
 
@@ -78,8 +80,10 @@ func (g *gather) end() error {
 	defer g.mu.Unlock()
 	g.long--
 	err := g.flushLocked()
-	g.b.Free()
-	g.b = nil
+	if g.b != nil && g.long == 0 {
+		buffers.Put(g.b)
+		g.b = nil
+	}
 	return err
 }
 
@@ -91,19 +95,19 @@ func (g *gather) Write(p []byte) (int, error) {
 		return g.Conn.Write(p)
 	}
 	if g.b == nil {
-		g.b = buf.Get(gathered)
+		g.b = buffers.Get().(*[gathered]byte)
 	}
-	if g.n+len(p) > len(g.b.B) {
+	if g.n+len(p) > len(g.b) {
 		return g.bothLocked(p)
 	}
-	g.n += copy(g.b.B[g.n:], p)
+	g.n += copy(g.b[g.n:], p)
 	return len(p), nil
 }
 
 // bothLocked writes what is gathered and p.
 func (g *gather) bothLocked(p []byte) (int, error) {
 	had := g.n
-	n, ok, err := netx.WriteBoth(g.Conn, g.b.B[:had], p)
+	n, ok, err := netx.WriteBoth(g.Conn, g.b[:had], p)
 	if !ok {
 		if err := g.flushLocked(); err != nil {
 			return 0, err
@@ -118,7 +122,7 @@ func (g *gather) flushLocked() error {
 	if g.n == 0 {
 		return nil
 	}
-	_, err := g.Conn.Write(g.b.B[:g.n])
+	_, err := g.Conn.Write(g.b[:g.n])
 	g.n = 0
 	return err
 }

@@ -63,7 +63,7 @@ func TestRecordsAreGathered(t *testing.T) {
 	var sent []byte
 	for _, c := range []struct {
 		size, calls int
-	}{{1, 1}, {16 << 10, 1}, {16<<10 + 1, 1}, {48 << 10, 1}, {64 << 10, 2}, {128 << 10, 4}} {
+	}{{1, 1}, {16 << 10, 1}, {16<<10 + 1, 1}, {48 << 10, 1}, {64 << 10, 1}, {128 << 10, 3}} {
 		p := make([]byte, c.size)
 		rand.Read(p)
 		before := w.n.Load()
