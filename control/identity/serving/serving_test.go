@@ -241,7 +241,7 @@ func TestCrashAnywhere(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					k := newCluster(t, must[*Pair](t)(NewPair(host, 24*time.Hour, time.Now())), false)
 					k.crash, k.crashAfter = n, after
-					k.run(17*time.Hour, time.Minute)
+					k.run(17*time.Hour, 2*time.Minute)
 					if k.served() != 2 {
 						t.Errorf("%d certificates were served, want 2: %v", k.served(), k.told)
 					}
