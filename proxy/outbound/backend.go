@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -46,7 +47,6 @@ func (t *target) newBackend(key backendKey, m *model.Backend, accrual *model.Fai
 	switch m.Kind {
 	case model.BackendForward:
 		endpoints = watch.Const(&model.EndpointSet{Endpoints: []*model.Endpoint{m.Forward}, Exists: true})
-		accrual = nil
 	case model.BackendBalance:
 		lease, err := p.cfg.Resolver.Endpoints(m.Path)
 		if err != nil {
@@ -67,6 +67,7 @@ func (t *target) newBackend(key backendKey, m *model.Backend, accrual *model.Fai
 		Capacity: queue.Capacity, Failfast: queue.FailFast,
 		New:          func(e *model.Endpoint, notify func()) *endpoint { return p.newEndpoint(b, e, notify) },
 		QueueLatency: func(d time.Duration) { b.latency.ObserveDuration(d) },
+		Avoid:        (*endpoint).avoided,
 	})
 	if m.Kind == model.BackendBalance {
 		b.latency = families.Latency.Histogram(labels)
@@ -81,13 +82,18 @@ func (b *backend) families(t *target) (*series.Balancer, string, Queue) {
 	set, cfg := t.p.cfg.Series, &t.p.cfg
 	labels := metric.Join(series.Parent(b.key.parent), series.Backend(b.model.Meta))
 	if b.key.kind <= kindHTTP2 {
-		return set.HTTPBalancer, labels, cfg.HTTPQueue
+		return set.HTTPBalancer, labels, cfg.HTTPQueue.with(b.model.Queue)
 	}
 	labels = metric.Join(labels, metric.Labels("logical", t.String(), "concrete", b.model.Path))
 	if b.key.kind == kindTLS {
-		return set.TLSBalancer, labels, cfg.TCPQueue
+		return set.TLSBalancer, labels, cfg.TCPQueue.with(b.model.Queue)
 	}
-	return set.TCPBalancer, labels, cfg.TCPQueue
+	return set.TCPBalancer, labels, cfg.TCPQueue.with(b.model.Queue)
+}
+
+// with is the queue as a policy wants it.
+func (q Queue) with(wanted model.Queue) Queue {
+	return Queue{Capacity: cmp.Or(wanted.Capacity, q.Capacity), FailFast: cmp.Or(wanted.Failfast, q.FailFast)}
 }
 
 // stackLabels label stack_create_total and stack_drop_total.

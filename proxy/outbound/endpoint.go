@@ -45,6 +45,9 @@ type endpoint struct {
 
 	h1 *pool.H1
 	h2 *pool.H2
+	// suspect is nil if the connection's state, or nobody, says whether the
+	// endpoint is well: over HTTP/2, and without another to send to.
+	suspect *suspect
 }
 
 // errLoopback: traffic to the loopback interface is never meant for a proxy.
@@ -75,6 +78,7 @@ func (p *Proxy) newEndpoint(b *backend, m *model.Endpoint, notify func()) *endpo
 	e.why = why
 	e.transport = p.cfg.Series.Transport(metric.Join(series.OutboundLabel, series.DstLabel, labels)).Zoned(m.Zone)
 	if b.key.kind > kindHTTP2 {
+		e.watch(thdr.Opaque, notify)
 		return e
 	}
 	e.metrics = p.cfg.Series.Endpoint(metric.Join(series.OutboundLabel, labels))
@@ -101,9 +105,20 @@ func (p *Proxy) newEndpoint(b *backend, m *model.Endpoint, notify func()) *endpo
 			Dial:    func(ctx context.Context) (net.Conn, error) { return e.dial(ctx, thdr.HTTP1) },
 			MaxIdle: p.cfg.MaxIdleConns, IdleTimeout: p.cfg.IdleTimeout, Clock: p.cfg.Clock,
 		})
+		e.watch(thdr.HTTP1, notify)
 	}
 	return e
 }
+
+// watch has the endpoint avoided while it cannot be connected to.
+func (e *endpoint) watch(session thdr.Session, notify func()) {
+	if e.h2 == nil && !e.forward {
+		e.suspect = newSuspect(e.p, func(ctx context.Context) (net.Conn, error) { return e.open(ctx, session) }, notify)
+	}
+}
+
+// avoided reports whether the endpoint is better left alone.
+func (e *endpoint) avoided() bool { return e.suspect != nil && e.suspect.on.Load() }
 
 // http2Options are the proxy's own, overridden by the endpoint's.
 func http2Options(o h2.Options, m *model.HTTP2Params) h2.Options {
@@ -148,11 +163,27 @@ func (e *endpoint) Close() {
 	if e.metrics != nil {
 		e.metrics.Release()
 	}
+	if e.suspect != nil {
+		e.suspect.close()
+	}
 	e.transport.Release()
 }
 
-// dial connects, within the connect timeout, and counts the connection.
+// dial connects, and counts the connection.
 func (e *endpoint) dial(ctx context.Context, session thdr.Session) (net.Conn, error) {
+	c, err := e.open(ctx, session)
+	if err != nil {
+		// A client that does not wait any longer says nothing about the endpoint.
+		if ctx.Err() == nil && e.suspect != nil && e.suspect.failed() {
+			e.p.cfg.Log.Warn("Failed to connect", "endpoint.addr", e.model.Addr, "error", err)
+		}
+		return nil, err
+	}
+	return transport.Count(c, e.transport), nil
+}
+
+// open connects, within the connect timeout.
+func (e *endpoint) open(ctx context.Context, session thdr.Session) (net.Conn, error) {
 	if e.connect.Addr().IsLoopback() {
 		return nil, errLoopback
 	}
@@ -166,7 +197,7 @@ func (e *endpoint) dial(ctx context.Context, session thdr.Session) (net.Conn, er
 		}
 		return nil, err
 	}
-	return transport.Count(c, e.transport), nil
+	return c, nil
 }
 
 // connectTo connects: TCP, then TLS, then the transport header.
@@ -216,7 +247,7 @@ func (e *endpoint) roundTrip(c *exchange.Canceler, head *exchange.RequestHead, b
 		return nil, err
 	}
 	resp, err := e.exchange(c, head, body)
-	if err != nil && want != "" && e.lost(err) {
+	if err != nil && want != "" && exchange.Unsent(err) {
 		// The next endpoint has to be asked, too.
 		head.Add("l5d-require-id", want)
 	}
@@ -224,11 +255,14 @@ func (e *endpoint) roundTrip(c *exchange.Canceler, head *exchange.RequestHead, b
 }
 
 // lost reports whether a request failed because the endpoint went away between
-// being chosen and being asked: it was not sent, and another may take it. One
-// whose authority was replaced by the endpoint's is not offered to others.
+// being chosen and being asked: it was not sent, and another may take it.
 func (e *endpoint) lost(err error) bool {
-	return e.model.Authority == "" && exchange.Unsent(err) && (errors.Is(err, pool.ErrNotConnected) || errors.Is(err, pool.ErrClosed))
+	return e.movable() && exchange.Unsent(err) && (errors.Is(err, pool.ErrNotConnected) || errors.Is(err, pool.ErrClosed))
 }
+
+// movable reports whether other endpoints can be given what this one was. What it
+// replaced the authority of is not theirs.
+func (e *endpoint) movable() bool { return e.model.Authority == "" }
 
 // exchange is roundTrip once the head is the endpoint's.
 func (e *endpoint) exchange(c *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {

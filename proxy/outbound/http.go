@@ -134,24 +134,16 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	r.begin()
 	if err := r.handle(); err != nil {
 		r.fail(err)
-	} else if h.conn != nil {
-		h.p.cfg.Memory.Served(h.conn.standing)
 	}
 	r.finish()
 }
 
-// refuses reports whether there is no memory for a request. For one that came
-// through the gateway that was asked where it came in.
-func (h *Handler) refuses(now time.Time) bool {
-	return h.conn != nil && h.p.cfg.Memory.Refuse(now, h.conn.standing)
-}
-
 // handle is Serve; the error says why there is no response yet.
 func (r *request) handle() error {
-	p, h, x := r.p, r.h, r.x
+	p, x := r.p, r.x
 	// Shed load that would only wait, or that there is no memory for.
 	n := p.inFlight.Add(1)
-	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || h.refuses(r.started) {
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || p.cfg.Memory.Scarce(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}
@@ -262,6 +254,7 @@ func (r *request) try() error {
 	// so that what a rewrite changed is not what the next router goes by.
 	own := r.retry != nil || r.rule != nil && r.rule.rewrites
 	if own {
+		r.rule.budget.Deposit(r.started)
 		head = new(exchange.RequestHead)
 	}
 	for {
@@ -278,28 +271,23 @@ func (r *request) try() error {
 		}
 		resp, err := a.send(head, body)
 		if err == nil {
-			if r.again(&resp.Head, &resp.Body, nil) {
-				a.retried = true
-				a.abandon(resp)
-				if r.pause() {
-					continue
-				}
-				return exchange.ErrClientGone
+			if !r.again(&resp.Head, &resp.Body, nil) {
+				return a.respond(resp)
 			}
-			return a.respond(resp)
-		}
-		if r.again(nil, nil, err) {
+			a.retried = true
+			a.abandon(resp)
+		} else {
+			if !r.again(nil, nil, err) {
+				return a.stop(err)
+			}
 			a.retried = true
 			a.finish(err)
-			if r.pause() {
-				continue
-			}
-			return exchange.ErrClientGone
 		}
-		if !errors.Is(err, balance.ErrClosed) {
-			a.finish(err)
+		if err := r.pause(); err != nil {
+			r.route.Duration.ObserveDuration(r.p.cfg.Clock.Now().Sub(r.started))
+			r.route.End(result(series.Class{}, err))
+			return err
 		}
-		return err
 	}
 }
 
@@ -331,39 +319,53 @@ func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err er
 		return false
 	case !r.replay.Replayable():
 		return false
-	case !r.rule.dist.Ready():
+	case !r.rule.dist.Ready(), r.rule.budget != nil && !r.rule.budget.Withdraw(r.p.cfg.Clock.Now()):
 		r.route.RetryOverflow()
 		return false
 	}
 	return true
 }
 
-// pause waits before the next attempt and reports whether the client is still
-// there.
-func (r *request) pause() bool {
-	n := r.retries
+// pause waits before the next attempt. The error says why there will be none.
+func (r *request) pause() error {
+	var d time.Duration
+	if b := r.retry.Backoff; b != nil {
+		d = backoff.Delay(*b, r.retries, rand.Float64())
+	}
+	if err := r.wait(d); err != nil {
+		return err
+	}
 	r.retries++
 	r.route.RetrySent()
-	if r.retry.Backoff == nil {
-		return r.x.Cause() == nil
-	}
-	return pause.For(&r.x.Canceler, r.p.cfg.Clock, backoff.Delay(*r.retry.Backoff, n, rand.Float64())) == nil
+	return nil
 }
 
-// hold waits as long as the rule delays this request, and no longer than the
-// request may take.
+// hold waits as long as the rule delays this request.
 func (r *request) hold() error {
-	d := route.Delay(r.rule.Filters, nil)
-	if d == 0 {
-		return nil
+	if d := route.Delay(r.rule.Filters, nil); d > 0 {
+		return r.wait(d)
 	}
-	if limit := r.timeouts.Request; limit > 0 && limit <= d {
-		if err := pause.For(&r.x.Canceler, r.p.cfg.Clock, limit); err != nil {
+	return nil
+}
+
+// wait waits, and no longer than the request may take.
+func (r *request) wait(d time.Duration) error {
+	var late error
+	if limit := r.timeouts.Request; limit > 0 {
+		if left := limit - r.p.cfg.Clock.Now().Sub(r.started); left <= d {
+			d, late = max(left, 0), &deadline.Error{Kind: deadline.Request, Limit: limit}
+		}
+	}
+	if d == 0 {
+		if err := r.x.Cause(); err != nil {
 			return err
 		}
-		return &deadline.Error{Kind: deadline.Request, Limit: limit}
+		return late
 	}
-	return pause.For(&r.x.Canceler, r.p.cfg.Clock, d)
+	if err := pause.For(&r.x.Canceler, r.p.cfg.Clock, d); err != nil {
+		return err
+	}
+	return late
 }
 
 // send chooses backend and endpoint and sends the request. If there is an
@@ -413,15 +415,19 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	}
 	a.pick, a.picked = pick, true
 	e := pick.Service()
-	a.limit()
+	if a.limits != nil {
+		a.limits.dispatched()
+	}
 	a.body.Watch(body, (*requestSide)(a))
+	// The request's time runs while it waits for an endpoint, too.
+	a.limit()
 	if r.p.cfg.Tap.Active() {
 		a.tap = r.p.cfg.Tap.Begin(a.tapped(e, head))
 	}
 	r.spans.Client(head)
 	resp, err := a.roundTrip(e, head)
-	for n := 0; n < maxMoves && err != nil && e.lost(err); n++ {
-		if e, err = a.move(b); err != nil {
+	for n := 0; err != nil && a.moves(b, e, err, n); n++ {
+		if e, err = a.move(b, head, err); err != nil {
 			return nil, err
 		}
 		resp, err = a.roundTrip(e, head)
@@ -455,7 +461,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	return &a.made, nil
 }
 
-// limit starts the timers of the attempt, if it has any.
+// limit makes the timers of the attempt, if it has any, and starts the request's.
 func (a *attempt) limit() {
 	r := a.r
 	headers := time.Duration(0)
@@ -559,6 +565,17 @@ func (a *attempt) finish(err error) {
 		(*responseSide)(a).Over(err)
 	}
 	a.release()
+}
+
+// stop ends an attempt that failed for good.
+func (a *attempt) stop(err error) error {
+	if errors.Is(err, balance.ErrClosed) {
+		// Of an old router: the next begins anew.
+		a.release()
+		return err
+	}
+	a.finish(err)
+	return err
 }
 
 // release gives back what the attempt held.

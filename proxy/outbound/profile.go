@@ -1,8 +1,6 @@
 package outbound
 
 import (
-	"errors"
-
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/classify"
 	"github.com/linkerd-go/linkerd-go/proxy/clock"
@@ -51,10 +49,7 @@ func (r *request) alongProfile(router *profileRouter) error {
 		resp, err := a.sendProfile(router, head, body)
 		stop()
 		if err != nil {
-			if !errors.Is(err, balance.ErrClosed) {
-				a.finish(err)
-			}
-			return err
+			return a.stop(err)
 		}
 		if retryable && r.failed(resp) && r.replay.Replayable() {
 			if router.budget.Withdraw(r.p.cfg.Clock.Now()) {

@@ -35,6 +35,8 @@ type rule struct {
 	labels  string
 	metrics *series.OutboundRoute
 	dist    *distribute.Distributor[*ruleBackend]
+	// budget limits the retries of the rule's requests together; nil does not.
+	budget *retry.Budget
 	// mirrored are the rule's own mirrors; mirrors, rewrites and shares say
 	// whether it or a backend has filters that mirror, that rewrite, and that
 	// share responses with other origins. delays says that it holds requests.
@@ -175,13 +177,7 @@ func (b *builder) http(t *model.Target) *httpRouter {
 		r.backends = b.used
 		return r
 	}
-	r.policy = t.Policy.HTTP1
-	if b.kind == kindHTTP2 && t.Policy.HTTP2 != nil || r.policy == nil {
-		r.policy = t.Policy.HTTP2
-	}
-	if r.policy == nil {
-		r.policy = &model.HTTPPolicy{}
-	}
+	r.policy = b.policy(t)
 	set := b.t.p.cfg.Series
 	parent := series.Parent(r.parent)
 	for i := range r.policy.Routes.List {
@@ -193,6 +189,9 @@ func (b *builder) http(t *model.Target) *httpRouter {
 			ru := &rule{
 				Rule: m, meta: route.Meta, grpc: r.policy.Routes.GRPC, set: set, labels: labels,
 				metrics: set.OutboundRoute(r.policy.Routes.GRPC, metric.Join(labels, `hostname=""`)),
+			}
+			if m.Retry != nil {
+				ru.budget = retry.NewBudget(m.Retry.Budget, b.t.p.cfg.Clock.Now())
 			}
 			ru.mirrored = ru.look(b, r.parent, m.Filters)
 			var backends []*ruleBackend
@@ -216,13 +215,25 @@ func (b *builder) http(t *model.Target) *httpRouter {
 	return r
 }
 
+// policy is the target's for the HTTP version.
+func (b *builder) policy(t *model.Target) *model.HTTPPolicy {
+	p := t.Policy.HTTP1
+	if b.kind == kindHTTP2 && t.Policy.HTTP2 != nil || p == nil {
+		p = t.Policy.HTTP2
+	}
+	if p == nil {
+		p = &model.HTTPPolicy{}
+	}
+	return p
+}
+
 // profile makes the router of a service profile.
 func (b *builder) profile(t *model.Target) *profileRouter {
 	set := b.t.p.cfg.Series
 	r := &profileRouter{
 		profile: t.Profile, canonical: t.Path,
 		budget: retry.NewBudget(t.Profile.Budget, b.t.p.cfg.Clock.Now()),
-		dist:   b.overrides(t),
+		dist:   b.overrides(t, b.policy(t).Accrual),
 	}
 	route := func(m *model.ProfileRoute) *profileRoute {
 		var l model.Labels
@@ -240,8 +251,8 @@ func (b *builder) profile(t *model.Target) *profileRouter {
 }
 
 // overrides distributes over what a profile names instead of the service, or
-// over the service itself.
-func (b *builder) overrides(t *model.Target) *distribute.Distributor[*backend] {
+// over the service itself. What the policy says of breakers counts for them, too.
+func (b *builder) overrides(t *model.Target, accrual *model.FailureAccrual) *distribute.Distributor[*backend] {
 	list := t.Profile.Overrides
 	if len(list) == 0 {
 		list = []model.Override{{Path: t.Path, Weight: 1}}
@@ -251,7 +262,7 @@ func (b *builder) overrides(t *model.Target) *distribute.Distributor[*backend] {
 	for _, o := range list {
 		backends = append(backends, b.backend(t.Policy.Parent, &model.Backend{
 			Meta: t.Policy.Parent, Kind: model.BackendBalance, Path: o.Path, Load: model.DefaultLoad(),
-		}, nil))
+		}, accrual))
 		weights = append(weights, o.Weight)
 	}
 	return distribute.New(model.DistributionRandomAvailable, backends, weights)
@@ -261,7 +272,7 @@ func (b *builder) overrides(t *model.Target) *distribute.Distributor[*backend] {
 func (b *builder) tcp(t *model.Target) *tcpRouter {
 	r := &tcpRouter{parent: t.Policy.Parent, invalid: t.Policy.Invalid}
 	if b.kind == kindOpaque && t.ProfileTCP {
-		r.profile = b.overrides(t)
+		r.profile = b.overrides(t, nil)
 		r.backends = b.used
 		return r
 	}

@@ -118,19 +118,23 @@ func (w *way) reach(p *Proxy, b *backend) error {
 	if b.balancer == nil {
 		return fmt.Errorf("backend %s: %w: %s", b, errInvalidBackend, b.fail)
 	}
-	pick, err := b.balancer.Pick(nil)
-	if err != nil {
-		return fmt.Errorf("backend %s: %w", b, err)
-	}
-	e := pick.Service()
-	server, err := e.dial(p.ctx, thdr.Opaque)
-	pick.Complete()
-	if err != nil {
+	for n := 1; ; n++ {
+		pick, err := b.balancer.Pick(nil)
+		if err != nil {
+			return fmt.Errorf("backend %s: %w", b, err)
+		}
+		e := pick.Service()
+		server, err := e.dial(p.ctx, thdr.Opaque)
+		pick.Complete()
+		if err == nil {
+			w.pick, w.server = pick, server
+			return nil
+		}
 		pick.Release()
-		return fmt.Errorf("backend %s: endpoint %s: %w", b, e.model.Addr, err)
+		if n == maxConnects || !b.balancer.Spare() {
+			return fmt.Errorf("backend %s: endpoint %s: %w", b, e.model.Addr, err)
+		}
 	}
-	w.pick, w.server = pick, server
-	return nil
 }
 
 // join copies both ways until both sides have ended.

@@ -28,12 +28,16 @@ type limits struct {
 	stopped   bool
 }
 
-// start begins with the limits that run from the start. until is when the whole
+// start begins with the limit that runs from the start. until is when the whole
 // stream has to be over, zero for never.
 func (l *limits) start(until time.Time) {
 	if !until.IsZero() {
 		l.arm(deadline.Request, l.t.Request, until.Sub(l.clk.Now()))
 	}
+}
+
+// dispatched says that there is an endpoint, and begins with the limits on it.
+func (l *limits) dispatched() {
 	l.arm(deadline.Attempt, l.t.Attempt, l.t.Attempt)
 	l.arm(deadline.Idle, l.t.Idle, l.t.Idle)
 }

@@ -385,10 +385,11 @@ func (m *ProxyProtocol) Parse(d *lean.Decoder) error {
 
 // ProxyProtocol_Detect is io.linkerd.proxy.outbound.ProxyProtocol.Detect.
 type ProxyProtocol_Detect struct {
-	Timeout *lean.Duration
-	Opaque  *ProxyProtocol_Opaque
-	Http1   *ProxyProtocol_Http1
-	Http2   *ProxyProtocol_Http2
+	Timeout    *lean.Duration
+	Opaque     *ProxyProtocol_Opaque
+	Http1      *ProxyProtocol_Http1
+	Http2      *ProxyProtocol_Http2
+	TimeoutSet bool
 }
 
 // GetTimeout gives the field; its zero value for nil.
@@ -423,6 +424,14 @@ func (m *ProxyProtocol_Detect) GetHttp2() (v *ProxyProtocol_Http2) {
 	return v
 }
 
+// GetTimeoutSet gives the field; its zero value for nil.
+func (m *ProxyProtocol_Detect) GetTimeoutSet() (v bool) {
+	if m != nil {
+		return m.TimeoutSet
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *ProxyProtocol_Detect) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -444,6 +453,9 @@ func (m *ProxyProtocol_Detect) AppendWire(b []byte) []byte {
 	if m.Http2 != nil {
 		b, at = lean.Begin(b, 4)
 		b = lean.End(m.Http2.AppendWire(b), at)
+	}
+	if m.TimeoutSet {
+		b = lean.AppendVarint(b, 1001, 1)
 	}
 	return b
 }
@@ -482,6 +494,8 @@ func (m *ProxyProtocol_Detect) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.Http2.Parse(&s))
+		case 1001<<3 | lean.Varint:
+			m.TimeoutSet = d.Uint64() != 0
 		}
 	}
 	return d.Err()
@@ -669,6 +683,7 @@ type ProxyProtocol_Grpc struct {
 	FailureAccrual *FailureAccrual
 	Http1          *ProxyProtocol_Http1
 	Opaque         *ProxyProtocol_Opaque
+	DetectTimeout  *lean.Duration
 }
 
 // GetRoutes gives the field; its zero value for nil.
@@ -703,6 +718,14 @@ func (m *ProxyProtocol_Grpc) GetOpaque() (v *ProxyProtocol_Opaque) {
 	return v
 }
 
+// GetDetectTimeout gives the field; its zero value for nil.
+func (m *ProxyProtocol_Grpc) GetDetectTimeout() (v *lean.Duration) {
+	if m != nil {
+		return m.DetectTimeout
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -724,6 +747,10 @@ func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m.Opaque != nil {
 		b, at = lean.Begin(b, 1002)
 		b = lean.End(m.Opaque.AppendWire(b), at)
+	}
+	if m.DetectTimeout != nil {
+		b, at = lean.Begin(b, 1003)
+		b = lean.End(m.DetectTimeout.AppendWire(b), at)
 	}
 	return b
 }
@@ -761,6 +788,12 @@ func (m *ProxyProtocol_Grpc) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.Opaque.Parse(&s))
+		case 1003<<3 | lean.Bytes:
+			if m.DetectTimeout == nil {
+				m.DetectTimeout = new(lean.Duration)
+			}
+			s := d.Sub()
+			d.Done(m.DetectTimeout.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -1539,6 +1572,7 @@ type HttpRoute_Retry struct {
 	Conditions      *HttpRoute_Retry_Conditions
 	Timeout         *lean.Duration
 	Backoff         *ExponentialBackoff
+	Budget          *destination.RetryBudget
 }
 
 // GetMaxRetries gives the field; its zero value for nil.
@@ -1581,6 +1615,14 @@ func (m *HttpRoute_Retry) GetBackoff() (v *ExponentialBackoff) {
 	return v
 }
 
+// GetBudget gives the field; its zero value for nil.
+func (m *HttpRoute_Retry) GetBudget() (v *destination.RetryBudget) {
+	if m != nil {
+		return m.Budget
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *HttpRoute_Retry) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -1600,6 +1642,10 @@ func (m *HttpRoute_Retry) AppendWire(b []byte) []byte {
 	if m.Backoff != nil {
 		b, at = lean.Begin(b, 5)
 		b = lean.End(m.Backoff.AppendWire(b), at)
+	}
+	if m.Budget != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.Budget.AppendWire(b), at)
 	}
 	return b
 }
@@ -1636,6 +1682,12 @@ func (m *HttpRoute_Retry) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.Backoff.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.Budget == nil {
+				m.Budget = new(destination.RetryBudget)
+			}
+			s := d.Sub()
+			d.Done(m.Budget.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -2582,6 +2634,7 @@ type GrpcRoute_Retry struct {
 	Conditions      *GrpcRoute_Retry_Conditions
 	Timeout         *lean.Duration
 	Backoff         *ExponentialBackoff
+	Budget          *destination.RetryBudget
 }
 
 // GetMaxRetries gives the field; its zero value for nil.
@@ -2624,6 +2677,14 @@ func (m *GrpcRoute_Retry) GetBackoff() (v *ExponentialBackoff) {
 	return v
 }
 
+// GetBudget gives the field; its zero value for nil.
+func (m *GrpcRoute_Retry) GetBudget() (v *destination.RetryBudget) {
+	if m != nil {
+		return m.Budget
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *GrpcRoute_Retry) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -2643,6 +2704,10 @@ func (m *GrpcRoute_Retry) AppendWire(b []byte) []byte {
 	if m.Backoff != nil {
 		b, at = lean.Begin(b, 5)
 		b = lean.End(m.Backoff.AppendWire(b), at)
+	}
+	if m.Budget != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.Budget.AppendWire(b), at)
 	}
 	return b
 }
@@ -2679,6 +2744,12 @@ func (m *GrpcRoute_Retry) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.Backoff.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.Budget == nil {
+				m.Budget = new(destination.RetryBudget)
+			}
+			s := d.Sub()
+			d.Done(m.Budget.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -4656,8 +4727,10 @@ func (m *Backend_BalanceP2C_PenaltyPeakEwma) Parse(d *lean.Decoder) error {
 
 // Queue is io.linkerd.proxy.outbound.Queue.
 type Queue struct {
-	Capacity        uint32
-	FailfastTimeout *lean.Duration
+	Capacity           uint32
+	FailfastTimeout    *lean.Duration
+	CapacitySet        bool
+	FailfastTimeoutSet bool
 }
 
 // GetCapacity gives the field; its zero value for nil.
@@ -4676,6 +4749,22 @@ func (m *Queue) GetFailfastTimeout() (v *lean.Duration) {
 	return v
 }
 
+// GetCapacitySet gives the field; its zero value for nil.
+func (m *Queue) GetCapacitySet() (v bool) {
+	if m != nil {
+		return m.CapacitySet
+	}
+	return v
+}
+
+// GetFailfastTimeoutSet gives the field; its zero value for nil.
+func (m *Queue) GetFailfastTimeoutSet() (v bool) {
+	if m != nil {
+		return m.FailfastTimeoutSet
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *Queue) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -4686,6 +4775,12 @@ func (m *Queue) AppendWire(b []byte) []byte {
 	if m.FailfastTimeout != nil {
 		b, at = lean.Begin(b, 2)
 		b = lean.End(m.FailfastTimeout.AppendWire(b), at)
+	}
+	if m.CapacitySet {
+		b = lean.AppendVarint(b, 1001, 1)
+	}
+	if m.FailfastTimeoutSet {
+		b = lean.AppendVarint(b, 1002, 1)
 	}
 	return b
 }
@@ -4708,6 +4803,10 @@ func (m *Queue) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.FailfastTimeout.Parse(&s))
+		case 1001<<3 | lean.Varint:
+			m.CapacitySet = d.Uint64() != 0
+		case 1002<<3 | lean.Varint:
+			m.FailfastTimeoutSet = d.Uint64() != 0
 		}
 	}
 	return d.Err()
@@ -4991,6 +5090,7 @@ func (m *FailureAccrual_Unified) Parse(d *lean.Decoder) error {
 // EjectionConfig is io.linkerd.proxy.outbound.EjectionConfig.
 type EjectionConfig struct {
 	MinReadyEndpoints uint32
+	MinReadyPercent   uint32
 }
 
 // GetMinReadyEndpoints gives the field; its zero value for nil.
@@ -5001,12 +5101,21 @@ func (m *EjectionConfig) GetMinReadyEndpoints() (v uint32) {
 	return v
 }
 
+// GetMinReadyPercent gives the field; its zero value for nil.
+func (m *EjectionConfig) GetMinReadyPercent() (v uint32) {
+	if m != nil {
+		return m.MinReadyPercent
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *EjectionConfig) AppendWire(b []byte) []byte {
 	if m == nil {
 		return b
 	}
 	b = lean.AppendVarint(b, 1, uint64(m.MinReadyEndpoints))
+	b = lean.AppendVarint(b, 1001, uint64(m.MinReadyPercent))
 	return b
 }
 
@@ -5022,6 +5131,8 @@ func (m *EjectionConfig) Parse(d *lean.Decoder) error {
 		switch d.Tag {
 		case 1<<3 | lean.Varint:
 			m.MinReadyEndpoints = uint32(d.Uint64())
+		case 1001<<3 | lean.Varint:
+			m.MinReadyPercent = uint32(d.Uint64())
 		}
 	}
 	return d.Err()

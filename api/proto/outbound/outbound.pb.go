@@ -739,8 +739,12 @@ type Queue struct {
 	Capacity uint32 `protobuf:"varint,1,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// Required: after this long without a ready endpoint requests fail at once.
 	FailfastTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=failfast_timeout,json=failfastTimeout,proto3" json:"failfast_timeout,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Whether somebody asked for the two. Otherwise they are what control planes send
+	// in any case, and proxies go by their own configuration. Extensions of ours.
+	CapacitySet        bool `protobuf:"varint,1001,opt,name=capacity_set,json=capacitySet,proto3" json:"capacity_set,omitempty"`
+	FailfastTimeoutSet bool `protobuf:"varint,1002,opt,name=failfast_timeout_set,json=failfastTimeoutSet,proto3" json:"failfast_timeout_set,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Queue) Reset() {
@@ -785,6 +789,20 @@ func (x *Queue) GetFailfastTimeout() *durationpb.Duration {
 		return x.FailfastTimeout
 	}
 	return nil
+}
+
+func (x *Queue) GetCapacitySet() bool {
+	if x != nil {
+		return x.CapacitySet
+	}
+	return false
+}
+
+func (x *Queue) GetFailfastTimeoutSet() bool {
+	if x != nil {
+		return x.FailfastTimeoutSet
+	}
+	return false
 }
 
 // FailureAccrual takes failing endpoints out of the balancer for a while; a kind is
@@ -885,8 +903,11 @@ type EjectionConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Endpoints that must stay in; zero sets no limit.
 	MinReadyEndpoints uint32 `protobuf:"varint,1,opt,name=min_ready_endpoints,json=minReadyEndpoints,proto3" json:"min_ready_endpoints,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The share of all endpoints that must stay in, if that is more, from 0 to 100. An
+	// extension of ours.
+	MinReadyPercent uint32 `protobuf:"varint,1001,opt,name=min_ready_percent,json=minReadyPercent,proto3" json:"min_ready_percent,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EjectionConfig) Reset() {
@@ -922,6 +943,13 @@ func (*EjectionConfig) Descriptor() ([]byte, []int) {
 func (x *EjectionConfig) GetMinReadyEndpoints() uint32 {
 	if x != nil {
 		return x.MinReadyEndpoints
+	}
+	return 0
+}
+
+func (x *EjectionConfig) GetMinReadyPercent() uint32 {
+	if x != nil {
+		return x.MinReadyPercent
 	}
 	return 0
 }
@@ -1003,11 +1031,14 @@ func (x *ExponentialBackoff) GetRespectRetryAfterHint() bool {
 // required.
 type ProxyProtocol_Detect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required: how long to wait for enough bytes. Proxies use their own setting.
-	Timeout       *durationpb.Duration  `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Opaque        *ProxyProtocol_Opaque `protobuf:"bytes,2,opt,name=opaque,proto3" json:"opaque,omitempty"`
-	Http1         *ProxyProtocol_Http1  `protobuf:"bytes,3,opt,name=http1,proto3" json:"http1,omitempty"`
-	Http2         *ProxyProtocol_Http2  `protobuf:"bytes,4,opt,name=http2,proto3" json:"http2,omitempty"`
+	// Required: how long to wait for enough bytes.
+	Timeout *durationpb.Duration  `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Opaque  *ProxyProtocol_Opaque `protobuf:"bytes,2,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	Http1   *ProxyProtocol_Http1  `protobuf:"bytes,3,opt,name=http1,proto3" json:"http1,omitempty"`
+	Http2   *ProxyProtocol_Http2  `protobuf:"bytes,4,opt,name=http2,proto3" json:"http2,omitempty"`
+	// Whether somebody asked for the timeout. Otherwise proxies use their own setting.
+	// An extension of ours.
+	TimeoutSet    bool `protobuf:"varint,1001,opt,name=timeout_set,json=timeoutSet,proto3" json:"timeout_set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1068,6 +1099,13 @@ func (x *ProxyProtocol_Detect) GetHttp2() *ProxyProtocol_Http2 {
 		return x.Http2
 	}
 	return nil
+}
+
+func (x *ProxyProtocol_Detect) GetTimeoutSet() bool {
+	if x != nil {
+		return x.TimeoutSet
+	}
+	return false
 }
 
 // Opaque is copied without a look.
@@ -1232,8 +1270,10 @@ type ProxyProtocol_Grpc struct {
 	FailureAccrual *FailureAccrual `protobuf:"bytes,2,opt,name=failure_accrual,json=failureAccrual,proto3" json:"failure_accrual,omitempty"`
 	// What comes to the port besides HTTP/2. Set together, they make the proxy find out, as
 	// Detect does; unset, nothing else may come. Extensions of ours.
-	Http1         *ProxyProtocol_Http1  `protobuf:"bytes,1001,opt,name=http1,proto3" json:"http1,omitempty"`
-	Opaque        *ProxyProtocol_Opaque `protobuf:"bytes,1002,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	Http1  *ProxyProtocol_Http1  `protobuf:"bytes,1001,opt,name=http1,proto3" json:"http1,omitempty"`
+	Opaque *ProxyProtocol_Opaque `protobuf:"bytes,1002,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	// How long to wait for enough bytes; unset is the proxy's own setting.
+	DetectTimeout *durationpb.Duration `protobuf:"bytes,1003,opt,name=detect_timeout,json=detectTimeout,proto3" json:"detect_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1292,6 +1332,13 @@ func (x *ProxyProtocol_Grpc) GetHttp1() *ProxyProtocol_Http1 {
 func (x *ProxyProtocol_Grpc) GetOpaque() *ProxyProtocol_Opaque {
 	if x != nil {
 		return x.Opaque
+	}
+	return nil
+}
+
+func (x *ProxyProtocol_Grpc) GetDetectTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DetectTimeout
 	}
 	return nil
 }
@@ -1714,7 +1761,10 @@ type HttpRoute_Retry struct {
 	// Limit for each attempt.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Unset retries at once.
-	Backoff       *ExponentialBackoff `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	Backoff *ExponentialBackoff `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// Limits the retries of all of the rule's requests together; unset does not. An
+	// extension of ours.
+	Budget        *destination.RetryBudget `protobuf:"bytes,1001,opt,name=budget,proto3" json:"budget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1780,6 +1830,13 @@ func (x *HttpRoute_Retry) GetTimeout() *durationpb.Duration {
 func (x *HttpRoute_Retry) GetBackoff() *ExponentialBackoff {
 	if x != nil {
 		return x.Backoff
+	}
+	return nil
+}
+
+func (x *HttpRoute_Retry) GetBudget() *destination.RetryBudget {
+	if x != nil {
+		return x.Budget
 	}
 	return nil
 }
@@ -2453,7 +2510,10 @@ type GrpcRoute_Retry struct {
 	// Limit for each attempt.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Unset retries at once.
-	Backoff       *ExponentialBackoff `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	Backoff *ExponentialBackoff `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// Limits the retries of all of the rule's requests together; unset does not. An
+	// extension of ours.
+	Budget        *destination.RetryBudget `protobuf:"bytes,1001,opt,name=budget,proto3" json:"budget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2519,6 +2579,13 @@ func (x *GrpcRoute_Retry) GetTimeout() *durationpb.Duration {
 func (x *GrpcRoute_Retry) GetBackoff() *ExponentialBackoff {
 	if x != nil {
 		return x.Backoff
+	}
+	return nil
+}
+
+func (x *GrpcRoute_Retry) GetBudget() *destination.RetryBudget {
+	if x != nil {
+		return x.Budget
 	}
 	return nil
 }
@@ -4291,19 +4358,21 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x06target\"\x93\x01\n" +
 	"\x0eOutboundPolicy\x12D\n" +
 	"\bprotocol\x18\x01 \x01(\v2(.io.linkerd.proxy.outbound.ProxyProtocolR\bprotocol\x12;\n" +
-	"\bmetadata\x18\x02 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\"\xcb\v\n" +
+	"\bmetadata\x18\x02 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\"\xb0\f\n" +
 	"\rProxyProtocol\x12I\n" +
 	"\x06detect\x18\x01 \x01(\v2/.io.linkerd.proxy.outbound.ProxyProtocol.DetectH\x00R\x06detect\x12I\n" +
 	"\x06opaque\x18\x02 \x01(\v2/.io.linkerd.proxy.outbound.ProxyProtocol.OpaqueH\x00R\x06opaque\x12F\n" +
 	"\x05http1\x18\x03 \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http1H\x00R\x05http1\x12F\n" +
 	"\x05http2\x18\x04 \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http2H\x00R\x05http2\x12C\n" +
 	"\x04grpc\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ProxyProtocol.GrpcH\x00R\x04grpc\x12@\n" +
-	"\x03tls\x18\x06 \x01(\v2,.io.linkerd.proxy.outbound.ProxyProtocol.TlsH\x00R\x03tls\x1a\x92\x02\n" +
+	"\x03tls\x18\x06 \x01(\v2,.io.linkerd.proxy.outbound.ProxyProtocol.TlsH\x00R\x03tls\x1a\xb4\x02\n" +
 	"\x06Detect\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12G\n" +
 	"\x06opaque\x18\x02 \x01(\v2/.io.linkerd.proxy.outbound.ProxyProtocol.OpaqueR\x06opaque\x12D\n" +
 	"\x05http1\x18\x03 \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http1R\x05http1\x12D\n" +
-	"\x05http2\x18\x04 \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http2R\x05http2\x1aH\n" +
+	"\x05http2\x18\x04 \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http2R\x05http2\x12 \n" +
+	"\vtimeout_set\x18\xe9\a \x01(\bR\n" +
+	"timeoutSet\x1aH\n" +
 	"\x06Opaque\x12>\n" +
 	"\x06routes\x18\x01 \x03(\v2&.io.linkerd.proxy.outbound.OpaqueRouteR\x06routes\x1a\x99\x01\n" +
 	"\x05Http1\x12<\n" +
@@ -4311,15 +4380,16 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0ffailure_accrual\x18\x02 \x01(\v2).io.linkerd.proxy.outbound.FailureAccrualR\x0efailureAccrual\x1a\x99\x01\n" +
 	"\x05Http2\x12<\n" +
 	"\x06routes\x18\x01 \x03(\v2$.io.linkerd.proxy.outbound.HttpRouteR\x06routes\x12R\n" +
-	"\x0ffailure_accrual\x18\x02 \x01(\v2).io.linkerd.proxy.outbound.FailureAccrualR\x0efailureAccrual\x1a\xa9\x02\n" +
+	"\x0ffailure_accrual\x18\x02 \x01(\v2).io.linkerd.proxy.outbound.FailureAccrualR\x0efailureAccrual\x1a\xec\x02\n" +
 	"\x04Grpc\x12<\n" +
 	"\x06routes\x18\x01 \x03(\v2$.io.linkerd.proxy.outbound.GrpcRouteR\x06routes\x12R\n" +
 	"\x0ffailure_accrual\x18\x02 \x01(\v2).io.linkerd.proxy.outbound.FailureAccrualR\x0efailureAccrual\x12E\n" +
 	"\x05http1\x18\xe9\a \x01(\v2..io.linkerd.proxy.outbound.ProxyProtocol.Http1R\x05http1\x12H\n" +
-	"\x06opaque\x18\xea\a \x01(\v2/.io.linkerd.proxy.outbound.ProxyProtocol.OpaqueR\x06opaque\x1aB\n" +
+	"\x06opaque\x18\xea\a \x01(\v2/.io.linkerd.proxy.outbound.ProxyProtocol.OpaqueR\x06opaque\x12A\n" +
+	"\x0edetect_timeout\x18\xeb\a \x01(\v2\x19.google.protobuf.DurationR\rdetectTimeout\x1aB\n" +
 	"\x03Tls\x12;\n" +
 	"\x06routes\x18\x01 \x03(\v2#.io.linkerd.proxy.outbound.TlsRouteR\x06routesB\x06\n" +
-	"\x04kind\"\x84\x16\n" +
+	"\x04kind\"\xc8\x16\n" +
 	"\tHttpRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12?\n" +
@@ -4353,7 +4423,7 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\bbackends\x18\x01 \x03(\v21.io.linkerd.proxy.outbound.HttpRoute.RouteBackendR\bbackends\x1ah\n" +
 	"\x0fRandomAvailable\x12U\n" +
 	"\bbackends\x18\x01 \x03(\v29.io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackendR\bbackendsB\x06\n" +
-	"\x04kind\x1a\xd7\x03\n" +
+	"\x04kind\x1a\x9b\x04\n" +
 	"\x05Retry\x12\x1f\n" +
 	"\vmax_retries\x18\x01 \x01(\rR\n" +
 	"maxRetries\x12*\n" +
@@ -4362,7 +4432,8 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"conditions\x18\x03 \x01(\v25.io.linkerd.proxy.outbound.HttpRoute.Retry.ConditionsR\n" +
 	"conditions\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12G\n" +
-	"\abackoff\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ExponentialBackoffR\abackoff\x1a\xab\x01\n" +
+	"\abackoff\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ExponentialBackoffR\abackoff\x12B\n" +
+	"\x06budget\x18\xe9\a \x01(\v2).io.linkerd.proxy.destination.RetryBudgetR\x06budget\x1a\xab\x01\n" +
 	"\n" +
 	"Conditions\x12f\n" +
 	"\rstatus_ranges\x18\x01 \x03(\v2A.io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRangeR\fstatusRanges\x1a5\n" +
@@ -4378,7 +4449,7 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\"\x87\x01\n" +
 	"\rRequestMirror\x12<\n" +
 	"\abackend\x18\x01 \x01(\v2\".io.linkerd.proxy.outbound.BackendR\abackend\x128\n" +
-	"\x05ratio\x18\x02 \x01(\v2\".io.linkerd.proxy.http_route.RatioR\x05ratio\"\xf7\x13\n" +
+	"\x05ratio\x18\x02 \x01(\v2\".io.linkerd.proxy.http_route.RatioR\x05ratio\"\xbb\x14\n" +
 	"\tGrpcRoute\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12<\n" +
 	"\x05hosts\x18\x02 \x03(\v2&.io.linkerd.proxy.http_route.HostMatchR\x05hosts\x12?\n" +
@@ -4407,7 +4478,7 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\bbackends\x18\x01 \x03(\v21.io.linkerd.proxy.outbound.GrpcRoute.RouteBackendR\bbackends\x1ah\n" +
 	"\x0fRandomAvailable\x12U\n" +
 	"\bbackends\x18\x01 \x03(\v29.io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackendR\bbackendsB\x06\n" +
-	"\x04kind\x1a\xee\x03\n" +
+	"\x04kind\x1a\xb2\x04\n" +
 	"\x05Retry\x12\x1f\n" +
 	"\vmax_retries\x18\x01 \x01(\rR\n" +
 	"maxRetries\x12*\n" +
@@ -4416,7 +4487,8 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"conditions\x18\x03 \x01(\v25.io.linkerd.proxy.outbound.GrpcRoute.Retry.ConditionsR\n" +
 	"conditions\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12G\n" +
-	"\abackoff\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ExponentialBackoffR\abackoff\x1a\xc2\x01\n" +
+	"\abackoff\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ExponentialBackoffR\abackoff\x12B\n" +
+	"\x06budget\x18\xe9\a \x01(\v2).io.linkerd.proxy.destination.RetryBudgetR\x06budget\x1a\xc2\x01\n" +
 	"\n" +
 	"Conditions\x12\x1c\n" +
 	"\tcancelled\x18\x01 \x01(\bR\tcancelled\x12)\n" +
@@ -4513,10 +4585,12 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0fmax_retry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\rmaxRetryAfter\x12>\n" +
 	"\rpenalty_decay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fpenaltyDecayB\x06\n" +
 	"\x04loadB\x06\n" +
-	"\x04kind\"i\n" +
+	"\x04kind\"\xc0\x01\n" +
 	"\x05Queue\x12\x1a\n" +
 	"\bcapacity\x18\x01 \x01(\rR\bcapacity\x12D\n" +
-	"\x10failfast_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0ffailfastTimeout\"\xbf\x05\n" +
+	"\x10failfast_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0ffailfastTimeout\x12\"\n" +
+	"\fcapacity_set\x18\xe9\a \x01(\bR\vcapacitySet\x121\n" +
+	"\x14failfast_timeout_set\x18\xea\a \x01(\bR\x12failfastTimeoutSet\"\xbf\x05\n" +
 	"\x0eFailureAccrual\x12r\n" +
 	"\x14consecutive_failures\x18\x01 \x01(\v2=.io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailuresH\x00R\x13consecutiveFailures\x12M\n" +
 	"\aunified\x18\x02 \x01(\v21.io.linkerd.proxy.outbound.FailureAccrual.UnifiedH\x00R\aunified\x12E\n" +
@@ -4530,9 +4604,10 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\fmin_requests\x18\x03 \x01(\rR\vminRequests\x128\n" +
 	"\x18max_consecutive_failures\x18\x04 \x01(\rR\x16maxConsecutiveFailures\x12G\n" +
 	"\abackoff\x18\x05 \x01(\v2-.io.linkerd.proxy.outbound.ExponentialBackoffR\abackoffB\x06\n" +
-	"\x04kind\"@\n" +
+	"\x04kind\"m\n" +
 	"\x0eEjectionConfig\x12.\n" +
-	"\x13min_ready_endpoints\x18\x01 \x01(\rR\x11minReadyEndpoints\"\xe8\x01\n" +
+	"\x13min_ready_endpoints\x18\x01 \x01(\rR\x11minReadyEndpoints\x12+\n" +
+	"\x11min_ready_percent\x18\xe9\a \x01(\rR\x0fminReadyPercent\"\xe8\x01\n" +
 	"\x12ExponentialBackoff\x12:\n" +
 	"\vmin_backoff\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"minBackoff\x12:\n" +
@@ -4637,10 +4712,11 @@ var file_api_proto_outbound_outbound_proto_goTypes = []any{
 	(*httproute.UrlRewrite)(nil),                     // 76: io.linkerd.proxy.http_route.UrlRewrite
 	(*httproute.Cors)(nil),                           // 77: io.linkerd.proxy.http_route.Cors
 	(*httproute.Delay)(nil),                          // 78: io.linkerd.proxy.http_route.Delay
-	(*grpcroute.GrpcRouteMatch)(nil),                 // 79: io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	(*grpcroute.GrpcFailureInjector)(nil),            // 80: io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	(*opaqueroute.Invalid)(nil),                      // 81: io.linkerd.proxy.opaque_route.Invalid
-	(*opaqueroute.Forbidden)(nil),                    // 82: io.linkerd.proxy.opaque_route.Forbidden
+	(*destination.RetryBudget)(nil),                  // 79: io.linkerd.proxy.destination.RetryBudget
+	(*grpcroute.GrpcRouteMatch)(nil),                 // 80: io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	(*grpcroute.GrpcFailureInjector)(nil),            // 81: io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	(*opaqueroute.Invalid)(nil),                      // 82: io.linkerd.proxy.opaque_route.Invalid
+	(*opaqueroute.Forbidden)(nil),                    // 83: io.linkerd.proxy.opaque_route.Forbidden
 }
 var file_api_proto_outbound_outbound_proto_depIdxs = []int32{
 	63,  // 0: io.linkerd.proxy.outbound.TrafficSpec.addr:type_name -> io.linkerd.proxy.net.TcpAddress
@@ -4688,105 +4764,108 @@ var file_api_proto_outbound_outbound_proto_depIdxs = []int32{
 	10,  // 42: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
 	15,  // 43: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
 	14,  // 44: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	7,   // 45: io.linkerd.proxy.outbound.ProxyProtocol.Tls.routes:type_name -> io.linkerd.proxy.outbound.TlsRoute
-	70,  // 46: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
-	20,  // 47: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	21,  // 48: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
-	69,  // 49: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	71,  // 50: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	22,  // 51: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
-	69,  // 52: io.linkerd.proxy.outbound.HttpRoute.Rule.backend_request_timeout:type_name -> google.protobuf.Duration
-	72,  // 53: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
-	73,  // 54: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	74,  // 55: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	75,  // 56: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	76,  // 57: io.linkerd.proxy.outbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
-	77,  // 58: io.linkerd.proxy.outbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
-	4,   // 59: io.linkerd.proxy.outbound.HttpRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
-	78,  // 60: io.linkerd.proxy.outbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	25,  // 61: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
-	26,  // 62: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
-	27,  // 63: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
-	28,  // 64: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
-	69,  // 65: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	12,  // 66: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	8,   // 67: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	20,  // 68: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	69,  // 69: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	23,  // 70: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	23,  // 71: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	24,  // 72: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
-	29,  // 73: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
-	79,  // 74: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	31,  // 75: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	32,  // 76: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
-	69,  // 77: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	71,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	33,  // 79: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
-	80,  // 80: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	73,  // 81: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	75,  // 82: io.linkerd.proxy.outbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	4,   // 83: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
-	78,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	36,  // 85: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
-	37,  // 86: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
-	38,  // 87: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
-	39,  // 88: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
-	69,  // 89: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	12,  // 90: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	8,   // 91: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	31,  // 92: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	69,  // 93: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	34,  // 94: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	34,  // 95: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	35,  // 96: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
-	42,  // 97: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
-	41,  // 98: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	81,  // 99: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	82,  // 100: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	45,  // 101: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
-	46,  // 102: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
-	47,  // 103: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
-	8,   // 104: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	41,  // 105: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	43,  // 106: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	43,  // 107: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	44,  // 108: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
-	50,  // 109: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
-	49,  // 110: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	81,  // 111: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	82,  // 112: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	53,  // 113: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
-	54,  // 114: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
-	55,  // 115: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
-	8,   // 116: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	49,  // 117: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	51,  // 118: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	51,  // 119: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	52,  // 120: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
-	58,  // 121: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
-	56,  // 122: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
-	59,  // 123: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
-	60,  // 124: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
-	69,  // 125: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	69,  // 126: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
-	69,  // 127: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	69,  // 128: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
-	69,  // 129: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
-	69,  // 130: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
-	69,  // 131: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
-	12,  // 132: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	69,  // 133: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
-	12,  // 134: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	0,   // 135: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	0,   // 136: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	1,   // 137: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	1,   // 138: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	137, // [137:139] is the sub-list for method output_type
-	135, // [135:137] is the sub-list for method input_type
-	135, // [135:135] is the sub-list for extension type_name
-	135, // [135:135] is the sub-list for extension extendee
-	0,   // [0:135] is the sub-list for field type_name
+	69,  // 45: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.detect_timeout:type_name -> google.protobuf.Duration
+	7,   // 46: io.linkerd.proxy.outbound.ProxyProtocol.Tls.routes:type_name -> io.linkerd.proxy.outbound.TlsRoute
+	70,  // 47: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
+	20,  // 48: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	21,  // 49: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
+	69,  // 50: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	71,  // 51: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	22,  // 52: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
+	69,  // 53: io.linkerd.proxy.outbound.HttpRoute.Rule.backend_request_timeout:type_name -> google.protobuf.Duration
+	72,  // 54: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
+	73,  // 55: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	74,  // 56: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
+	75,  // 57: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	76,  // 58: io.linkerd.proxy.outbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	77,  // 59: io.linkerd.proxy.outbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	4,   // 60: io.linkerd.proxy.outbound.HttpRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
+	78,  // 61: io.linkerd.proxy.outbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	25,  // 62: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
+	26,  // 63: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
+	27,  // 64: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
+	28,  // 65: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
+	69,  // 66: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	12,  // 67: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	79,  // 68: io.linkerd.proxy.outbound.HttpRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
+	8,   // 69: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	20,  // 70: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	69,  // 71: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	23,  // 72: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	23,  // 73: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	24,  // 74: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
+	29,  // 75: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
+	80,  // 76: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	31,  // 77: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	32,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
+	69,  // 79: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	71,  // 80: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	33,  // 81: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
+	81,  // 82: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	73,  // 83: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	75,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	4,   // 85: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
+	78,  // 86: io.linkerd.proxy.outbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	36,  // 87: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
+	37,  // 88: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
+	38,  // 89: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
+	39,  // 90: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
+	69,  // 91: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	12,  // 92: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	79,  // 93: io.linkerd.proxy.outbound.GrpcRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
+	8,   // 94: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	31,  // 95: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	69,  // 96: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	34,  // 97: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	34,  // 98: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	35,  // 99: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
+	42,  // 100: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
+	41,  // 101: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	82,  // 102: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	83,  // 103: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	45,  // 104: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
+	46,  // 105: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
+	47,  // 106: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
+	8,   // 107: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	41,  // 108: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	43,  // 109: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	43,  // 110: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	44,  // 111: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
+	50,  // 112: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
+	49,  // 113: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	82,  // 114: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	83,  // 115: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	53,  // 116: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
+	54,  // 117: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
+	55,  // 118: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
+	8,   // 119: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
+	49,  // 120: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	51,  // 121: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	51,  // 122: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	52,  // 123: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
+	58,  // 124: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
+	56,  // 125: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
+	59,  // 126: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
+	60,  // 127: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
+	69,  // 128: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	69,  // 129: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
+	69,  // 130: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	69,  // 131: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
+	69,  // 132: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
+	69,  // 133: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
+	69,  // 134: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
+	12,  // 135: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	69,  // 136: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
+	12,  // 137: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	0,   // 138: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	0,   // 139: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	1,   // 140: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	1,   // 141: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	140, // [140:142] is the sub-list for method output_type
+	138, // [138:140] is the sub-list for method input_type
+	138, // [138:138] is the sub-list for extension type_name
+	138, // [138:138] is the sub-list for extension extendee
+	0,   // [0:138] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_outbound_outbound_proto_init() }

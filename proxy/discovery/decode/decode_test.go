@@ -237,8 +237,16 @@ func TestInvalidClientPolicies(t *testing.T) {
 		"retry backoff": {func(p policy) {
 			rule(p).Retry = &outboundpb.HttpRoute_Retry{Conditions: &outboundpb.HttpRoute_Retry_Conditions{}, Backoff: &outboundpb.ExponentialBackoff{}}
 		}, "min backoff: missing"},
-		"accrual kind":      {accrual(&outboundpb.FailureAccrual{}), "failure accrual kind: missing"},
-		"accrual backoff":   {accrual(consecutive(nil)), "failure accrual: backoff: missing"},
+		"accrual kind":    {accrual(&outboundpb.FailureAccrual{}), "failure accrual kind: missing"},
+		"accrual backoff": {accrual(consecutive(nil)), "failure accrual: backoff: missing"},
+		"ejection": {accrual(&outboundpb.FailureAccrual{
+			Kind: consecutive(backoff(1, 2)).Kind, Ejection: &outboundpb.EjectionConfig{MinReadyPercent: 101},
+		}), "101 percent of the endpoints cannot stay in"},
+		"retry budget": {func(p policy) {
+			rule(p).Retry = &outboundpb.HttpRoute_Retry{
+				Conditions: &outboundpb.HttpRoute_Retry_Conditions{}, Budget: &destinationpb.RetryBudget{RetryRatio: 1001},
+			}
+		}, "retry budget is not valid"},
 		"accrual max < min": {accrual(consecutive(backoff(2, 1))), "backoff from 2ns to 1ns is not valid"},
 		"accrual max 0":     {accrual(consecutive(backoff(0, 0))), "is not valid"},
 		"unified threshold": {accrual(unified(&outboundpb.FailureAccrual_Unified{SuccessRateThreshold: 1.5, Backoff: backoff(1, 2)})), "threshold 1.5 is not valid"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/api/lean"
+	destinationpb "github.com/linkerd-go/linkerd-go/api/lean/destination"
 	httproutepb "github.com/linkerd-go/linkerd-go/api/lean/httproute"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/lean/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -31,9 +32,13 @@ func clientPolicy(p *outboundpb.OutboundPolicy) (out *model.ClientPolicy, err er
 	case *outboundpb.ProxyProtocol_Detect_:
 		out.Protocol = model.ProtocolDetect
 		d := k.Detect
-		// The proxy's own timeout is used, but it has to be there.
-		if _, err = duration(d.GetTimeout(), "detect timeout"); err != nil {
+		var timeout time.Duration
+		if timeout, err = duration(d.GetTimeout(), "detect timeout"); err != nil {
 			return nil, err
+		}
+		// Otherwise it is what control planes send in any case.
+		if d.GetTimeoutSet() {
+			out.Detect = timeout
 		}
 		if d.GetOpaque() == nil || d.GetHttp1() == nil || d.GetHttp2() == nil {
 			return nil, missing("opaque, http1 or http2 of detect")
@@ -59,6 +64,9 @@ func clientPolicy(p *outboundpb.OutboundPolicy) (out *model.ClientPolicy, err er
 		if h, o := k.Grpc.GetHttp1(), k.Grpc.GetOpaque(); h != nil && o != nil {
 			// Our control plane says what else comes to the port.
 			out.Protocol = model.ProtocolDetect
+			if out.Detect, err = optionalDuration(k.Grpc.GetDetectTimeout(), "detect timeout"); err != nil {
+				return nil, err
+			}
 			if out.HTTP1, err = httpPolicy(h.GetRoutes(), h.GetFailureAccrual()); err != nil {
 				return nil, err
 			}
@@ -142,7 +150,7 @@ func httpRule(r *outboundpb.HttpRoute_Rule) (out model.Rule, err error) {
 		if t.GetConditions() == nil {
 			return out, missing("retry conditions")
 		}
-		if out.Retry, err = retry(t.GetMaxRetries(), t.GetMaxRequestBytes(), t.GetTimeout(), t.GetBackoff()); err != nil {
+		if out.Retry, err = retry(t); err != nil {
 			return out, err
 		}
 		for _, s := range t.GetConditions().GetStatusRanges() {
@@ -235,7 +243,7 @@ func grpcRule(r *outboundpb.GrpcRoute_Rule) (out model.Rule, err error) {
 		if c == nil {
 			return out, missing("retry conditions")
 		}
-		if out.Retry, err = retry(t.GetMaxRetries(), t.GetMaxRequestBytes(), t.GetTimeout(), t.GetBackoff()); err != nil {
+		if out.Retry, err = retry(t); err != nil {
 			return out, err
 		}
 		for code, set := range map[uint32]bool{1: c.GetCancelled(), 4: c.GetDeadineExceeded(), 8: c.GetResourceExhausted(),
@@ -404,9 +412,16 @@ func backend(b *outboundpb.Backend) (out *model.Backend, err error) {
 	if b.GetQueue() == nil {
 		return out, missing("queue")
 	}
-	out.Queue.Capacity = int(b.GetQueue().GetCapacity())
-	if out.Queue.Failfast, err = duration(b.GetQueue().GetFailfastTimeout(), "failfast timeout"); err != nil {
+	var failfast time.Duration
+	if failfast, err = duration(b.GetQueue().GetFailfastTimeout(), "failfast timeout"); err != nil {
 		return out, err
+	}
+	// What nobody asked for is what control planes send in any case.
+	if b.GetQueue().GetCapacitySet() {
+		out.Queue.Capacity = int(b.GetQueue().GetCapacity())
+	}
+	if b.GetQueue().GetFailfastTimeoutSet() {
+		out.Queue.Failfast = failfast
 	}
 	switch k := b.GetKind().(type) {
 	case *outboundpb.Backend_Forward:
@@ -455,6 +470,7 @@ func load(b *outboundpb.Backend_BalanceP2C) (out model.Load, err error) {
 		out.Decay = or(p.GetDecay(), "decay", model.DefaultDecay)
 		out.Penalty = or(p.GetPenalty(), "penalty", model.DefaultPenalty)
 		out.MaxRetryAfter = or(p.GetMaxRetryAfter(), "max retry after", model.DefaultMaxRetryAfter)
+		out.PenaltyDecay = or(p.GetPenaltyDecay(), "penalty decay", model.DefaultDecay)
 	default:
 		err = missing("load")
 	}
@@ -476,16 +492,28 @@ func timeouts(out *model.Timeouts, t *httproutepb.Timeouts) error {
 	return err
 }
 
-func retry(maxRetries, maxBytes uint32, timeout *lean.Duration, b *outboundpb.ExponentialBackoff) (*model.Retry, error) {
-	if maxRetries > math.MaxUint16 {
-		return nil, fmt.Errorf("max retries %d is too many", maxRetries)
+// retries is what the retries of both kinds of routes have in common.
+type retries interface {
+	GetMaxRetries() uint32
+	GetMaxRequestBytes() uint32
+	GetTimeout() *lean.Duration
+	GetBackoff() *outboundpb.ExponentialBackoff
+	GetBudget() *destinationpb.RetryBudget
+}
+
+func retry(r retries) (*model.Retry, error) {
+	if r.GetMaxRetries() > math.MaxUint16 {
+		return nil, fmt.Errorf("max retries %d is too many", r.GetMaxRetries())
 	}
-	out := &model.Retry{Max: int(maxRetries), MaxRequestBytes: int(maxBytes)}
+	out := &model.Retry{Max: int(r.GetMaxRetries()), MaxRequestBytes: int(r.GetMaxRequestBytes()), Budget: budget(r.GetBudget())}
+	if r.GetBudget() != nil && !out.Budget.Valid() {
+		return nil, errors.New("retry budget is not valid")
+	}
 	var err error
-	if out.Timeout, err = optionalDuration(timeout, "retry timeout"); err != nil {
+	if out.Timeout, err = optionalDuration(r.GetTimeout(), "retry timeout"); err != nil {
 		return nil, err
 	}
-	if b != nil {
+	if b := r.GetBackoff(); b != nil {
 		bo, err := backoff(b)
 		if err != nil {
 			return nil, err
@@ -522,13 +550,26 @@ func failureAccrual(f *outboundpb.FailureAccrual) (*model.FailureAccrual, error)
 	if f == nil {
 		return nil, nil
 	}
+	out, err := accrualKind(f)
+	if err != nil {
+		return nil, err
+	}
+	out.Ejection.Count, out.Ejection.Percent = f.GetEjection().GetMinReadyEndpoints(), f.GetEjection().GetMinReadyPercent()
+	if out.Ejection.Percent > 100 {
+		return nil, fmt.Errorf("failure accrual: %d percent of the endpoints cannot stay in", out.Ejection.Percent)
+	}
+	return out, nil
+}
+
+func accrualKind(f *outboundpb.FailureAccrual) (*model.FailureAccrual, error) {
 	switch k := f.GetKind().(type) {
 	case *outboundpb.FailureAccrual_ConsecutiveFailures_:
 		b, err := backoff(k.ConsecutiveFailures.GetBackoff())
 		if err != nil {
 			return nil, fmt.Errorf("failure accrual: %w", err)
 		}
-		return &model.FailureAccrual{MaxConsecutive: k.ConsecutiveFailures.GetMaxFailures(), Backoff: b}, nil
+		return &model.FailureAccrual{MaxConsecutive: k.ConsecutiveFailures.GetMaxFailures(), Backoff: b,
+			RetryAfter: k.ConsecutiveFailures.GetBackoff().GetRespectRetryAfterHint()}, nil
 	case *outboundpb.FailureAccrual_Unified_:
 		u := k.Unified
 		b, err := backoff(u.GetBackoff())
@@ -552,7 +593,8 @@ func failureAccrual(f *outboundpb.FailureAccrual) (*model.FailureAccrual, error)
 			return nil, fmt.Errorf("failure accrual: min requests %d is too many", u.GetMinRequests())
 		}
 		return &model.FailureAccrual{Unified: true, MaxConsecutive: u.GetMaxConsecutiveFailures(),
-			Threshold: uint32(math.Round(t * 10000)), Window: window, MinRequests: u.GetMinRequests(), Backoff: b}, nil
+			Threshold: uint32(math.Round(t * 10000)), Window: window, MinRequests: u.GetMinRequests(), Backoff: b,
+			RetryAfter: u.GetBackoff().GetRespectRetryAfterHint()}, nil
 	}
 	return nil, missing("failure accrual kind")
 }
