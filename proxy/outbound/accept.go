@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/accept"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
@@ -22,6 +23,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/sniff"
 	"github.com/linkerd-go/linkerd-go/proxy/transport"
@@ -69,48 +71,74 @@ func (p *Proxy) Close() {
 
 // Conn is a connection of the application.
 type Conn struct {
-	p      *Proxy
-	drain  *drain.Handle
-	conn   net.Conn
-	client netip.AddrPort
-	dst    netip.AddrPort
-	target *target
+	p     *Proxy
+	drain *drain.Handle
+	// conn is where bytes are read and written, with what was read ahead put
+	// back; counted is below it.
+	conn, counted net.Conn
+	client        netip.AddrPort
+	dst           netip.AddrPort
+	target        *target
 	// way is set if the server was the first to speak.
 	way *way
 	// lease holds target; nil if requests say themselves where they go.
 	lease *lookup.Lease[*target]
 	// http1 is the codec of a connection that was found to be HTTP/1.
 	http1 *h1.Server
+	// standing is what it has if memory is scarce.
+	standing *overload.Standing
 }
 
 // Client is the application's address.
 func (c *Conn) Client() netip.AddrPort { return c.client }
 
 // Accept takes one connection from its first byte to its last. It is the path
-// that the package is about; it returns when the connection is over.
-func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) {
-	defer raw.Close()
+// that the package is about; what it returns, if anything, is the rest of it.
+func (p *Proxy) Accept(raw net.Conn, h *drain.Handle) accept.Rest {
 	c := p.open(raw, h)
 	if c == nil {
-		return
+		raw.Close()
+		return nil
 	}
-	counted := c.conn
-	// HTTP/1 is served from here, and not from where it was found out, because
-	// most connections wait for their next request most of the time: the less
-	// lies below them on their stack, the less memory it takes.
 	if c.find() {
-		_ = c.run(c.http1)
+		h.OnStart(c.http1.Drain)
+		return c
 	}
+	c.release()
+	return nil
+}
+
+// GoOn serves HTTP/1. Most connections wait below it for their next request, most of
+// the time.
+func (c *Conn) GoOn() (again bool) {
+	err := c.http1.Serve()
+	if err == h1.ErrAgain {
+		return true
+	}
+	c.over(err)
+	return false
+}
+
+// over ends a connection whose HTTP/1 codec has ended.
+//
+//go:noinline
+func (c *Conn) over(err error) {
+	if err != nil {
+		c.closed(err)
+	}
+	c.release()
+}
+
+// release gives back what the connection held, and closes it.
+func (c *Conn) release() {
 	if c.lease != nil {
 		c.lease.Release()
 	}
-	counted.Close()
+	c.counted.Close()
 }
 
 // open makes the connection's state. It is nil if nobody knows where the
 // connection goes.
-//
-//go:noinline
 func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 	// Where was the connection going before it was redirected here?
 	dst, err := p.cfg.OriginalDst(raw)
@@ -118,16 +146,15 @@ func (p *Proxy) open(raw net.Conn, h *drain.Handle) *Conn {
 		p.cfg.Log.Warn("Server failed to accept connection", "error", err)
 		return nil
 	}
-	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst}
-	c.conn = transport.CountOwn(raw, p.src.Get(dst, srcLabels))
+	c := &Conn{p: p, drain: h, client: netx.AddrPort(raw.RemoteAddr()), dst: dst, standing: overload.StandingOf(raw)}
+	c.counted = transport.CountOwn(raw, p.src.Get(dst, srcLabels))
+	c.conn = c.counted
 	// Until it is known what the connection is for, a drain just closes it.
 	h.OnStart(func() { raw.Close() })
 	return c
 }
 
 // find goes the way of the connection up to where it is HTTP/1, or to its end.
-//
-//go:noinline
 func (c *Conn) find() (http1 bool) {
 	// Whatever the steps return is why the connection ended.
 	if err := c.accept(); err != nil {
@@ -265,28 +292,17 @@ func (c *Conn) detect() time.Duration {
 // errSilent ends a connection without counting it as an error.
 var errSilent = errors.New("connection closed")
 
-// httpServer is what both codecs' servers are.
-type httpServer interface {
-	Serve() error
-	Drain()
-}
-
 func (c *Conn) newHTTP1(h exchange.Handler) *h1.Server {
-	return h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp, Scarce: c.p.scarce})
+	return h1.NewServer(c.conn, h, h1.ServerOptions{Info: c, Watcher: c.p.hungUp, Scarce: c.p.scarce, Again: true})
 }
 
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	o := c.p.cfg.HTTP2Server
 	if c.p.scarce != nil {
-		o.Scarce = c.p.cfg.Memory.Take
+		o.Scarce = c.p.cfg.Memory.TakeOn(c.standing)
 	}
 	s := h2.NewServer(c.conn, h, c, o)
 	c.drain.OnWeigh(s.Held)
-	return c.run(s)
-}
-
-// run runs the codec until the connection ends.
-func (c *Conn) run(s httpServer) error {
 	c.drain.OnStart(s.Drain)
 	if err := s.Serve(); err != nil {
 		c.closed(err)
@@ -295,8 +311,6 @@ func (c *Conn) run(s httpServer) error {
 }
 
 // closed tells why a connection ended that was no error of the proxy.
-//
-//go:noinline
 func (c *Conn) closed(err error) { c.log().Debug("Connection closed", "error", err) }
 
 // log is the connection's logger; it is made only where something is logged.

@@ -134,16 +134,24 @@ func (h *Handler) Serve(x *exchange.Exchange) {
 	r.begin()
 	if err := r.handle(); err != nil {
 		r.fail(err)
+	} else if h.conn != nil {
+		h.p.cfg.Memory.Served(h.conn.standing)
 	}
 	r.finish()
 }
 
+// refuses reports whether there is no memory for a request. For one that came
+// through the gateway that was asked where it came in.
+func (h *Handler) refuses(now time.Time) bool {
+	return h.conn != nil && h.p.cfg.Memory.Refuse(now, h.conn.standing)
+}
+
 // handle is Serve; the error says why there is no response yet.
 func (r *request) handle() error {
-	p, x := r.p, r.x
+	p, h, x := r.p, r.h, r.x
 	// Shed load that would only wait, or that there is no memory for.
 	n := p.inFlight.Add(1)
-	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || p.cfg.Memory.Scarce(r.started) {
+	if p.cfg.MaxInFlight > 0 && n > int64(p.cfg.MaxInFlight) || x.Shed || h.refuses(r.started) {
 		p.inFlight.Add(-1)
 		return balance.ErrLoadShed
 	}
