@@ -36,8 +36,8 @@ type config struct {
 	defaults map[string]any
 	// try says why values cannot be used, with which a pod would be denied that asks for nothing special.
 	try func(values map[string]any) error
-	// changed is told, from the goroutine of a review, when a content is refused, with why, and with nil when one is taken after that.
-	changed func(file string, err error)
+	// changed is told, from the goroutine of a review, when a content is refused, and when one is taken after that.
+	changed func(notice)
 
 	mu      sync.Mutex // guards what follows; held while values are tried, so that they are tried once
 	values  content[map[string]any]
@@ -94,7 +94,7 @@ func (c *config) load() (map[string]any, error) {
 	}
 	parsed, anchors, news, err := c.take(reading{text, readErr}, reading{roots, rootsErr})
 	for _, n := range news {
-		c.changed(n.file, n.refused)
+		c.changed(n)
 	}
 	if err != nil {
 		return nil, err
@@ -116,6 +116,8 @@ type reading struct {
 type notice struct {
 	file    string
 	refused error
+	// kept says that an earlier content is in use instead.
+	kept bool
 }
 
 func (c *config) take(values, roots reading) (parsed map[string]any, anchors string, news []notice, err error) {
@@ -123,14 +125,14 @@ func (c *config) take(values, roots reading) (parsed map[string]any, anchors str
 	defer c.mu.Unlock()
 	parsed, changed, err := c.values.take(values, c.parse, c.tryValues)
 	if changed {
-		news = append(news, notice{c.files.Values, c.values.refused})
+		news = append(news, notice{c.files.Values, c.values.refused, c.values.known})
 	}
 	if err != nil {
 		return nil, "", news, err
 	}
 	anchors, changed, err = c.anchors.take(roots, parseAnchors, func(string) error { return nil })
 	if changed {
-		news = append(news, notice{c.files.TrustRoots, c.anchors.refused})
+		news = append(news, notice{c.files.TrustRoots, c.anchors.refused, c.anchors.known})
 	}
 	return parsed, anchors, news, err
 }

@@ -79,18 +79,22 @@ func New(options Options) (*Handler, error) {
 }
 
 // configurationChanged tells of a file that is not in use, and of one that is again.
-func (h *Handler) configurationChanged(file string, refused error) {
-	if refused == nil {
-		h.options.Logger.Info("configuration is in use again", "file", file)
+func (h *Handler) configurationChanged(n notice) {
+	if n.refused == nil {
+		h.options.Logger.Info("configuration is in use again", "file", n.file)
 		return
 	}
-	h.options.Logger.Error("configuration cannot be used; an earlier one stays in use, if there was one", "file", file, "error", refused)
+	h.options.Logger.Error("configuration cannot be used", "file", n.file, "earlier_one_in_use", n.kept, "error", n.refused)
+	message := "The proxy injector does not use this, but what was here before: "
+	if !n.kept {
+		message = "The proxy injector cannot inject with this, and has nothing else: "
+	}
 	name := names.ConfigMapConfig
-	if file == h.options.Files.TrustRoots {
+	if n.file == h.options.Files.TrustRoots {
 		name = names.ConfigMapTrustRoots
 	}
 	h.options.Events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Namespace: h.options.Namespace, Name: name},
-		corev1.EventTypeWarning, eventConfiguration, "The proxy injector does not use this, but what was here before: "+refused.Error())
+		corev1.EventTypeWarning, eventConfiguration, message+n.refused.Error())
 }
 
 // Admit is a webhook.Admit. It changes pods and Services, and leaves everything else alone; it denies nothing except a pod
