@@ -68,6 +68,7 @@ func TestNoStreamMissesAChange(t *testing.T) {
 		server := serve.New(serve.Options{Index: c.index, ClusterDomain: "cluster.local", Logger: slog.New(slog.DiscardHandler)})
 		c.put(t, []byte(webService))
 		c.put(t, someOf(nil))
+		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		var streams sync.WaitGroup
 		var readers []*reader
@@ -86,8 +87,8 @@ func TestNoStreamMissesAChange(t *testing.T) {
 			})
 		}
 		var want []netip.Addr
-		for change := range 300 {
-			if change%10 == 0 {
+		for change := range 100 {
+			if change%5 == 0 {
 				join()
 			}
 			want = nil

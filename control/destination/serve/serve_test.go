@@ -64,6 +64,7 @@ func TestSlowStream(t *testing.T) {
 		})
 		c.put(t, []byte(webService))
 		c.put(t, webSlice(1))
+		synctest.Wait() // a Service that is not known yet is not found
 		request := &destinationpb.GetDestination{Path: "web.emo.svc.cluster.local:80"}
 		slow := &blockedStream{stream[destinationpb.Update]{ctx: t.Context()}, make(chan struct{})}
 		ended := make(chan error, 1)
@@ -101,6 +102,7 @@ func TestOverGRPC(t *testing.T) {
 		c := newCluster(t, nil, false, "cluster.local")
 		c.put(t, []byte(webService))
 		c.put(t, webSlice(900)) // more than a stream's first window
+		synctest.Wait()
 		service := serve.New(serve.Options{Index: c.index, ClusterDomain: "cluster.local", Logger: slog.New(slog.DiscardHandler)})
 		server := grpcserve.New()
 		destinationpb.RegisterDestinationServer(server.Registrar(), service)

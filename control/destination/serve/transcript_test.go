@@ -123,8 +123,13 @@ type resolver struct {
 	names map[string][]string
 }
 
+// answersAfter is the time that DNS takes: everybody does first what there is to do without an answer, so that whether a
+// stream is told something before it does not go by who runs first.
+const answersAfter = time.Millisecond
+
 // LookupNetIP implements index.Resolver.
 func (r *resolver) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
+	time.Sleep(answersAfter)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var addrs []netip.Addr
@@ -404,6 +409,10 @@ func play(t *testing.T, parts []txtar.File) []txtar.File {
 			t.Fatalf("unknown part %q", part.Name)
 		}
 		synctest.Wait()
+		if own.dns != nil {
+			time.Sleep(answersAfter)
+			synctest.Wait()
+		}
 		next := i+1 < len(parts) && parts[i+1].Name == "want"
 		if sent := log.take(); sent != "" || next || verb != "apply" || len(streams) > 0 {
 			if sent == "" {

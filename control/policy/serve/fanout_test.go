@@ -150,8 +150,8 @@ status: {phase: Running, podIP: 10.1.0.%d}
 			follow(func() error { return registered.inbound.WatchPort(port(i), in) })
 			follow(func() error { return registered.outbound.Watch(traffic(i), out) })
 		}
-		for change := range 300 {
-			if change%10 == 0 {
+		for change := range 100 {
+			if change%5 == 0 {
 				join()
 			}
 			// Never what there was before: a slow stream that skips what was in between would rightly be told the same again.
