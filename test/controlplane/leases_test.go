@@ -230,7 +230,8 @@ func TestLeases(t *testing.T) {
 		took := time.Since(killed)
 		w.t.Logf("taken over after %s", took.Round(100*time.Millisecond))
 		// The last renewal may have been seen one look after the kill, and the end of the lease is seen at most another later.
-		if took > leaseDuration+2*retryPeriod+2*time.Second {
+		// The rest is for a busy machine; that no time is lost is what package lease tests, in virtual time.
+		if took > leaseDuration+2*retryPeriod+leaseDuration/2 {
 			w.t.Errorf("taken over after %s, want within the lease's %s and the time between looks", took, leaseDuration)
 		}
 		since := time.Now()
@@ -248,7 +249,8 @@ func TestLeases(t *testing.T) {
 		w.holds(soon, "a")
 		took := time.Since(stopped)
 		w.t.Logf("taken over after %s", took.Round(100*time.Millisecond))
-		if took > 2*retryPeriod+2*time.Second {
+		// It was renewed at most a look before.
+		if took > leaseDuration-2*retryPeriod {
 			w.t.Errorf("taken over after %s: the lease was not given back", took)
 		}
 		for component, c := range b {

@@ -35,7 +35,7 @@ const (
 	mesh = "linkerd"
 	app  = "app"
 	// soon is how long something may take that should be at once: the machine may be busy.
-	soon = 20 * time.Second
+	soon = time.Minute
 )
 
 // world is an API server with the charts installed, and the controllers that run on it.
@@ -169,7 +169,7 @@ func (w *world) tryApply(o *unstructured.Unstructured) error {
 		return err
 	}
 	force := true
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
 	_, err = w.clientOf(o).Patch(ctx, o.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: "test", Force: &force, FieldValidation: "Strict"})
 	return err
@@ -336,7 +336,7 @@ func (c *controller) probe(path string) error {
 }
 
 func (c *controller) ask(path string) (string, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: soon}
 	response, err := client.Get("http://" + c.admin + path)
 	if err != nil {
 		return "", err

@@ -75,8 +75,8 @@ func service(f func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOpt
 func soak(channels bool) func(context.Context, *grpc.ClientConn) {
 	return func(ctx context.Context, c *grpc.ClientConn) {
 		o := interop.SoakTestConfig{
-			RequestSize: 271828, ResponseSize: 314159, PerIterationMaxAcceptableLatency: 5 * time.Second,
-			OverallTimeout: 60 * time.Second, ServerAddr: c.Target(), NumWorkers: 2, Iterations: 20,
+			RequestSize: 271828, ResponseSize: 314159, PerIterationMaxAcceptableLatency: 30 * time.Second,
+			OverallTimeout: 3 * time.Minute, ServerAddr: c.Target(), NumWorkers: 2, Iterations: 20,
 			ChannelForTest: func() (*grpc.ClientConn, func()) {
 				if !channels {
 					return c, func() {}
@@ -112,7 +112,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		c.run(ctx, conn)
 		cancel()
 		conn.Close()

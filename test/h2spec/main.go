@@ -67,7 +67,7 @@ var limits = pair.Env{"INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS": "100", "OUT
 
 func run(addr netip.AddrPort, section string, verbose bool) (bool, error) {
 	c := &config.Config{
-		Host: addr.Addr().String(), Port: int(addr.Port()), Path: "/", Timeout: 3 * time.Second, MaxHeaderLen: 4000, Verbose: verbose,
+		Host: addr.Addr().String(), Port: int(addr.Port()), Path: "/", Timeout: 30 * time.Second, MaxHeaderLen: 4000, Verbose: verbose,
 	}
 	if section != "" {
 		c.Sections = []string{section}

@@ -72,11 +72,10 @@ func newMemoryGroup(t *testing.T, limit int64) memoryGroup {
 	}
 	t.Cleanup(func() {
 		// The kernel takes a moment to see that the last process is gone.
-		for range 100 {
+		for deadline := time.Now().Add(netlab.Timeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if err = os.Remove(g.dir); err == nil {
 				return
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 		t.Errorf("remove the control group: %v", err)
 	})
@@ -215,7 +214,7 @@ func startLimitedProxy(t *testing.T, lab *netlab.Lab, g memoryGroup) (log func()
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		timer := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		err := wait()
 		timer.Stop()
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,7 +48,7 @@ func meshServers(t *testing.T, lab *netlab.Lab, ca *testca.CA, proxyID string) {
 		protocols.SetHTTP1(!http2)
 		protocols.SetUnencryptedHTTP2(http2)
 		tr := &http.Transport{Protocols: &protocols, DialContext: dial(somebody, "10.77.0.2:4191")}
-		resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("http://admin/metrics")
+		resp, err := (&http.Client{Transport: tr, Timeout: netlab.Timeout}).Get("http://admin/metrics")
 		if err != nil {
 			t.Errorf("metrics over mesh TLS, HTTP/2 %v: %v", http2, err)
 			continue
@@ -93,7 +92,7 @@ func meshServers(t *testing.T, lab *netlab.Lab, ca *testca.CA, proxyID string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), netlab.Timeout)
 		stream, err := tappb.NewTapClient(conn).Observe(ctx, &tappb.ObserveRequest{})
 		if err == nil {
 			_, err = stream.Recv()

@@ -46,14 +46,14 @@ func serveHTTP(t *testing.T, u netlab.User, address, text string) {
 // get asks an HTTP server once, from inside.
 func get(t *testing.T, u netlab.User, network, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), netlab.Timeout)
 	defer cancel()
 	c, err := u.Dial(ctx, network, address)
 	if err != nil {
 		return err.Error()
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(netlab.Timeout))
 	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", address)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(netlab.Timeout))
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "220 peer speaks first\n" {
 		t.Errorf("got %q, %v", line, err)
 	}

@@ -86,7 +86,7 @@ func (u User) AskFrom(ctx context.Context, local netip.Addr, address string) (st
 
 // Timeout bounds what a test waits for in a lab. Everything is local, so only a
 // connection that is lost takes this long.
-const Timeout = 5 * time.Second
+const Timeout = time.Minute
 
 // OriginalDst asks the kernel where a redirected connection was meant to go.
 func OriginalDst(c net.Conn) (netip.AddrPort, error) {

@@ -275,7 +275,7 @@ func (p *Pair) start(name, id string, s Service) *app.App {
 // ready waits until a proxy is.
 func (p *Pair) ready(a *app.App) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := client.Get("http://" + a.Addrs().Admin.String() + "/ready")
 		if err == nil {
 			resp.Body.Close()

@@ -63,7 +63,7 @@ func start(t *testing.T) [4]string {
 			t.Errorf("server: %v", err)
 		}
 	})
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for strings.Count(log.String(), "listening") < len(ports) {
 		select {
 		case err := <-done:
