@@ -218,6 +218,7 @@ commonLabels: {e: f}
 imagePullSecrets: [{name: s}]
 configReaders: [{name: reader, namespace: monitoring}]`,
 	`disableHeartBeat: true`,
+	`{webhookCertificates: null, webhookConfigurationPerNamespace: null, versionCheckURL: null}`,
 	`proxyInjector: {externalSecret: true, crtPEM: "", keyPEM: "", injectCaFrom: a/b}`,
 	`identityProxyResources: {cores: 2, cpu: {request: 1, limit: 2}, memory: {request: 20Mi}, ephemeral-storage: {limit: 1Gi}}`,
 }

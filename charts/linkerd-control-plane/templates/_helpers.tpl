@@ -177,7 +177,8 @@ root.
 */}}
 {{- define "control-plane.managed-webhooks" -}}
 {{- $managed := list }}
-{{- if .Values.webhookCertificates.rotation.enabled }}
+{{- /* Values of an earlier release, which `helm upgrade --reuse-values` takes, do not know of it. */}}
+{{- if ((.Values.webhookCertificates | default dict).rotation | default dict).enabled }}
 {{- range $name, $key := dict "policy-validator" "policyValidator" "proxy-injector" "proxyInjector" "sp-validator" "profileValidator" }}
 {{- $webhook := index $.Values $key }}
 {{- if not (or $webhook.externalSecret $webhook.caBundle (and $webhook.crtPEM $webhook.keyPEM)) }}
