@@ -211,6 +211,43 @@ func TestTLSRoutes(t *testing.T) {
 	)
 }
 
+// Of a port that HTTP comes to as well, TLS is routed by its server name, and goes as bytes do if no route is for it.
+func TestTLSBesideHTTP(t *testing.T) {
+	m := newMesh(t, nil)
+	pair := m.ca.Store(t, "app.example").Leaf().Get().Certificate
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{*pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = http.Serve(ln, http.HandlerFunc(echo)) }()
+	t.Cleanup(func() { ln.Close() })
+	m.net.set(serverAddr, ln.Addr().String())
+	m.endpoints.Set(endpoints(&model.Endpoint{Addr: serverAddr}))
+	m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
+		routed := p.TCP.Routes[0]
+		routed.SNIs = []model.HostMatch{{Name: "app.example"}}
+		routed.Meta = model.Meta{Group: "gateway.networking.k8s.io", Kind: "TLSRoute", Namespace: "ns", Name: "r"}
+		p.TLS = &model.TCPPolicy{Routes: []model.TCPRoute{routed}}
+	}))
+	for _, name := range []string{"app.example", "other.example"} {
+		c := tls.Client(m.dial(m.outAddr), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "200 OK") {
+			t.Errorf("%s: got %q, %v", name, b, err)
+		}
+		c.Close()
+	}
+	m.wants(m.out.reg,
+		`outbound_tls_route_open_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="TLSRoute",route_namespace="ns",route_name="r",hostname="app.example"} 1`,
+	)
+	// What is not TLS is what it was.
+	m.serveTCP(shout(""))
+	c := m.dial(m.outAddr)
+	if got := talk(t, c, bufio.NewReader(c), "PING"); got != "PING" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTCPPolicyChangeEndsConnections(t *testing.T) {
 	m := newMesh(t, viaProxy)
 	m.serveTCP(shout(""))

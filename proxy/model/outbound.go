@@ -21,6 +21,10 @@ type ClientPolicy struct {
 	HTTP1    *HTTPPolicy
 	HTTP2    *HTTPPolicy
 	TCP      *TCPPolicy
+	// TLS, if it is not nil, is for connections that are detected not to be
+	// HTTP and turn out to be TLS, with a server name that one of its routes is
+	// for; TCP is for the others.
+	TLS *TCPPolicy
 	// Detect limits the detection of HTTP; 0 is the proxy's own configuration.
 	Detect time.Duration
 	// Invalid is why the policy that was received cannot be used: requests

@@ -206,6 +206,10 @@ func (c *Conn) serve(plan plan) error {
 		return c.serveHTTP2(&Handler{p: c.p, target: c.target, conn: c})
 	case planTLS:
 		return c.serveTLS()
+	case planMaybeTLS:
+		if done, err := c.serveRoutedTLS(); done {
+			return err
+		}
 	}
 	// There is no way to say that memory is scarce but to close.
 	if c.p.cfg.Memory.Full() {
@@ -276,8 +280,16 @@ func (c *Conn) sniff(parent string) (plan, error) {
 		c.log().Debug("Connection closed", "error", err)
 		return planOpaque, errSilent
 	}
-	return afterSniff(found), nil
+	if c.target == nil {
+		return afterSniff(noTarget, found, false), nil
+	}
+	return afterSniff(c.target.state.Load().target, found, c.way == nil), nil
 }
+
+// noTarget stands for the destination of a connection whose requests say
+// themselves where they go.
+var noTarget = &model.Target{Policy: &model.ClientPolicy{}}
+
 // detect is how long the first bytes are waited for.
 func (c *Conn) detect() time.Duration {
 	if c.target != nil {

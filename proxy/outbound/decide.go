@@ -21,9 +21,14 @@ const (
 	planHTTP2
 	// planSniff looks at the first bytes and falls back to opaque.
 	planSniff
+	// planMaybeTLS is planTLS if there is a route for the server name, and falls
+	// back to opaque.
+	planMaybeTLS
 )
 
-func (p plan) String() string { return [...]string{"opaque", "tls", "http/1", "http/2", "sniff"}[p] }
+func (p plan) String() string {
+	return [...]string{"opaque", "tls", "http/1", "http/2", "sniff", "tls or opaque"}[p]
+}
 
 // afterDiscovery decides how a connection to a target is taken (proxy chapter,
 // section 5.3).
@@ -41,14 +46,18 @@ func afterDiscovery(t *model.Target) plan {
 	return planSniff
 }
 
-// afterSniff decides once the first bytes are known; detect.Undecided stands
-// for a timeout.
-func afterSniff(found detect.Protocol) plan {
+// afterSniff decides once the first bytes are known, which are the client's if
+// it spoke first; detect.Undecided stands for a timeout.
+func afterSniff(t *model.Target, found detect.Protocol, client bool) plan {
 	switch found {
 	case detect.HTTP1:
 		return planHTTP1
 	case detect.HTTP2:
 		return planHTTP2
+	case detect.NotHTTP:
+		if client && t.Policy.TLS != nil && serves(t, kindTLS) {
+			return planMaybeTLS
+		}
 	}
 	return planOpaque
 }

@@ -47,10 +47,32 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%v, opaque %v: label %s, want %s", c.protocol, c.opaque, label, c.label)
 		}
 		if got == planSniff {
-			got = afterSniff(c.found)
+			got = afterSniff(&model.Target{Policy: &model.ClientPolicy{Protocol: c.protocol}}, c.found, true)
 		}
 		if got != c.want {
 			t.Errorf("%v, opaque %v, found %v: got %v, want %v", c.protocol, c.opaque, c.found, got, c.want)
+		}
+	}
+}
+
+// Where HTTP is not the only thing that routes are for, the application's own TLS may be.
+func TestMaybeTLS(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		target model.Target
+		found  detect.Protocol
+		client bool
+		want   plan
+	}{
+		{"TLS, perhaps", model.Target{}, detect.NotHTTP, true, planMaybeTLS},
+		{"HTTP", model.Target{}, detect.HTTP1, true, planHTTP1},
+		{"the server speaks first", model.Target{}, detect.NotHTTP, false, planOpaque},
+		{"nobody speaks", model.Target{}, detect.Undecided, true, planOpaque},
+		{"a profile takes the place of routes", model.Target{ProfileTCP: true}, detect.NotHTTP, true, planOpaque},
+	} {
+		c.target.Policy = &model.ClientPolicy{TLS: &model.TCPPolicy{}}
+		if got := afterSniff(&c.target, c.found, c.client); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
 }

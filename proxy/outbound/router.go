@@ -277,6 +277,9 @@ func (b *builder) tcp(t *model.Target) *tcpRouter {
 		return r
 	}
 	r.policy = t.Policy.TCP
+	if b.kind == kindTLS && t.Policy.TLS != nil {
+		r.policy = t.Policy.TLS
+	}
 	if r.policy == nil {
 		r.policy = &model.TCPPolicy{}
 	}

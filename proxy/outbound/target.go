@@ -140,7 +140,10 @@ func serves(t *model.Target, k kind) bool {
 	case kindHTTP2:
 		return !t.Opaque && (t.ProfileHTTP || t.Policy.HTTP2 != nil || t.Policy.HTTP1 != nil)
 	case kindTLS:
-		return t.Policy.Protocol == model.ProtocolTLS && !t.Opaque
+		if t.Policy.Protocol == model.ProtocolTLS {
+			return !t.Opaque
+		}
+		return t.Policy.TLS != nil && !t.Opaque && !t.ProfileHTTP && !t.ProfileTCP
 	}
 	return t.ProfileTCP || t.Policy.TCP != nil
 }

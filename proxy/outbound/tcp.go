@@ -162,6 +162,32 @@ func (c *Conn) serveTLS() error {
 	case hello != detect.TLS || sni == "":
 		return errNoSNI
 	}
+	return c.along(sni)
+}
+
+// serveRoutedTLS is serveTLS for a connection that need not be TLS. It reports
+// false if it is not, or if no route is for its server name, and has then left
+// it as it was.
+func (c *Conn) serveRoutedTLS() (done bool, err error) {
+	conn, hello, sni, err := sniff.TLS(c.conn, c.detect())
+	c.conn = conn
+	switch {
+	case errors.Is(err, sniff.ErrTLSTimeout):
+		return false, nil
+	case err != nil:
+		return true, err
+	case hello != detect.TLS || sni == "":
+		return false, nil
+	}
+	if p := c.target.state.Load().target.Policy; p.TLS == nil || route.FindSNI(p.TLS.Routes, sni) == nil {
+		return false, nil
+	}
+	c.drain.OnStart(nil)
+	return true, c.along(sni)
+}
+
+// along takes TLS along the route for its server name.
+func (c *Conn) along(sni string) error {
 	w, err := c.p.connect(c.target, func(r *tcpRouter) *tcpRule {
 		found := route.FindSNI(r.policy.Routes, sni)
 		for _, ru := range r.rules {

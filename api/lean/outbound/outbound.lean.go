@@ -390,6 +390,7 @@ type ProxyProtocol_Detect struct {
 	Http1      *ProxyProtocol_Http1
 	Http2      *ProxyProtocol_Http2
 	TimeoutSet bool
+	Tls        *ProxyProtocol_Tls
 }
 
 // GetTimeout gives the field; its zero value for nil.
@@ -432,6 +433,14 @@ func (m *ProxyProtocol_Detect) GetTimeoutSet() (v bool) {
 	return v
 }
 
+// GetTls gives the field; its zero value for nil.
+func (m *ProxyProtocol_Detect) GetTls() (v *ProxyProtocol_Tls) {
+	if m != nil {
+		return m.Tls
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *ProxyProtocol_Detect) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -456,6 +465,10 @@ func (m *ProxyProtocol_Detect) AppendWire(b []byte) []byte {
 	}
 	if m.TimeoutSet {
 		b = lean.AppendVarint(b, 1001, 1)
+	}
+	if m.Tls != nil {
+		b, at = lean.Begin(b, 1002)
+		b = lean.End(m.Tls.AppendWire(b), at)
 	}
 	return b
 }
@@ -496,6 +509,12 @@ func (m *ProxyProtocol_Detect) Parse(d *lean.Decoder) error {
 			d.Done(m.Http2.Parse(&s))
 		case 1001<<3 | lean.Varint:
 			m.TimeoutSet = d.Uint64() != 0
+		case 1002<<3 | lean.Bytes:
+			if m.Tls == nil {
+				m.Tls = new(ProxyProtocol_Tls)
+			}
+			s := d.Sub()
+			d.Done(m.Tls.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -684,6 +703,7 @@ type ProxyProtocol_Grpc struct {
 	Http1          *ProxyProtocol_Http1
 	Opaque         *ProxyProtocol_Opaque
 	DetectTimeout  *lean.Duration
+	Tls            *ProxyProtocol_Tls
 }
 
 // GetRoutes gives the field; its zero value for nil.
@@ -726,6 +746,14 @@ func (m *ProxyProtocol_Grpc) GetDetectTimeout() (v *lean.Duration) {
 	return v
 }
 
+// GetTls gives the field; its zero value for nil.
+func (m *ProxyProtocol_Grpc) GetTls() (v *ProxyProtocol_Tls) {
+	if m != nil {
+		return m.Tls
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -751,6 +779,10 @@ func (m *ProxyProtocol_Grpc) AppendWire(b []byte) []byte {
 	if m.DetectTimeout != nil {
 		b, at = lean.Begin(b, 1003)
 		b = lean.End(m.DetectTimeout.AppendWire(b), at)
+	}
+	if m.Tls != nil {
+		b, at = lean.Begin(b, 1004)
+		b = lean.End(m.Tls.AppendWire(b), at)
 	}
 	return b
 }
@@ -794,6 +826,12 @@ func (m *ProxyProtocol_Grpc) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.DetectTimeout.Parse(&s))
+		case 1004<<3 | lean.Bytes:
+			if m.Tls == nil {
+				m.Tls = new(ProxyProtocol_Tls)
+			}
+			s := d.Sub()
+			d.Done(m.Tls.Parse(&s))
 		}
 	}
 	return d.Err()

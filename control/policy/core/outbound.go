@@ -161,7 +161,8 @@ type OutboundPolicy struct {
 	Protocol Protocol
 	// HTTPRoutes are set for ProtocolDetect, ProtocolHTTP1 and ProtocolHTTP2; GRPCRoutes, TLSRoutes for those; OpaqueRoutes
 	// for ProtocolDetect and ProtocolOpaque. With ProtocolGRPC, HTTPRoutes and OpaqueRoutes are both set if HTTP/1 and other
-	// protocols may come to the port as well.
+	// protocols may come to the port as well; then, and with ProtocolDetect, TLSRoutes are for TLS that they take, if there are
+	// any.
 	HTTPRoutes, GRPCRoutes, TLSRoutes, OpaqueRoutes []OutboundRoute
 	// Accrual is nil if endpoints are never taken out.
 	Accrual *FailureAccrual
@@ -359,7 +360,7 @@ func (p *outboundParent) policy(namespace string) *OutboundPolicy {
 		policy.HTTPRoutes = p.compile(http, HTTPRoute)
 		policy.Accrual = p.traffic.Accrual
 		if policy.Protocol == ProtocolDetect {
-			policy.OpaqueRoutes = p.compile(nil, TCPRoute)
+			policy.OpaqueRoutes, policy.TLSRoutes = p.compile(nil, TCPRoute), p.beside(tls)
 		}
 	case ProtocolGRPC:
 		policy.GRPCRoutes = p.compile(grpc, GRPCRoute)
@@ -367,6 +368,7 @@ func (p *outboundParent) policy(namespace string) *OutboundPolicy {
 		if p.app == AppUnset {
 			// Who adds a GRPCRoute does not mean to shut out the HTTP/1 that the port serves beside it.
 			policy.HTTPRoutes, policy.OpaqueRoutes = p.compile(http, HTTPRoute), p.compile(nil, TCPRoute)
+			policy.TLSRoutes = p.beside(tls)
 		}
 	case ProtocolTLS:
 		policy.TLSRoutes = p.compile(tls, TLSRoute)
@@ -378,6 +380,14 @@ func (p *outboundParent) policy(namespace string) *OutboundPolicy {
 		policy.OpaqueRoutes = p.compile(tcp, TCPRoute)
 	}
 	return policy
+}
+
+// beside translates the TLSRoutes of a port that HTTP comes to as well. If there are none, TLS is bytes like others.
+func (p *outboundParent) beside(tls []*Route) []OutboundRoute {
+	if len(tls) == 0 {
+		return nil
+	}
+	return p.compile(tls, TLSRoute)
 }
 
 // compile translates routes of one kind and adds the parent's default.

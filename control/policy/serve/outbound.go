@@ -51,7 +51,7 @@ func outboundProtocol(p *core.OutboundPolicy) *outboundpb.ProxyProtocol {
 	case core.ProtocolGRPC:
 		grpc := &outboundpb.ProxyProtocol_Grpc{Routes: grpcRoutes(p.GRPCRoutes), FailureAccrual: accrual(p.Accrual)}
 		if len(p.HTTPRoutes) > 0 {
-			grpc.Http1, grpc.Opaque = http1(), opaque
+			grpc.Http1, grpc.Opaque, grpc.Tls = http1(), opaque, tlsBeside(p.TLSRoutes)
 		}
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Grpc_{Grpc: grpc}}
 	case core.ProtocolTLS:
@@ -60,7 +60,7 @@ func outboundProtocol(p *core.OutboundPolicy) *outboundpb.ProxyProtocol {
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Opaque_{Opaque: opaque}}
 	}
 	return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Detect_{Detect: &outboundpb.ProxyProtocol_Detect{
-		Timeout: durationpb.New(detectTimeout), Opaque: opaque, Http1: http1(), Http2: http2(),
+		Timeout: durationpb.New(detectTimeout), Opaque: opaque, Http1: http1(), Http2: http2(), Tls: tlsBeside(p.TLSRoutes),
 	}}}
 }
 
@@ -86,6 +86,14 @@ func accrual(a *core.FailureAccrual) *outboundpb.FailureAccrual {
 	return &outboundpb.FailureAccrual{Kind: &outboundpb.FailureAccrual_ConsecutiveFailures_{
 		ConsecutiveFailures: &outboundpb.FailureAccrual_ConsecutiveFailures{MaxFailures: a.MaxFailures, Backoff: backoff},
 	}}
+}
+
+// tlsBeside encodes routes for TLS at a port that HTTP comes to as well; none is nil.
+func tlsBeside(list []core.OutboundRoute) *outboundpb.ProxyProtocol_Tls {
+	if len(list) == 0 {
+		return nil
+	}
+	return &outboundpb.ProxyProtocol_Tls{Routes: tlsRoutes(list)}
 }
 
 // limit encodes a duration of which 0 means none.

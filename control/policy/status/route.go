@@ -155,7 +155,8 @@ func (r *Route) displaced(lookup Lookup, parent core.ParentRef) displacement {
 		return cmp.Compare(a.Resource.Group, b.Resource.Group)
 	})
 	for _, other := range others {
-		before := rank(other.Kind) > rank(r.Kind)
+		// TLS has room beside HTTP: what is one is not the other.
+		before := rank(other.Kind) > rank(r.Kind) && r.Kind != core.TLSRoute
 		if other.Kind == core.TCPRoute && r.Kind == core.TCPRoute && other.Problem == "" {
 			before = core.Older(other.Object, r.Object)
 		}

@@ -49,7 +49,12 @@ func clientPolicy(p *outboundpb.OutboundPolicy) (out *model.ClientPolicy, err er
 		if out.HTTP2, err = httpPolicy(d.GetHttp2().GetRoutes(), d.GetHttp2().GetFailureAccrual()); err != nil {
 			return nil, err
 		}
-		out.TCP, err = opaquePolicy(d.GetOpaque())
+		if out.TCP, err = opaquePolicy(d.GetOpaque()); err != nil {
+			return nil, err
+		}
+		if d.GetTls() != nil {
+			out.TLS, err = tlsPolicy(d.GetTls())
+		}
 	case *outboundpb.ProxyProtocol_Http1_:
 		out.Protocol = model.ProtocolHTTP1
 		out.HTTP1, err = httpPolicy(k.Http1.GetRoutes(), k.Http1.GetFailureAccrual())
@@ -70,7 +75,12 @@ func clientPolicy(p *outboundpb.OutboundPolicy) (out *model.ClientPolicy, err er
 			if out.HTTP1, err = httpPolicy(h.GetRoutes(), h.GetFailureAccrual()); err != nil {
 				return nil, err
 			}
-			out.TCP, err = opaquePolicy(o)
+			if out.TCP, err = opaquePolicy(o); err != nil {
+				return nil, err
+			}
+			if k.Grpc.GetTls() != nil {
+				out.TLS, err = tlsPolicy(k.Grpc.GetTls())
+			}
 		}
 	case *outboundpb.ProxyProtocol_Opaque_:
 		out.Protocol = model.ProtocolOpaque
