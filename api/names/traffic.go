@@ -49,6 +49,26 @@ const (
 	AnnotationLoadBiaserMaxRetryAfter = "balancer.alpha.linkerd.io/load-biaser-max-retry-after"
 )
 
+// Annotations of Services and EgressNetworks, and those of retries also of routes, that are
+// ours, not upstream's: docs/traffic.md.
+const (
+	// AnnotationQueueCapacity is how many requests or connections may wait for an endpoint.
+	AnnotationQueueCapacity = "balancer.linkerd.io/queue-capacity"
+	// AnnotationFailfastTimeout is how long the first of them waits before all fail at once.
+	AnnotationFailfastTimeout = "balancer.linkerd.io/failfast-timeout"
+	// AnnotationDetectTimeout is how long the first bytes of a connection are waited for.
+	AnnotationDetectTimeout = "timeout.linkerd.io/detect"
+	// AnnotationFailureAccrualMinReady is how many endpoints, or which percentage of them,
+	// failure accrual has to leave in.
+	AnnotationFailureAccrualMinReady = "balancer.linkerd.io/failure-accrual-min-ready-endpoints"
+	// AnnotationLoadBiaserPenaltyDecay is how fast a penalty is forgotten.
+	AnnotationLoadBiaserPenaltyDecay = "balancer.alpha.linkerd.io/load-biaser-penalty-decay"
+	// AnnotationRetryBudgetPercent is how many retries there may be for a hundred requests.
+	AnnotationRetryBudgetPercent = "retry.linkerd.io/budget-percent"
+	// AnnotationRetryBudgetMinPerSecond is how many there may be in any case.
+	AnnotationRetryBudgetMinPerSecond = "retry.linkerd.io/budget-min-per-second"
+)
+
 // AnnotationProbePaths lists further paths, separated by commas, at which the HTTP probes of a
 // pod end because the application redirects them. It is ours, not upstream's: docs/policy.md.
 const AnnotationProbePaths = "probe.linkerd.io/redirect-paths"

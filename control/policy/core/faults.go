@@ -37,7 +37,7 @@ var grpcNames = []string{
 
 // ParseFaults reads faults, or returns nil if there are none.
 func ParseFaults(a Annotations) (*Faults, error) {
-	delay, hasDelay, err1 := read(a, names.AnnotationFaultDelay, 0, parseDelay)
+	delay, hasDelay, err1 := read(a, names.AnnotationFaultDelay, 0, positive)
 	delayed, hasDelayed, err2 := read(a, names.AnnotationFaultDelayPercent, 100, parseFloat(0, 100))
 	status, hasHTTP, err3 := read(a, names.AnnotationFaultAbortHTTP, 0, parseAbortStatus)
 	code, hasGRPC, err4 := read(a, names.AnnotationFaultAbortGRPC, 0, parseAbortCode)
@@ -68,14 +68,6 @@ func ParseFaults(a Annotations) (*Faults, error) {
 
 // parts is a share of 100 as a numerator.
 func parts(percent float64) uint32 { return uint32(percent*percents + 0.5) }
-
-func parseDelay(text string) (time.Duration, error) {
-	d, err := parseDuration(text)
-	if err == nil && d <= 0 {
-		err = fmt.Errorf("%q is not longer than 0", text)
-	}
-	return d, err
-}
 
 func parseAbortStatus(text string) (uint16, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16)

@@ -166,6 +166,8 @@ type OutboundPolicy struct {
 	HTTPRoutes, GRPCRoutes, TLSRoutes, OpaqueRoutes []OutboundRoute
 	// Accrual is nil if endpoints are never taken out.
 	Accrual *FailureAccrual
+	// Detect is how long the first bytes of a connection are waited for; 0 is left to the proxies.
+	Detect time.Duration
 	// Notes are what an operator should know: what was left out, and why.
 	Notes []string
 }
@@ -209,6 +211,8 @@ type Backend struct {
 	Biaser *LoadBiaser
 	// Forward is the only address.
 	Forward netip.AddrPort
+	// Queue is how requests wait for it.
+	Queue Queue
 	// Invalid, if not empty, is what requests are refused with.
 	Invalid string
 	Filters []Filter
@@ -334,7 +338,7 @@ func (p *outboundParent) policy(namespace string) *OutboundPolicy {
 	grpc, http := p.routes(all, GRPCRoute, namespace), p.routes(all, HTTPRoute, namespace)
 	tls, tcp := p.routes(all, TLSRoute, namespace), p.routes(all, TCPRoute, namespace)
 
-	policy := &OutboundPolicy{Parent: p.ref}
+	policy := &OutboundPolicy{Parent: p.ref, Detect: p.traffic.Detect}
 	switch {
 	case p.app == AppHTTP1:
 		policy.Protocol = ProtocolHTTP1
@@ -448,9 +452,9 @@ func (p *outboundParent) defaultRoute(kind RouteKind, hasRoutes bool) *OutboundR
 // defaultBackend is the parent itself.
 func (p *outboundParent) defaultBackend() Backend {
 	if p.parent.Kind == ParentEgressNetwork {
-		return Backend{Ref: p.ref, Forward: p.target.Addr}
+		return Backend{Ref: p.ref, Forward: p.target.Addr, Queue: p.traffic.Queue}
 	}
-	backend := Backend{Ref: p.ref, Path: p.path(p.target.ID, p.target.Port)}
+	backend := Backend{Ref: p.ref, Path: p.path(p.target.ID, p.target.Port), Queue: p.traffic.Queue}
 	if p.app != AppOpaque {
 		backend.Biaser = p.traffic.Biaser
 	}
@@ -565,7 +569,7 @@ func (p *outboundParent) backend(route *Route, ref BackendRef) Backend {
 		if ref.ID.Namespace != "" && !Permitted(p.lookup.ReferenceGrants(id.Namespace), route.Granted(), id) {
 			return refuse(backend.Ref, "Service "+id.String()+" not permitted by any ReferenceGrant of its namespace")
 		}
-		backend.Path, backend.Biaser = p.path(id, ref.Port), p.traffic.Biaser
+		backend.Path, backend.Biaser, backend.Queue = p.path(id, ref.Port), p.traffic.Biaser, p.traffic.Queue
 		return backend
 	}
 	port := ref.Port
@@ -583,6 +587,6 @@ func (p *outboundParent) backend(route *Route, ref BackendRef) Backend {
 	case !p.target.Addr.IsValid():
 		return refuse(backend.Ref, "EgressNetwork can be resolved from an ip:port combo only")
 	}
-	backend.Forward = p.target.Addr
+	backend.Forward, backend.Queue = p.target.Addr, p.traffic.Queue
 	return backend
 }

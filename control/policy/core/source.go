@@ -427,6 +427,15 @@ type Retry struct {
 	// Statuses and Codes are what is retried, for HTTP and gRPC.
 	Statuses []StatusRange
 	Codes    GRPCCodes
+	// Budget is nil if each request has its own limit alone.
+	Budget *RetryBudget
+}
+
+// RetryBudget limits the retries of all requests of a rule, in each proxy.
+type RetryBudget struct {
+	// Percent of the requests may be retried, and MinPerSecond in any case.
+	Percent      float64
+	MinPerSecond uint32
 }
 
 // TimeoutSettings are what annotations say of timeouts: nil is nothing, and 0 is none.
@@ -438,6 +447,9 @@ type RetrySettings struct {
 	Timeout  *time.Duration
 	Statuses []StatusRange
 	Codes    *GRPCCodes
+	Budget   *RetryBudget
+	// Listed says that there is a list of what to retry, be it of another protocol.
+	Listed bool
 }
 
 // StatusRange is all statuses from First to Last, both included.
@@ -467,10 +479,20 @@ type FailureAccrual struct {
 	Threshold   float64
 	Window      time.Duration
 	MinRequests uint32
+	Ejection    Ejection
 }
 
 // LoadBiaser makes failing endpoints look slow.
-type LoadBiaser struct{ Penalty, MaxRetryAfter time.Duration }
+type LoadBiaser struct{ Penalty, MaxRetryAfter, PenaltyDecay time.Duration }
+
+// Ejection is how many endpoints failure accrual has to leave in: Count, or Percent of all, if that is more.
+type Ejection struct{ Count, Percent uint32 }
+
+// Queue is how requests wait for an endpoint; what is 0 is left to the proxies.
+type Queue struct {
+	Capacity uint32
+	Failfast time.Duration
+}
 
 // Traffic are the settings of a parent that shape its traffic. Source: proxy API chapter, section 6.8.
 type Traffic struct {
@@ -480,6 +502,9 @@ type Traffic struct {
 	Faults    *Faults
 	Accrual   *FailureAccrual
 	Biaser    *LoadBiaser
+	Queue     Queue
+	// Detect is how long the first bytes of a connection are waited for; 0 is left to the proxies.
+	Detect time.Duration
 }
 
 // AppProtocol is what a Service says that a port speaks.

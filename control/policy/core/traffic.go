@@ -134,6 +134,10 @@ func ParseTraffic(a Annotations) (Traffic, []error) {
 	keep(err)
 	t.Biaser, err = parseBiaser(a)
 	keep(err)
+	t.Queue, err = parseQueue(a)
+	keep(err)
+	t.Detect, err = parseDetect(a)
+	keep(err)
 	return t, errs
 }
 
@@ -182,12 +186,16 @@ func ParseGRPCRetry(a Annotations) (RetrySettings, error) {
 
 // parseRetry reads what retries of all protocols have.
 func parseRetry(a Annotations, err error) (s RetrySettings, _ error) {
-	var err1, err2 error
+	var err1, err2, err3 error
 	s.Limit, err1 = given(a, names.AnnotationRetryLimit, parseUint[uint16](16))
 	s.Timeout, err2 = given(a, names.AnnotationRetryTimeout, parseDuration)
-	if err := errors.Join(err, err1, err2); err != nil {
+	s.Budget, err3 = parseBudget(a)
+	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return RetrySettings{}, err
 	}
+	_, http := a[names.AnnotationRetryHTTP]
+	_, grpc := a[names.AnnotationRetryGRPC]
+	s.Listed = http || grpc
 	return s, nil
 }
 
@@ -196,7 +204,10 @@ func (s RetrySettings) over(others RetrySettings) RetrySettings {
 	if s.Statuses == nil {
 		s.Statuses = others.Statuses
 	}
-	return RetrySettings{cmp.Or(s.Limit, others.Limit), cmp.Or(s.Timeout, others.Timeout), s.Statuses, cmp.Or(s.Codes, others.Codes)}
+	return RetrySettings{
+		cmp.Or(s.Limit, others.Limit), cmp.Or(s.Timeout, others.Timeout), s.Statuses, cmp.Or(s.Codes, others.Codes),
+		cmp.Or(s.Budget, others.Budget), s.Listed || others.Listed,
+	}
 }
 
 // retry returns what the settings come to, or nil if they say nothing.
@@ -204,10 +215,15 @@ func (s RetrySettings) retry() *Retry {
 	if s.Limit == nil && s.Timeout == nil && s.Statuses == nil && s.Codes == nil {
 		return nil
 	}
-	return &Retry{
+	r := &Retry{
 		Limit: valueOr(s.Limit, defaultRetryLimit), Timeout: valueOr(s.Timeout, 0),
-		Statuses: s.Statuses, Codes: valueOr(s.Codes, GRPCCodes{}),
+		Statuses: s.Statuses, Codes: valueOr(s.Codes, GRPCCodes{}), Budget: s.Budget,
 	}
+	if !s.Listed && s.Timeout == nil && r.Limit > 0 {
+		// Who says how often, and not what, means what is most likely another endpoint's to answer.
+		r.Statuses, r.Codes = []StatusRange{{502, 504}}, GRPCCodes{Unavailable: true}
+	}
+	return r
 }
 
 func parseStatuses(list string) ([]StatusRange, error) {
@@ -276,6 +292,11 @@ func parseAccrual(a Annotations) (*FailureAccrual, error) {
 	if f.Backoff.Max <= 0 || f.Backoff.Min > f.Backoff.Max {
 		return nil, errAt(names.AnnotationFailureAccrualMaxPenalty, errors.New("must be greater than 0 and not less than the minimum"))
 	}
+	// Without the limit that somebody wanted, none may be taken out.
+	var err error
+	if f.Ejection, _, err = read(a, names.AnnotationFailureAccrualMinReady, Ejection{}, parseEjection); err != nil {
+		return nil, err
+	}
 	if mode == names.FailureAccrualConsecutive {
 		return &f, nil
 	}
@@ -304,11 +325,12 @@ func parseBiaser(a Annotations) (*LoadBiaser, error) {
 	}
 	penalty, _, err1 := read(a, names.AnnotationLoadBiaserPenalty, defaultBiaserPenalty, parseDuration)
 	maxRetryAfter, _, err2 := read(a, names.AnnotationLoadBiaserMaxRetryAfter, defaultMaxRetryAfter, parseDuration)
-	if err := errors.Join(err1, err2); err != nil {
+	decay, _, err3 := read(a, names.AnnotationLoadBiaserPenaltyDecay, defaultPenaltyDecay, positive)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
 	if penalty > maxMillis {
 		return nil, errAt(names.AnnotationLoadBiaserPenalty, fmt.Errorf("must not be greater than %v", maxMillis))
 	}
-	return &LoadBiaser{Penalty: penalty, MaxRetryAfter: maxRetryAfter}, nil
+	return &LoadBiaser{Penalty: penalty, MaxRetryAfter: maxRetryAfter, PenaltyDecay: decay}, nil
 }

@@ -351,6 +351,12 @@ func (q *outbound) accrual() {
 		if a.Unified {
 			text += fmt.Sprintf(", or if less than %v of its requests succeed", a.Threshold)
 		}
+		switch {
+		case a.Ejection.Count > 0:
+			text += fmt.Sprintf(", unless fewer than %d were left", a.Ejection.Count)
+		case a.Ejection.Percent > 0:
+			text += fmt.Sprintf(", unless less than %d%% were left", a.Ejection.Percent)
+		}
 		q.step(Step{Subject: q.resource(), Text: text})
 	}
 }

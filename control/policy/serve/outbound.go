@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -23,11 +24,11 @@ const (
 	failfastTimeout = 3 * time.Second
 	defaultRTT      = 30 * time.Millisecond
 	decay           = 10 * time.Second
-	penaltyDecay    = 10 * time.Second
 	retryBytes      = 64 << 10
 	retryMinBackoff = 25 * time.Millisecond
 	retryMaxBackoff = 250 * time.Millisecond
 	retryJitter     = 1
+	budgetTTL       = 10 * time.Second
 )
 
 // Outbound encodes where a proxy sends what it is asked to send.
@@ -52,6 +53,7 @@ func outboundProtocol(p *core.OutboundPolicy) *outboundpb.ProxyProtocol {
 		grpc := &outboundpb.ProxyProtocol_Grpc{Routes: grpcRoutes(p.GRPCRoutes), FailureAccrual: accrual(p.Accrual)}
 		if len(p.HTTPRoutes) > 0 {
 			grpc.Http1, grpc.Opaque, grpc.Tls = http1(), opaque, tlsBeside(p.TLSRoutes)
+			grpc.DetectTimeout = limit(p.Detect)
 		}
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Grpc_{Grpc: grpc}}
 	case core.ProtocolTLS:
@@ -60,13 +62,17 @@ func outboundProtocol(p *core.OutboundPolicy) *outboundpb.ProxyProtocol {
 		return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Opaque_{Opaque: opaque}}
 	}
 	return &outboundpb.ProxyProtocol{Kind: &outboundpb.ProxyProtocol_Detect_{Detect: &outboundpb.ProxyProtocol_Detect{
-		Timeout: durationpb.New(detectTimeout), Opaque: opaque, Http1: http1(), Http2: http2(), Tls: tlsBeside(p.TLSRoutes),
+		Timeout: durationpb.New(cmp.Or(p.Detect, detectTimeout)), TimeoutSet: p.Detect != 0, Opaque: opaque, Http1: http1(), Http2: http2(), Tls: tlsBeside(p.TLSRoutes),
 	}}}
 }
 
 func accrual(a *core.FailureAccrual) *outboundpb.FailureAccrual {
 	if a == nil {
 		return nil
+	}
+	encoded := &outboundpb.FailureAccrual{}
+	if e := a.Ejection; e != (core.Ejection{}) {
+		encoded.Ejection = &outboundpb.EjectionConfig{MinReadyEndpoints: e.Count, MinReadyPercent: e.Percent}
 	}
 	backoff := &outboundpb.ExponentialBackoff{
 		MinBackoff:            durationpb.New(a.Backoff.Min),
@@ -75,17 +81,19 @@ func accrual(a *core.FailureAccrual) *outboundpb.FailureAccrual {
 		RespectRetryAfterHint: a.Backoff.RetryAfter,
 	}
 	if a.Unified {
-		return &outboundpb.FailureAccrual{Kind: &outboundpb.FailureAccrual_Unified_{Unified: &outboundpb.FailureAccrual_Unified{
+		encoded.Kind = &outboundpb.FailureAccrual_Unified_{Unified: &outboundpb.FailureAccrual_Unified{
 			SuccessRateThreshold:   a.Threshold,
 			Decay:                  durationpb.New(a.Window),
 			MinRequests:            a.MinRequests,
 			MaxConsecutiveFailures: a.MaxFailures,
 			Backoff:                backoff,
-		}}}
+		}}
+		return encoded
 	}
-	return &outboundpb.FailureAccrual{Kind: &outboundpb.FailureAccrual_ConsecutiveFailures_{
+	encoded.Kind = &outboundpb.FailureAccrual_ConsecutiveFailures_{
 		ConsecutiveFailures: &outboundpb.FailureAccrual_ConsecutiveFailures{MaxFailures: a.MaxFailures, Backoff: backoff},
-	}}
+	}
+	return encoded
 }
 
 // tlsBeside encodes routes for TLS at a port that HTTP comes to as well; none is nil.
@@ -127,6 +135,17 @@ func httpRetry(r *core.Retry) *outboundpb.HttpRoute_Retry {
 	}
 	return &outboundpb.HttpRoute_Retry{
 		MaxRetries: uint32(r.Limit), MaxRequestBytes: retryBytes, Conditions: conditions, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
+		Budget: retryBudget(r.Budget),
+	}
+}
+
+// retryBudget encodes a budget; none is nil.
+func retryBudget(b *core.RetryBudget) *destinationpb.RetryBudget {
+	if b == nil {
+		return nil
+	}
+	return &destinationpb.RetryBudget{
+		RetryRatio: float32(b.Percent / 100), MinRetriesPerSecond: b.MinPerSecond, Ttl: durationpb.New(budgetTTL),
 	}
 }
 
@@ -136,6 +155,7 @@ func grpcRetry(r *core.Retry) *outboundpb.GrpcRoute_Retry {
 	}
 	return &outboundpb.GrpcRoute_Retry{
 		MaxRetries: uint32(r.Limit), MaxRequestBytes: retryBytes, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
+		Budget: retryBudget(r.Budget),
 		Conditions: &outboundpb.GrpcRoute_Retry_Conditions{
 			Cancelled:         r.Codes.Cancelled,
 			DeadineExceeded:   r.Codes.DeadlineExceeded,
@@ -158,7 +178,12 @@ func requestTimeout(t *core.Timeouts) *durationpb.Duration {
 func backend(b core.Backend) *outboundpb.Backend {
 	encoded := &outboundpb.Backend{
 		Metadata: metadata(b.Ref),
-		Queue:    &outboundpb.Queue{Capacity: queueCapacity, FailfastTimeout: durationpb.New(failfastTimeout)},
+		Queue: &outboundpb.Queue{
+			Capacity:           cmp.Or(b.Queue.Capacity, queueCapacity),
+			FailfastTimeout:    durationpb.New(cmp.Or(b.Queue.Failfast, failfastTimeout)),
+			CapacitySet:        b.Queue.Capacity != 0,
+			FailfastTimeoutSet: b.Queue.Failfast != 0,
+		},
 	}
 	switch {
 	case b.Invalid != "":
@@ -176,7 +201,7 @@ func backend(b core.Backend) *outboundpb.Backend {
 				Decay:         durationpb.New(decay),
 				Penalty:       durationpb.New(b.Biaser.Penalty),
 				MaxRetryAfter: durationpb.New(b.Biaser.MaxRetryAfter),
-				PenaltyDecay:  durationpb.New(penaltyDecay),
+				PenaltyDecay:  durationpb.New(b.Biaser.PenaltyDecay),
 			}}
 		}
 		encoded.Kind = &outboundpb.Backend_Balancer{Balancer: balancer}

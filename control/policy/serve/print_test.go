@@ -135,7 +135,14 @@ func short(m proto.Message) (string, bool) {
 		}
 		return text, true
 	case *outboundpb.Queue:
-		return fmt.Sprintf("%d, %v", m.GetCapacity(), m.GetFailfastTimeout().AsDuration()), true
+		text := fmt.Sprintf("%d, %v", m.GetCapacity(), m.GetFailfastTimeout().AsDuration())
+		if m.GetCapacitySet() {
+			text += ", capacity set"
+		}
+		if m.GetFailfastTimeoutSet() {
+			text += ", fail-fast set"
+		}
+		return text, true
 	}
 	return "", false
 }

@@ -1,0 +1,84 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/api/names"
+)
+
+// Annotations that are ours alone: docs/traffic.md.
+
+const (
+	defaultPenaltyDecay = 10 * time.Second
+	defaultMinRetries   = 10
+)
+
+// positive reads a duration that is longer than 0.
+func positive(text string) (time.Duration, error) {
+	d, err := parseDuration(text)
+	if err == nil && d <= 0 {
+		err = fmt.Errorf("%q is not longer than 0", text)
+	}
+	return d, err
+}
+
+func parseQueue(a Annotations) (Queue, error) {
+	var q Queue
+	var errs [2]error
+	q.Capacity, _, errs[0] = read(a, names.AnnotationQueueCapacity, 0, func(text string) (uint32, error) {
+		n, err := parseUint[uint32](32)(text)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%q: a queue has room for at least 1", text)
+		}
+		return n, err
+	})
+	q.Failfast, _, errs[1] = read(a, names.AnnotationFailfastTimeout, 0, positive)
+	return q, errors.Join(errs[:]...)
+}
+
+func parseDetect(a Annotations) (time.Duration, error) {
+	d, _, err := read(a, names.AnnotationDetectTimeout, 0, positive)
+	return d, err
+}
+
+// parseEjection reads a number, or a percentage.
+func parseEjection(text string) (e Ejection, err error) {
+	number, isPercent := strings.CutSuffix(strings.TrimSpace(text), "%")
+	n, err := parseUint[uint32](32)(number)
+	if err != nil || isPercent && n > 100 {
+		return e, fmt.Errorf("%q is neither a number of endpoints nor a percentage from 0%% to 100%%", text)
+	}
+	if isPercent {
+		return Ejection{Percent: n}, nil
+	}
+	return Ejection{Count: n}, nil
+}
+
+// parseBudget reads the budget of retries, or returns nil if there is none.
+func parseBudget(a Annotations) (*RetryBudget, error) {
+	percent, err := given(a, names.AnnotationRetryBudgetPercent, parseFloat(0, 100))
+	least, hasLeast, err2 := read(a, names.AnnotationRetryBudgetMinPerSecond, defaultMinRetries, parseUint[uint32](32))
+	if err := errors.Join(err, err2); err != nil {
+		return nil, err
+	}
+	if percent == nil {
+		if hasLeast {
+			return nil, errAt(names.AnnotationRetryBudgetMinPerSecond, fmt.Errorf("needs %s", names.AnnotationRetryBudgetPercent))
+		}
+		return nil, nil
+	}
+	return &RetryBudget{Percent: *percent, MinPerSecond: least}, nil
+}
+
+// CheckSettings reads what only this mesh knows of the annotations of an EgressNetwork, to find mistakes: others than those of
+// upstream's annotations, which are admitted, can be refused.
+func CheckSettings(a Annotations) error {
+	_, err1 := parseQueue(a)
+	_, err2 := parseDetect(a)
+	_, _, err3 := read(a, names.AnnotationFailureAccrualMinReady, Ejection{}, parseEjection)
+	_, err4 := parseBudget(a)
+	return errors.Join(err1, err2, err3, err4)
+}
