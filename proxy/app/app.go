@@ -544,7 +544,7 @@ func http2Server(s config.H2Server) h2.Options {
 	return h2.Options{
 		InitialStreamWindow: s.StreamWindow, InitialConnectionWindow: s.ConnWindow, AdaptiveWindow: s.Adaptive,
 		MaxFrameSize: s.MaxFrameSize, MaxHeaderListSize: s.MaxHeaderList, MaxConcurrentStreams: s.MaxConcurrentStreams,
-		MaxPendingResets: int(s.MaxPendingResets), KeepAliveInterval: s.KeepAliveInterval, KeepAliveTimeout: s.KeepAliveTimeout,
+		MaxPendingResets: int(s.MaxPendingResets), MaxSendBuffer: s.MaxSendBuffer, KeepAliveInterval: s.KeepAliveInterval, KeepAliveTimeout: s.KeepAliveTimeout,
 	}
 }
 

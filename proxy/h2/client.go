@@ -277,6 +277,9 @@ func (s *stream) fits(n int) bool {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.o.MaxSendBuffer > 0 && int64(n) > s.shareLocked() {
+		return false
+	}
 	return int64(n) <= min(s.sendWin, c.sendWin) && c.whead == len(c.waiters) && len(c.out) < highWater
 }
 

@@ -75,7 +75,8 @@ type conn struct {
 	peerMax   uint32 // client: how many streams the server allows
 	out       []byte // to be written; lies in outBuf
 	outBuf    *buf.Buffer
-	control   int // control frames in out
+	control   int    // control frames in out
+	taken     uint64 // how often out was taken to be written
 	asleep    bool
 	writing   bool // what was out is being written
 	heard     bool // the peer has sent a head since a sender wrote itself
@@ -83,7 +84,7 @@ type conn struct {
 	waiters   []*stream
 	whead     int
 	turnTaken bool
-	room      []*stream // woken when out was taken: those with heads to send
+	room      []*stream // woken when out was taken: those with heads to send, or too much in it
 	reason    error     // why the writer was told to stop, if for a fault
 	slots     []*stream // client: those who wait to open a stream
 	err       error     // why the connection ended
@@ -283,6 +284,7 @@ const writeSelf = 16 << 10
 func (c *conn) writeOutLocked() error {
 	b, data := c.outBuf, c.out
 	c.outBuf, c.out, c.control = nil, nil, 0
+	c.taken++
 	c.writing = true
 	c.nextTurnLocked()
 	for i, s := range c.room {

@@ -615,6 +615,7 @@ func TestClient(t *testing.T) {
 			if got := <-r3; !exchange.Unsent(got.err) {
 				t.Errorf("stream 3: %+v", got)
 			}
+			synctest.Wait()
 			if !drained.Load() || !c.Draining() {
 				t.Error("nobody was told that the connection drains")
 			}
@@ -644,6 +645,7 @@ func TestClient(t *testing.T) {
 			c.c.mu.Unlock()
 			last := send(c, nil, request("GET"), exchange.Empty)
 			next := send(c, nil, request("GET"), exchange.Empty)
+			synctest.Wait()
 			if got := <-next; !exchange.Unsent(got.err) || drained.Load() != 1 {
 				t.Errorf("next request: %+v, told %d times", got, drained.Load())
 			}
@@ -870,6 +872,46 @@ func TestSlowReaderBoundsMemory(t *testing.T) {
 		}
 		theirs.Close()
 		<-done
+	})
+}
+
+// TestSendBufferOfAStream: no more of a stream's data waits than it may, whatever
+// the windows allow, and all of it arrives.
+func TestSendBufferOfAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		const length = 50_000
+		s := NewServer(ours, exchange.HandlerFunc(func(x *exchange.Exchange) {
+			h := exchange.ResponseHead{Status: 200, ContentLength: length}
+			x.Respond(&h, &exchange.Bytes{Data: make([]byte, length)})
+		}), nil, Options{MaxSendBuffer: 700})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve() }()
+		p := newPeer(t, theirs, false)
+		io.WriteString(theirs, Preface)
+		p.fr.WriteSettings()
+		p.fr.WriteWindowUpdate(0, 1<<20)
+		p.open(1, "GET")
+		p.open(3, "GET")
+		synctest.Wait()
+		s.c.mu.Lock()
+		buffered := len(s.c.out)
+		s.c.mu.Unlock()
+		// Both streams' data, with frames' heads, and what else there is to send.
+		if buffered > 2*700+300 {
+			t.Errorf("%d bytes are buffered", buffered)
+		}
+		p.stop = make(chan struct{})
+		go p.read()
+		synctest.Wait()
+		p.mu.Lock()
+		if p.got[1] != length || p.got[3] != length {
+			t.Errorf("received %v", p.got)
+		}
+		p.mu.Unlock()
+		theirs.Close()
+		<-done
+		<-p.stop
 	})
 }
 

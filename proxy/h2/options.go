@@ -24,6 +24,10 @@ type Options struct {
 	// MaxPendingResets is how many streams a client may open and reset
 	// before the server got to them; 20.
 	MaxPendingResets int
+	// MaxSendBuffer is how much of one stream's data may wait to be written, in
+	// bytes; without it, or if it is more, what a connection may keep is the
+	// limit, 64 KiB for all streams together.
+	MaxSendBuffer uint32
 	// KeepAliveInterval and KeepAliveTimeout, if both are set, make the
 	// connection send PING after a silence of the first and give up when
 	// there is no answer within the second.

@@ -28,28 +28,32 @@ type stream struct {
 
 	// The following are guarded by c.mu.
 
-	sendWin   int64 // what the peer lets us send
-	recvWin   int64 // what we let the peer send
-	unacked   int64 // consumed and not given back to the window
-	queue     []chunk
-	qhead     int
-	gotHead   bool // client: resp has the head of the response
-	gotEnd    bool // the peer has ended its side
-	sentEnd   bool // we have ended ours
-	err       error
-	declared  int64 // content-length of what is received, -1 if unknown
-	received  int64
-	waiting   bool // in c.waiters
-	turn      bool // it is this stream's turn at the connection
-	pins      int
-	dead      bool // ended; to be pooled by the last to unpin it
-	noBody    bool // client: the response has no body whatever is declared
-	taken     bool // client: a frame of the request's body was read
-	refused   bool // the peer said that it did not look at the request
-	dataCalls int  // empty DATA frames in a row
-	reset     bool // RST_STREAM was sent or received
-	abandoned bool // server: nobody wants the rest of the request's body
-	zombie    bool // server: the peer reset it and its handler still runs
+	sendWin int64 // what the peer lets us send
+	recvWin int64 // what we let the peer send
+	unacked int64 // consumed and not given back to the window
+	// buffered is how much of the stream's data was put into the buffer since it
+	// was taken for the bufferedAt-th time.
+	buffered   int64
+	bufferedAt uint64
+	queue      []chunk
+	qhead      int
+	gotHead    bool // client: resp has the head of the response
+	gotEnd     bool // the peer has ended its side
+	sentEnd    bool // we have ended ours
+	err        error
+	declared   int64 // content-length of what is received, -1 if unknown
+	received   int64
+	waiting    bool // in c.waiters
+	turn       bool // it is this stream's turn at the connection
+	pins       int
+	dead       bool // ended; to be pooled by the last to unpin it
+	noBody     bool // client: the response has no body whatever is declared
+	taken      bool // client: a frame of the request's body was read
+	refused    bool // the peer said that it did not look at the request
+	dataCalls  int  // empty DATA frames in a row
+	reset      bool // RST_STREAM was sent or received
+	abandoned  bool // server: nobody wants the rest of the request's body
+	zombie     bool // server: the peer reset it and its handler still runs
 
 	trailers    exchange.Fields
 	hasTrailers bool
@@ -108,6 +112,7 @@ func getStream(c *conn) *stream {
 	s.c = c
 	s.recv.L, s.send.L, s.ended.L = &c.mu, &c.mu, &c.mu
 	s.unacked, s.received, s.declared = 0, 0, -1
+	s.buffered, s.bufferedAt = 0, 0
 	s.gotHead, s.gotEnd, s.sentEnd = false, false, false
 	s.err = nil
 	s.waiting, s.turn, s.dead, s.noBody, s.taken, s.refused, s.reset = false, false, false, false, false, false, false
@@ -359,6 +364,16 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 				s.passTurnLocked()
 				continue
 			}
+			if c.o.MaxSendBuffer > 0 {
+				if n = min(n, s.shareLocked()); n <= 0 {
+					s.passTurnLocked()
+					c.room = append(c.room, s)
+					c.wakeWriterLocked()
+					s.send.Wait()
+					continue
+				}
+				s.buffered += n
+			}
 		}
 		h := header{length: uint32(n), kind: frameData, stream: s.id}
 		last := n == int64(len(data))
@@ -389,6 +404,14 @@ func (s *stream) sendFrame(f exchange.Frame, flush bool) error {
 		c.wakeWriterLocked()
 	}
 	return nil
+}
+
+// shareLocked is how much the stream may still put into the buffer.
+func (s *stream) shareLocked() int64 {
+	if s.bufferedAt != s.c.taken {
+		s.buffered, s.bufferedAt = 0, s.c.taken
+	}
+	return int64(s.c.o.MaxSendBuffer) - s.buffered
 }
 
 // errNoError is the state of a stream whose peer needs no more of what we send:

@@ -135,6 +135,9 @@ func http2Options(o h2.Options, m *model.HTTP2Params) h2.Options {
 	if m.MaxFrameSize != 0 {
 		o.MaxFrameSize = m.MaxFrameSize
 	}
+	if m.MaxSendBufSize != 0 {
+		o.MaxSendBuffer = m.MaxSendBufSize
+	}
 	if m.MaxConcurrentResetStreams != 0 {
 		o.MaxPendingResets = int(m.MaxConcurrentResetStreams)
 	}
