@@ -148,6 +148,9 @@ const (
 	AnnotationProxyAdminShutdown = "config.linkerd.io/proxy-admin-shutdown"
 	// AnnotationShutdownGracePeriod is a Go duration: how long the proxy may drain.
 	AnnotationShutdownGracePeriod = "config.linkerd.io/shutdown-grace-period"
+	// AnnotationShutdownTCPGracePeriod is the same for connections of which the proxy only
+	// knows bytes. An addition of ours.
+	AnnotationShutdownTCPGracePeriod = "config.linkerd.io/shutdown-tcp-grace-period"
 	// AnnotationProxyWaitBeforeExitSeconds delays the end of a proxy that is an ordinary
 	// container.
 	AnnotationProxyWaitBeforeExitSeconds = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds"
@@ -246,6 +249,7 @@ var inheritable = []string{
 	AnnotationProxyAwait,
 	AnnotationProxyAdminShutdown,
 	AnnotationShutdownGracePeriod,
+	AnnotationShutdownTCPGracePeriod,
 	AnnotationProxyWaitBeforeExitSeconds,
 	AnnotationProxyAdditionalEnv,
 	AnnotationProxyEnableNativeSidecar,

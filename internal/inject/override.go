@@ -109,6 +109,7 @@ var settings = []setting{
 	{names.AnnotationProxyDisableOutboundProtocolDetectTimeout, boolean("proxy.disableOutboundProtocolDetectTimeout")},
 	{names.AnnotationProxyDisableInboundProtocolDetectTimeout, boolean("proxy.disableInboundProtocolDetectTimeout")},
 	{names.AnnotationShutdownGracePeriod, duration("proxy.shutdownGracePeriod", time.Millisecond)},
+	{names.AnnotationShutdownTCPGracePeriod, duration("proxy.shutdownTCPGracePeriod", time.Millisecond)},
 	{names.AnnotationProxyAwait, oneOf("proxy.await", onOff)},
 	{names.AnnotationProxyAdminShutdown, oneOf("proxy.enableShutdownEndpoint", onOff)},
 	{names.AnnotationCloseWaitTimeout, closeWait},

@@ -121,7 +121,9 @@ func New(o Options) (_ *App, err error) {
 	a.outDrain = a.drain
 	if a.cfg.KeepOutbound {
 		a.outDrain = drain.New()
+		a.outDrain.LimitBytes(a.cfg.ShutdownBytes)
 	}
+	a.drain.LimitBytes(a.cfg.ShutdownBytes)
 	defer func() {
 		if err != nil {
 			a.Close()

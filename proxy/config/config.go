@@ -39,6 +39,9 @@ type Config struct {
 	Workers        Workers
 	// ShutdownGrace is how long connections may take to end.
 	ShutdownGrace time.Duration
+	// ShutdownBytes is the same for connections of which only bytes are known;
+	// zero gives them as long as the others.
+	ShutdownBytes time.Duration
 	// KeepOutbound lets the application call others while it ends: outbound
 	// connections are taken until inbound ones have ended and it has no more.
 	KeepOutbound bool

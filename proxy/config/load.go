@@ -216,6 +216,7 @@ func Load(lookup func(string) (string, bool), cpus int) (*Config, *Problems) {
 		PolicyWorkload:     l.required("POLICY_WORKLOAD"),
 		Identity:           l.identity(),
 		ShutdownGrace:      l.duration("SHUTDOWN_GRACE_PERIOD", 2*time.Minute),
+		ShutdownBytes:      l.duration("SHUTDOWN_TCP_GRACE_PERIOD", 0),
 		KeepOutbound:       get(l, "SHUTDOWN_KEEP_OUTBOUND", Bool, false),
 		Streams: StreamLimits{
 			Initial:  l.optional("CONTROL_STREAM_INITIAL_TIMEOUT"),

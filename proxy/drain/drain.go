@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // Drain is one shutdown, shared by everything that has to take part in it.
@@ -30,11 +31,25 @@ type Drain struct {
 	held     int
 	draining bool
 	idle     chan struct{}
+	// patience is how long handles of bytes may be out once the drain has begun,
+	// without a limit of their own if it is zero; impatient is set when that time
+	// is over. Both are guarded by mu.
+	patience  time.Duration
+	impatient bool
 }
 
 // New returns a drain that has not started.
 func New() *Drain {
 	return &Drain{started: make(chan struct{}), idle: make(chan struct{})}
+}
+
+// LimitBytes has connections that only carry bytes closed when the drain has gone on
+// for so long; see Handle.Bytes. It has to be called before the drain begins, and
+// zero sets no limit but the drain's own.
+func (d *Drain) LimitBytes(patience time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.patience = patience
 }
 
 // Started is closed when the drain begins.
@@ -58,6 +73,7 @@ type Handle struct {
 	begin      func()
 	conn       net.Conn
 	weigh      func() int
+	bytes      bool
 	released   bool
 }
 
@@ -94,6 +110,25 @@ func (h *Handle) OnStart(begin func()) {
 	h.d.mu.Unlock()
 	if now && begin != nil {
 		begin()
+	}
+}
+
+// Bytes says that from now on the attached connection only carries bytes whose
+// meaning nobody here knows: its ends are not told of a drain, for there is no way
+// to. It takes the place of OnStart.
+func (h *Handle) Bytes() {
+	if h == nil {
+		return
+	}
+	h.d.mu.Lock()
+	h.begin, h.bytes = nil, !h.released
+	var late net.Conn
+	if h.d.impatient {
+		late = h.conn
+	}
+	h.d.mu.Unlock()
+	if late != nil {
+		late.Close()
 	}
 }
 
@@ -144,13 +179,15 @@ func (d *Drain) Conns() []Conn {
 	return all
 }
 
-// attached gives the connections of all work that is left.
-func (d *Drain) attached() []net.Conn {
+// attached gives the connections of the work that is left: all of it, or what only
+// carries bytes, of which more is not waited for then.
+func (d *Drain) attached(bytes bool) []net.Conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.impatient = d.impatient || bytes
 	var all []net.Conn
 	for h := d.first; h != nil; h = h.next {
-		if h.conn != nil {
+		if h.conn != nil && (h.bytes || !bytes) {
 			all = append(all, h.conn)
 		}
 	}
@@ -201,16 +238,36 @@ func (d *Drain) Drain(ctx context.Context) error {
 		return nil
 	default:
 	}
-	select {
-	case <-d.idle:
-		return nil
-	case <-ctx.Done():
-		held := d.Held()
-		for _, c := range d.attached() {
-			c.Close()
+	late, stop := d.late()
+	defer stop()
+	for {
+		select {
+		case <-d.idle:
+			return nil
+		case <-late:
+			late = nil
+			for _, c := range d.attached(true) {
+				c.Close()
+			}
+		case <-ctx.Done():
+			held := d.Held()
+			for _, c := range d.attached(false) {
+				c.Close()
+			}
+			return fmt.Errorf("%d connections still open: %w", held, context.Cause(ctx))
 		}
-		return fmt.Errorf("%d connections still open: %w", held, context.Cause(ctx))
 	}
+}
+
+// late says when bytes are not waited for any more, if there is such a time.
+func (d *Drain) late() (<-chan time.Time, func() bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.patience <= 0 || d.impatient {
+		return nil, func() bool { return false }
+	}
+	t := time.NewTimer(d.patience)
+	return t.C, t.Stop
 }
 
 // begin marks the drain as begun, the first time, and gives the functions that

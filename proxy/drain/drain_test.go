@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,62 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 	if len(told) != 2 || told[0] != "a" || told[1] != "c" {
 		t.Errorf("told %v", told)
 	}
+}
+
+// TestBytesHaveALimitOfTheirOwn: connections that only carry bytes are closed before
+// the drain gives up, those that begin to do so later at once, and no others.
+func TestBytesHaveALimitOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New()
+		d.LimitBytes(5 * time.Second)
+		started := time.Now()
+		closed := map[string]time.Duration{}
+		var mu sync.Mutex
+		var conns []net.Conn
+		hold := func(name string, bytes bool) *Handle {
+			h, ok := d.Hold()
+			if !ok {
+				t.Fatal("refused")
+			}
+			conn, peer := net.Pipe()
+			conns = append(conns, conn)
+			h.Attach(conn)
+			if bytes {
+				h.Bytes()
+			}
+			go func() {
+				_, _ = peer.Read(make([]byte, 1)) // until conn is closed
+				mu.Lock()
+				closed[name] = time.Since(started)
+				mu.Unlock()
+				h.Release()
+			}()
+			return h
+		}
+		hold("bytes", true)
+		request := hold("request", false)
+		upgrade := hold("upgrade", false)
+		gone := hold("gone", true)
+		gone.Release()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		time.AfterFunc(8*time.Second, upgrade.Bytes)
+		time.AfterFunc(20*time.Second, request.Release)
+		if err := d.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(started); took != 20*time.Second {
+			t.Errorf("drained after %v", took)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if closed["bytes"] != 5*time.Second || closed["upgrade"] != 8*time.Second || len(closed) != 2 {
+			t.Errorf("closed %v", closed)
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+	})
 }
 
 func TestConnsAreThoseThatMayBeGivenUp(t *testing.T) {

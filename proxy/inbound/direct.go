@@ -97,7 +97,7 @@ func (c *Conn) gatewayTCP(header thdr.Header) error {
 	c.allow(pol, by)
 	c.srcTransport()
 	defer c.conn.Close()
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	return c.p.cfg.Gateway.TCP(c.conn, header.Name, header.Port)
 }
 

@@ -305,6 +305,9 @@ func (r *request) respond(resp *exchange.Response) error {
 	route.ApplyResponse(r.found.Rule.Filters, r.origin, head)
 	r.answered(head)
 	if upgraded {
+		if r.x.Request.Version != exchange.HTTP2 {
+			r.c.drain.Bytes()
+		}
 		r.response.Watch(exchange.Empty, (*responseSide)(r))
 		return r.x.Tunnel(head, resp.Upgraded)
 	}

@@ -51,7 +51,7 @@ func (c *Conn) forward() error {
 	c.srcTransport()
 	defer c.conn.Close()
 	// Bytes may be on their way from now on: a drain waits for the end.
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	app := c.server
 	if app == nil {
 		var err error

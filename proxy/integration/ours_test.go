@@ -247,6 +247,7 @@ func TestDrainEndsWhatIsHTTP(t *testing.T) {
 	m := newMesh(t, viaProxy)
 	m.serveTCP(shout(""))
 	opaque := m.dial(m.inAddr)
+	_ = opaque.SetDeadline(time.Now().Add(time.Minute))
 	lines := bufio.NewReader(opaque)
 	if got := talk(t, opaque, lines, "PING"); got != "PING" {
 		t.Fatalf("got %q", got)
@@ -315,5 +316,62 @@ func TestDrainEndsWhatIsHTTP(t *testing.T) {
 	}
 	if _, err := lines.ReadString('\n'); err == nil {
 		t.Error("the bytes outlived the grace period")
+	}
+}
+
+// TestBytesAreCutBeforeRequests: with a limit of their own, bytes and what HTTP was
+// upgraded to do not hold a drain up, and requests still get the time they need.
+func TestBytesAreCutBeforeRequests(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.in.drain.LimitBytes(time.Millisecond)
+	m.serveTCP(shout(""))
+	opaque := m.dial(m.inAddr)
+	lines := bufio.NewReader(opaque)
+	if got := talk(t, opaque, lines, "PING"); got != "PING" {
+		t.Fatalf("got %q", got)
+	}
+	began, proceed := make(chan struct{}), make(chan struct{})
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			close(began)
+			<-proceed
+			return
+		}
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "echo")
+		w.WriteHeader(101)
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.Copy(c, rw)
+	}))
+	upgraded := m.dial(m.inAddr)
+	_, _ = io.WriteString(upgraded, "GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	answer := bufio.NewReader(upgraded)
+	if resp, err := http.ReadResponse(answer, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	status := make(chan int, 1)
+	go func() { status <- m.request(m.inAddr, "GET", "/").StatusCode }()
+	<-began
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- m.in.drain.Drain(ctx) }()
+	if _, err := lines.ReadString('\n'); err == nil {
+		t.Error("bytes went on")
+	}
+	if _, err := answer.ReadByte(); err == nil {
+		t.Error("an upgraded connection went on")
+	}
+	close(proceed)
+	if got := <-status; got != 200 {
+		t.Errorf("the request got %d", got)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
 	}
 }

@@ -220,7 +220,7 @@ func (c *Conn) serve(plan plan) error {
 		return balance.ErrLoadShed
 	}
 	// Bytes may be on their way from now on: a drain waits for the end.
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	return c.p.opaque(c.conn, c.target, c.dst, c.way, c.log())
 }
 

@@ -516,6 +516,9 @@ func (a *attempt) respond(resp *exchange.Response) error {
 		r.x.CloseAfter()
 	}
 	if resp.Upgraded != nil {
+		if r.h.conn != nil && r.version != exchange.HTTP2 {
+			r.h.conn.drain.Bytes()
+		}
 		a.response.Watch(exchange.Empty, (*responseSide)(a))
 		return r.x.Tunnel(head, resp.Upgraded)
 	}

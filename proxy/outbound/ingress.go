@@ -37,7 +37,7 @@ func (c *Conn) ingress() error {
 		return fmt.Errorf("discover %s: %w", c.dst, err)
 	}
 	defer lease.Release()
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	return c.p.opaque(c.conn, lease.Value(), c.dst, nil, c.log())
 }
 

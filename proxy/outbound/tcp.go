@@ -153,7 +153,7 @@ func (w *way) join(c net.Conn, log *slog.Logger) {
 func (c *Conn) serveTLS() error {
 	conn, hello, sni, err := sniff.TLS(c.conn, c.p.cfg.Detect)
 	c.conn = conn
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	switch {
 	case errors.Is(err, sniff.ErrTLSTimeout):
 		return errSNITimeout

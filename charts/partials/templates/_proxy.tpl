@@ -335,6 +335,10 @@ volumeMounts:
 - name: LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD
   value: {{ quote . }}
 {{- end }}
+{{- with $proxy.shutdownTCPGracePeriod }}
+- name: LINKERD2_PROXY_SHUTDOWN_TCP_GRACE_PERIOD
+  value: {{ quote . }}
+{{- end }}
 {{- with $proxy.additionalEnv }}
 {{ toYaml . | trim }}
 {{- end }}
