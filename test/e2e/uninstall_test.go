@@ -42,6 +42,11 @@ func TestUninstallThenHelm(t *testing.T) {
 	if out := w.must("kubectl get namespace,deployment -A -o name -l linkerd.io/control-plane-ns"); find(out, `/`) {
 		t.Errorf("install without the promised issuer made\n%s", out)
 	}
+	// A definition that is removed before its objects are served stays for minutes: the API server gives its cleanup up.
+	w.eventually(2*time.Minute, "the definitions are served", func() error {
+		_, err := shell(time.Minute, "for kind in $(kubectl get crd -o name -l linkerd.io/control-plane-ns); do kubectl get -A ${kind#*/} || exit 1; done")
+		return err
+	})
 	w.must("linkerd uninstall --force | kubectl delete --wait -f -")
 
 	dir := t.TempDir()

@@ -15,6 +15,6 @@
 // Answers are immutable and published to subscriptions, which keep only the latest: a stream that is slow skips what was
 // in between and holds up nobody.
 //
-//	watch ──► tables ──touch──► dependents ──► topic ──► group ──► subscription ──► stream
-//	                                (dirty)     refresh    (clients that see the same)
+//	watch ──► tables ──touch──► answers ──► topic ──► group ──► subscription ──► stream
+//	                             (derive)    refresh    (clients that see the same)
 package index

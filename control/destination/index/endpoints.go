@@ -41,7 +41,7 @@ type group struct {
 
 // endpointsTopic answers for one port of a Service: it translates the addresses once and lets each group see its part.
 type endpointsTopic struct {
-	node
+	node    node
 	index   *Index
 	key     portKey
 	service *core.Service
@@ -66,9 +66,8 @@ func (x *Index) Endpoints(ctx context.Context, query EndpointsQuery) (*Subscript
 				index: x, key: key,
 				clients: make(map[*Subscription[core.Snapshot]]client), groups: make(map[core.Viewer]*group),
 			}
-			topic.node.refresh = topic.refresh
 			x.endpoints[key] = topic
-			x.dependents.compute(&topic.node, x.tables)
+			x.join(&topic.node, topic.refresh)
 		}
 		who := client{instance: query.Instance, unfiltered: query.Unfiltered, node: query.Node, zone: x.tables.zones[query.Node]}
 		if query.Node != "" && who.zone == "" {
@@ -129,8 +128,7 @@ func (t *endpointsTopic) leave(sub *Subscription[core.Snapshot]) {
 		}
 	}
 	if len(t.groups) == 0 {
-		t.index.dependents.drop(&t.node)
-		delete(t.index.dirty, &t.node)
+		t.index.answers.Drop(&t.node)
 		delete(t.index.endpoints, t.key)
 	}
 }

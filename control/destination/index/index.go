@@ -2,12 +2,13 @@ package index
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/derive"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/owner"
 	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
@@ -16,7 +17,7 @@ import (
 const queueLength = 1024
 
 // ErrStopped is returned to callers of an index that has stopped.
-var ErrStopped = errors.New("index has stopped")
+var ErrStopped = owner.ErrStopped
 
 // Options are the parts of an Index.
 type Options struct {
@@ -35,38 +36,36 @@ type Options struct {
 // Index is what is known of one cluster.
 type Index struct {
 	options Options
-	calls   chan func()
-	done    chan struct{}
+	// owner is the goroutine of Run.
+	owner *owner.Owner
 
 	// What follows belongs to the goroutine of Run.
-	tables     *tables
-	dependents dependents
-	dirty      map[*node]struct{}
-	endpoints  map[portKey]*endpointsTopic
-	profiles   map[ProfileQuery]*profileTopic
-	services   map[core.ID]*serviceTopic
+	tables *tables
+	// answers are those of the topics.
+	answers   *derive.Answers[fact]
+	endpoints map[portKey]*endpointsTopic
+	profiles  map[ProfileQuery]*profileTopic
+	services  map[core.ID]*serviceTopic
 	// names are followed in DNS.
 	names map[string]*followed
 	// spawn runs a function until the index stops or the returned function is called.
 	spawn func(func(context.Context)) context.CancelFunc
-	// peak is the most that there was in the tables and among the dependents since these were made.
+	// peak is the most that there was in the tables and among the answers since these were made.
 	peak shrink.Peak
 }
 
 // New returns an index that knows nothing yet.
 func New(options Options) *Index {
 	x := &Index{
-		options:    options,
-		calls:      make(chan func(), queueLength),
-		done:       make(chan struct{}),
-		dependents: make(dependents),
-		dirty:      make(map[*node]struct{}),
-		endpoints:  make(map[portKey]*endpointsTopic),
-		profiles:   make(map[ProfileQuery]*profileTopic),
-		services:   make(map[core.ID]*serviceTopic),
-		names:      make(map[string]*followed),
+		options:   options,
+		owner:     owner.New(queueLength),
+		answers:   derive.New[fact](),
+		endpoints: make(map[portKey]*endpointsTopic),
+		profiles:  make(map[ProfileQuery]*profileTopic),
+		services:  make(map[core.ID]*serviceTopic),
+		names:     make(map[string]*followed),
 	}
-	x.tables = newTables(x.touch)
+	x.tables = newTables(x.answers.Touch)
 	x.tables.follow = x.follow
 	return x
 }
@@ -74,89 +73,42 @@ func New(options Options) *Index {
 // Run is the index's goroutine: it works until ctx is done. It must be called once.
 func (x *Index) Run(ctx context.Context) {
 	var running sync.WaitGroup
-	defer running.Wait()
-	// Before the wait: what runs may be about to post.
-	defer close(x.done)
 	x.spawn = func(f func(context.Context)) context.CancelFunc {
 		ctx, cancel := context.WithCancel(ctx)
 		running.Go(func() { f(ctx) })
 		return cancel
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case call := <-x.calls:
-			call()
-		}
-		// Take everything that waits before anything is computed: a rollout is many events, and only the last state of
-		// each answer is of interest.
-		for waiting := true; waiting; {
-			select {
-			case call := <-x.calls:
-				call()
-			default:
-				waiting = false
-			}
-		}
-		x.flush()
-	}
+	x.owner.Run(ctx, x.flush)
+	running.Wait()
 }
 
 // Stopped is closed when the index has stopped: its subscriptions get nothing more.
-func (x *Index) Stopped() <-chan struct{} { return x.done }
+func (x *Index) Stopped() <-chan struct{} { return x.owner.Stopped() }
 
-// flush brings the answers up to date that depend on what changed.
+// flush brings the answers up to date that depend on what changed. A rollout is many events, and only the last state of each
+// answer is of interest.
 func (x *Index) flush() {
-	for n := range x.dirty {
-		delete(x.dirty, n)
-		x.dependents.compute(n, x.tables)
-	}
+	x.answers.Update()
 	x.forgetNames()
 	x.options.Metrics.sizes(x.tables)
-	x.shrink()
-}
-
-// shrink makes the maps anew when most of what was in them is gone.
-func (x *Index) shrink() {
-	if x.peak.Passed(x.tables.size() + len(x.dependents)) {
+	// The maps are made anew when most of what was in them is gone.
+	if x.peak.Passed(x.tables.size() + x.answers.Len()) {
 		x.tables.shrink()
-		x.dependents = shrink.Map(x.dependents)
+		x.answers.Shrink()
 	}
 }
 
-// touch marks the answers that depend on a fact.
-func (x *Index) touch(f fact) {
-	for n := range x.dependents[f] {
-		x.dirty[n] = struct{}{}
-	}
+// join makes the first answer of a topic, whose refresh is called whenever it has to be made again.
+func (x *Index) join(n *node, refresh func(*reader)) {
+	n.Make = func(notes derive.Notes[fact]) { refresh(&reader{x.tables, notes}) }
+	x.answers.Compute(n)
 }
 
 // post has the index's goroutine call f, some time. It waits while the queue is full.
-func (x *Index) post(f func()) {
-	select {
-	case x.calls <- f:
-	case <-x.done:
-	}
-}
+func (x *Index) post(f func()) { x.owner.Post(f) }
 
 // do has the index's goroutine call f and waits until it has.
-func (x *Index) do(ctx context.Context, f func()) error {
-	called := make(chan struct{})
-	select {
-	case x.calls <- func() { f(); close(called) }:
-	case <-x.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-called:
-		return nil
-	case <-x.done:
-		return ErrStopped
-	}
-}
+func (x *Index) do(ctx context.Context, f func()) error { return x.owner.Do(ctx, f) }
 
 // sink passes the objects of a watch on to a table of the index. set is called on the index's goroutine; a zero object
 // means that there is none. ids lists what the table has, for the objects that are missing from a new list.

@@ -188,8 +188,8 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 		x.serviceSink().Delete(kube.Key(web))
 		synctest.Wait()
-		if n := len(x.dependents) + len(x.dirty) + len(x.endpoints) + len(x.profiles) + len(x.services); n != 0 {
-			t.Errorf("left: %v %v %v %v %v", x.dependents, x.dirty, x.endpoints, x.profiles, x.services)
+		if n := x.answers.Len() + len(x.endpoints) + len(x.profiles) + len(x.services); n != 0 {
+			t.Errorf("left: %v %v %v %v", x.answers, x.endpoints, x.profiles, x.services)
 		}
 		for name, series := range map[string]prometheus.Collector{
 			"endpoints_subscribers": metrics.endpointsSubscribers, "endpoints_updates": metrics.endpointsUpdates,

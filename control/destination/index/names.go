@@ -48,7 +48,7 @@ func (x *Index) follow(name string) {
 				// Not if it was given up meanwhile, even if somebody else has begun again.
 				if x.names[name] == f && !slices.Equal(x.tables.names[name], addrs) {
 					x.tables.names[name] = addrs
-					x.touch(fact{kind: factName, id: core.ID{Name: name}})
+					x.answers.Touch(fact{kind: factName, id: core.ID{Name: name}})
 				}
 			})
 		})
@@ -58,7 +58,7 @@ func (x *Index) follow(name string) {
 // forgetNames gives up the names that no answer is made from any more.
 func (x *Index) forgetNames() {
 	for name, f := range x.names {
-		if len(x.dependents[fact{kind: factName, id: core.ID{Name: name}}]) == 0 {
+		if !x.answers.Read(fact{kind: factName, id: core.ID{Name: name}}) {
 			f.stop()
 			delete(x.names, name)
 			delete(x.tables.names, name)

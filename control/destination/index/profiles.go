@@ -35,7 +35,7 @@ func (e *ConflictError) Error() string { return e.message }
 
 // profileTopic answers one ProfileQuery.
 type profileTopic struct {
-	node
+	node    node
 	index   *Index
 	query   ProfileQuery
 	profile *core.Profile
@@ -53,10 +53,9 @@ func (x *Index) Profile(ctx context.Context, query ProfileQuery) (*Subscription[
 		topic := x.profiles[query]
 		if topic == nil {
 			topic = &profileTopic{index: x, query: query, subs: make(map[*Subscription[core.Profile]]struct{})}
-			topic.node.refresh = topic.refresh
-			x.dependents.compute(&topic.node, x.tables)
+			x.join(&topic.node, topic.refresh)
 			if topic.profile == nil {
-				x.dependents.drop(&topic.node)
+				x.answers.Drop(&topic.node)
 				failed = topic.err
 				return
 			}
@@ -80,8 +79,7 @@ func (x *Index) Profile(ctx context.Context, query ProfileQuery) (*Subscription[
 				x.options.Metrics.profileSubscribers(topic.profile, -1)
 			}
 			if len(topic.subs) == 0 {
-				x.dependents.drop(&topic.node)
-				delete(x.dirty, &topic.node)
+				x.answers.Drop(&topic.node)
 				delete(x.profiles, query)
 			}
 		})

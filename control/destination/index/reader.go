@@ -6,66 +6,21 @@ import (
 	"slices"
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/derive"
 )
 
-// node is a topic's place among the dependents: which facts its answer was computed from.
-type node struct {
-	refresh func(*reader)
-	// facts has each fact that was read, with the round in which it was read last.
-	facts map[fact]uint64
-	round uint64
-}
+// node is a topic's place among the answers.
+type node = derive.Node[fact]
 
-// dependents says which nodes read a fact.
-type dependents map[fact]map[*node]struct{}
-
-// compute runs a node's refresh and keeps the dependents up to date.
-func (d dependents) compute(n *node, t *tables) {
-	if n.facts == nil {
-		n.facts = make(map[fact]uint64)
-	}
-	n.round++
-	n.refresh(&reader{tables: t, dependents: d, node: n})
-	for f, round := range n.facts {
-		if round != n.round {
-			d.forget(n, f)
-		}
-	}
-}
-
-// drop removes a node.
-func (d dependents) drop(n *node) {
-	for f := range n.facts {
-		d.forget(n, f)
-	}
-}
-
-func (d dependents) forget(n *node, f fact) {
-	delete(n.facts, f)
-	delete(d[f], n)
-	if len(d[f]) == 0 {
-		delete(d, f)
-	}
-}
-
-// reader reads tables on behalf of a node and notes what it read. It is valid only during the node's refresh.
+// reader reads tables on behalf of an answer and notes what it read. It is valid only while the answer is made.
 type reader struct {
-	tables     *tables
-	dependents dependents
-	node       *node
+	tables *tables
+	notes  derive.Notes[fact]
 }
 
 var _ core.Lookup = (*reader)(nil)
 
-func (r *reader) note(f fact) {
-	if _, known := r.node.facts[f]; !known {
-		if r.dependents[f] == nil {
-			r.dependents[f] = make(map[*node]struct{})
-		}
-		r.dependents[f][r.node] = struct{}{}
-	}
-	r.node.facts[f] = r.node.round
-}
+func (r *reader) note(f fact) { r.notes.Note(f) }
 
 // Pod implements core.Lookup.
 func (r *reader) Pod(id core.ID) *core.Pod {

@@ -8,7 +8,7 @@ import (
 
 // serviceTopic answers what a Service is; federated Services are followed through it.
 type serviceTopic struct {
-	node
+	node    node
 	index   *Index
 	id      core.ID
 	service *core.Service
@@ -31,9 +31,8 @@ func (x *Index) WatchService(ctx context.Context, id core.ID) (*Subscription[cor
 		topic := x.services[id]
 		if topic == nil {
 			topic = &serviceTopic{index: x, id: id, subs: make(map[*Subscription[core.Service]]struct{})}
-			topic.node.refresh = topic.refresh
 			x.services[id] = topic
-			x.dependents.compute(&topic.node, x.tables)
+			x.join(&topic.node, topic.refresh)
 		}
 		topic.subs[sub] = struct{}{}
 		sub.publish(topic.service)
@@ -49,8 +48,7 @@ func (x *Index) WatchService(ctx context.Context, id core.ID) (*Subscription[cor
 			}
 			delete(topic.subs, sub)
 			if len(topic.subs) == 0 {
-				x.dependents.drop(&topic.node)
-				delete(x.dirty, &topic.node)
+				x.answers.Drop(&topic.node)
 				delete(x.services, id)
 			}
 		})

@@ -17,7 +17,7 @@
 // Answers are immutable, made once for all streams that ask the same, and published only if they differ from the last.
 // Subscriptions keep only the latest, so that a slow stream skips what was in between and holds up nobody.
 //
-//	watch ──► resource.Reader ──► tables ──touch──► dependents ──► topic ──► subscription ──► stream
+//	watch ──► resource.Reader ──► tables ──touch──► answers ──► topic ──► subscription ──► stream
 //
 // An object that cannot be read is logged and left out; if an older version of it was readable, that stays in force.
 package index

@@ -13,7 +13,9 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/resource"
 	"github.com/linkerd-go/linkerd-go/control/policy/status"
+	"github.com/linkerd-go/linkerd-go/internal/derive"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/owner"
 	"github.com/linkerd-go/linkerd-go/internal/shrink"
 )
 
@@ -27,7 +29,7 @@ const (
 
 var (
 	// ErrStopped is returned to callers of an index that has stopped.
-	ErrStopped = errors.New("index has stopped")
+	ErrStopped = owner.ErrStopped
 	// ErrUnknownWorkload is returned for workloads that are not in the mesh.
 	ErrUnknownWorkload = errors.New("unknown workload")
 	// ErrUnknownAddress is returned for addresses in the cluster that nothing is known of.
@@ -52,17 +54,17 @@ type Index struct {
 	metrics *Metrics
 	logger  *slog.Logger
 	notes   *notes
-	calls   chan func()
-	done    chan struct{}
+	// owner is the goroutine of Run.
+	owner *owner.Owner
 	// statusChanged has room for one sign that there is an outdated status.
 	statusChanged chan struct{}
 
 	// What follows belongs to the goroutine of Run.
-	tables     *tables
-	dependents dependents
-	dirty      map[*node]struct{}
-	inbound    map[inboundKey]*topic[core.InboundServer]
-	outbound   map[outboundKey]*topic[core.OutboundPolicy]
+	tables *tables
+	// answers are those of the topics, and the statuses of objects.
+	answers  *derive.Answers[fact]
+	inbound  map[inboundKey]*topic[core.InboundServer]
+	outbound map[outboundKey]*topic[core.OutboundPolicy]
 	// inboundViews and outboundViews have the answers made since the tables changed last.
 	inboundViews  map[inboundView]view[core.InboundServer]
 	outboundViews map[outboundView]view[core.OutboundPolicy]
@@ -71,7 +73,7 @@ type Index struct {
 	outdated map[status.Key][]byte
 	// complaints are what is wrong with objects whose authors are told by an event.
 	complaints map[status.Key]status.Complaint
-	// peak is the most that there was in the tables and among the dependents since these were made.
+	// peak is the most that there was in the tables and among the answers since these were made.
 	peak shrink.Peak
 }
 
@@ -99,17 +101,15 @@ type WorkloadKey struct {
 // New returns an index that knows nothing yet.
 func New(options Options) *Index {
 	x := &Index{
-		config:     options.Config,
-		metrics:    options.Metrics,
-		logger:     options.Logger,
-		notes:      &notes{logger: options.Logger},
-		calls:      make(chan func(), queueLength),
-		done:       make(chan struct{}),
-		dependents: make(dependents),
-		dirty:      make(map[*node]struct{}),
-		inbound:    make(map[inboundKey]*topic[core.InboundServer]),
-		outbound:   make(map[outboundKey]*topic[core.OutboundPolicy]),
-		statuses:   make(map[status.Key]*statusOf),
+		config:   options.Config,
+		metrics:  options.Metrics,
+		logger:   options.Logger,
+		notes:    &notes{logger: options.Logger},
+		owner:    owner.New(queueLength),
+		answers:  derive.New[fact](),
+		inbound:  make(map[inboundKey]*topic[core.InboundServer]),
+		outbound: make(map[outboundKey]*topic[core.OutboundPolicy]),
+		statuses: make(map[status.Key]*statusOf),
 
 		inboundViews:  make(map[inboundView]view[core.InboundServer]),
 		outboundViews: make(map[outboundView]view[core.OutboundPolicy]),
@@ -127,38 +127,16 @@ func New(options Options) *Index {
 }
 
 // Run is the index's goroutine: it works until ctx is done. It must be called once.
-func (x *Index) Run(ctx context.Context) {
-	defer close(x.done)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case call := <-x.calls:
-			call()
-		}
-		// Take everything that waits before anything is compiled: a rollout is many events, and only the last state of each
-		// answer is of interest.
-		for waiting := true; waiting; {
-			select {
-			case call := <-x.calls:
-				call()
-			default:
-				waiting = false
-			}
-		}
-		for n := range x.dirty {
-			delete(x.dirty, n)
-			x.dependents.compute(n, x.tables)
-		}
-		x.shrink()
-	}
-}
+func (x *Index) Run(ctx context.Context) { x.owner.Run(ctx, x.flush) }
 
-// shrink makes the maps anew when most of what was in them is gone.
-func (x *Index) shrink() {
-	if x.peak.Passed(x.tables.size() + len(x.dependents)) {
+// flush brings the answers up to date that depend on what changed. A rollout is many events, and only the last state of each
+// answer is of interest.
+func (x *Index) flush() {
+	x.answers.Update()
+	// The maps are made anew when most of what was in them is gone.
+	if x.peak.Passed(x.tables.size() + x.answers.Len()) {
 		x.tables.shrink()
-		x.dependents = shrink.Map(x.dependents)
+		x.answers.Shrink()
 	}
 }
 
@@ -166,36 +144,19 @@ func (x *Index) shrink() {
 func (x *Index) touch(f fact) {
 	clear(x.inboundViews)
 	clear(x.outboundViews)
-	for n := range x.dependents[f] {
-		x.dirty[n] = struct{}{}
-	}
+	x.answers.Touch(f)
+}
+
+// bind says how an answer is made.
+func (x *Index) bind(n *node, refresh func(*reader)) {
+	n.Make = func(notes derive.Notes[fact]) { refresh(&reader{tables: x.tables, notes: notes}) }
 }
 
 // post has the index's goroutine call f, some time. It waits while the queue is full.
-func (x *Index) post(f func()) {
-	select {
-	case x.calls <- f:
-	case <-x.done:
-	}
-}
+func (x *Index) post(f func()) { x.owner.Post(f) }
 
 // do has the index's goroutine call f and waits until it has.
-func (x *Index) do(ctx context.Context, f func()) error {
-	called := make(chan struct{})
-	select {
-	case x.calls <- func() { f(); close(called) }:
-	case <-x.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-called:
-		return nil
-	case <-x.done:
-		return ErrStopped
-	}
-}
+func (x *Index) do(ctx context.Context, f func()) error { return x.owner.Do(ctx, f) }
 
 // note logs the notes of an answer and takes them out of it: proxies are not told, so that they do not make an answer another
 // one.
@@ -328,16 +289,16 @@ func (x *Index) setStatus(key status.Key, object status.Object) {
 	s := x.statuses[key]
 	switch {
 	case object == nil:
-		x.end(&s.node)
+		x.answers.Drop(&s.node)
 		delete(x.statuses, key)
 		x.setOutdated(key, nil)
 	case s == nil:
 		s = &statusOf{}
-		s.node.refresh = func(r *reader) {
+		x.bind(&s.node, func(r *reader) {
 			x.setOutdated(key, r.status(key).Patch(r, time.Now()))
-		}
+		})
 		x.statuses[key] = s
-		x.dirty[&s.node] = struct{}{}
+		x.answers.Mark(&s.node)
 	}
 }
 

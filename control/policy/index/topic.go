@@ -82,15 +82,12 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 	err := x.do(ctx, func() {
 		t := topics[key]
 		if t != nil {
-			if _, dirty := x.dirty[&t.node]; dirty {
-				// The caller may have seen what made it so, and must not be given an older answer.
-				delete(x.dirty, &t.node)
-				x.dependents.compute(&t.node, x.tables)
-			}
+			// The caller may have seen a change, and must not be given an older answer.
+			x.answers.Settle(&t.node)
 		}
 		if t == nil || t.gone || t.kept {
 			t = newTopic(x, topics, key, compute)
-			x.dependents.compute(&t.node, x.tables)
+			x.answers.Compute(&t.node)
 		}
 		if t.gone {
 			return
@@ -124,7 +121,7 @@ func subscribe[K comparable, T any](ctx context.Context, x *Index, topics map[K]
 // newTopic makes the topic with the given key, without an answer yet.
 func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, compute func(*reader) (*Answer[T], verdict)) *topic[T] {
 	t := &topic[T]{subs: make(map[*Subscription[T]]struct{})}
-	t.node.refresh = func(r *reader) {
+	x.bind(&t.node, func(r *reader) {
 		answer, v := compute(r)
 		t.kept = v == kept
 		switch v {
@@ -137,7 +134,7 @@ func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, comp
 			}
 		case kept:
 		}
-	}
+	})
 	topics[key] = t
 	return t
 }
@@ -145,16 +142,10 @@ func newTopic[K comparable, T any](x *Index, topics map[K]*topic[T], key K, comp
 // drop takes a topic out of the index.
 func drop[K comparable, T any](x *Index, topics map[K]*topic[T], key K, t *topic[T]) {
 	t.gone = true
-	x.end(&t.node)
+	x.answers.Drop(&t.node)
 	if topics[key] == t {
 		delete(topics, key)
 	}
-}
-
-// end takes a node out of the index.
-func (x *Index) end(n *node) {
-	x.dependents.drop(n)
-	delete(x.dirty, n)
 }
 
 // publish tells the subscriptions of a new answer, if it is one.

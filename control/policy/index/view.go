@@ -20,7 +20,7 @@ type View struct {
 func (x *Index) View(ctx context.Context, f func(View)) error {
 	return x.do(ctx, func() {
 		// Nobody waits for changes of what is looked at here, so that the facts that are noted go nowhere.
-		r := &reader{tables: x.tables, dependents: make(dependents), node: &node{facts: make(map[fact]uint64)}}
+		r := &reader{tables: x.tables}
 		f(View{Lookup: r, tables: x.tables})
 	})
 }
