@@ -255,6 +255,16 @@ func (c *Conn) look() (detect.Protocol, error) {
 	return found, err
 }
 
+// detect is how long the first bytes are waited for.
+func (c *Conn) detect() time.Duration {
+	if c.target != nil {
+		if d := c.target.state.Load().target.Policy.Detect; d > 0 {
+			return d
+		}
+	}
+	return c.p.cfg.Detect
+}
+
 // sniff looks at the first bytes.
 func (c *Conn) sniff(parent string) (plan, error) {
 	d := &c.p.cfg.Series.OutboundDetect
@@ -289,17 +299,6 @@ func (c *Conn) sniff(parent string) (plan, error) {
 // noTarget stands for the destination of a connection whose requests say
 // themselves where they go.
 var noTarget = &model.Target{Policy: &model.ClientPolicy{}}
-
-// detect is how long the first bytes are waited for.
-func (c *Conn) detect() time.Duration {
-	if c.target != nil {
-		if d := c.target.state.Load().target.Policy.Detect; d > 0 {
-			return d
-		}
-	}
-	return c.p.cfg.Detect
-}
-
 
 // errSilent ends a connection without counting it as an error.
 var errSilent = errors.New("connection closed")

@@ -254,6 +254,7 @@ func (r *request) try() error {
 	head, body := r.x.Request, r.x.Body
 	switch {
 	case r.retry != nil:
+		r.rule.budget.Deposit(r.started)
 		r.replay = retry.NewBody(body, head.ContentLength, r.retry.MaxRequestBytes)
 	case r.rule != nil && r.rule.mirrors:
 		r.replay = retry.NewBody(body, head.ContentLength, mirrorBytes)
@@ -262,7 +263,6 @@ func (r *request) try() error {
 	// so that what a rewrite changed is not what the next router goes by.
 	own := r.retry != nil || r.rule != nil && r.rule.rewrites
 	if own {
-		r.rule.budget.Deposit(r.started)
 		head = new(exchange.RequestHead)
 	}
 	for {
@@ -417,6 +417,8 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	if b.balancer == nil {
 		return nil, refusal.BadGateway(b.fail, nil)
 	}
+	// The request's time runs while it waits for an endpoint, too.
+	a.limit()
 	pick, err := b.balancer.Pick(a.c)
 	if err != nil {
 		return nil, err
@@ -427,8 +429,6 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 		a.limits.dispatched()
 	}
 	a.body.Watch(body, (*requestSide)(a))
-	// The request's time runs while it waits for an endpoint, too.
-	a.limit()
 	if r.p.cfg.Tap.Active() {
 		a.tap = r.p.cfg.Tap.Begin(a.tapped(e, head))
 	}
@@ -570,14 +570,6 @@ func (a *attempt) abandon(resp *exchange.Response) {
 	a.release()
 }
 
-// finish ends an attempt that was not answered.
-func (a *attempt) finish(err error) {
-	if !a.over {
-		(*responseSide)(a).Over(err)
-	}
-	a.release()
-}
-
 // stop ends an attempt that failed for good.
 func (a *attempt) stop(err error) error {
 	if errors.Is(err, balance.ErrClosed) {
@@ -587,6 +579,14 @@ func (a *attempt) stop(err error) error {
 	}
 	a.finish(err)
 	return err
+}
+
+// finish ends an attempt that was not answered.
+func (a *attempt) finish(err error) {
+	if !a.over {
+		(*responseSide)(a).Over(err)
+	}
+	a.release()
 }
 
 // release gives back what the attempt held.

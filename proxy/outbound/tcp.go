@@ -182,7 +182,7 @@ func (c *Conn) serveRoutedTLS() (done bool, err error) {
 	if p := c.target.state.Load().target.Policy; p.TLS == nil || route.FindSNI(p.TLS.Routes, sni) == nil {
 		return false, nil
 	}
-	c.drain.OnStart(nil)
+	c.drain.Bytes()
 	return true, c.along(sni)
 }
 
