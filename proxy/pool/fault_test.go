@@ -208,9 +208,7 @@ func TestCut(t *testing.T) {
 			}
 		}
 	}
-	if n := outstanding(); n != 0 {
-		t.Errorf("%d buffers were not freed", n)
-	}
+	freed(t, outstanding)
 }
 
 // TestClientBodyFails: the client's own body ends with an error in the middle.
@@ -228,9 +226,7 @@ func TestClientBodyFails(t *testing.T) {
 			}
 		})
 	}
-	if n := outstanding(); n != 0 {
-		t.Errorf("%d buffers were not freed", n)
-	}
+	freed(t, outstanding)
 }
 
 // TestStalledServerIsCancelled: a request against a connection that stands

@@ -89,9 +89,7 @@ func TestRandomRequestsAgree(t *testing.T) {
 			wg.Wait()
 		})
 	}
-	if n := outstanding(); n != 0 {
-		t.Errorf("%d buffers were not freed", n)
-	}
+	freed(t, outstanding)
 }
 
 func randomRequest(r *rand.Rand, client *http.Client, addr netip.AddrPort) error {
