@@ -32,7 +32,8 @@ const (
 	// limit of its own (control.Fleet).
 	limit = 30 * time.Minute
 	// rest is how long controllers get to come to rest before their memory
-	// counts, restAfter the same after everything has gone.
+	// counts, restAfter the same after everything has gone, and before it comes:
+	// as long, so that what a start took has been given back as well.
 	rest, restAfter = 6 * time.Second, 20 * time.Second
 )
 
@@ -120,7 +121,7 @@ func (r *runner) populate() error {
 	if err := l.Fleet.Open(ctx, 2, func(int) int { return 0 }); err != nil {
 		return err
 	}
-	time.Sleep(rest)
+	time.Sleep(restAfter)
 	if w.before, err = w.memory(); err != nil {
 		return err
 	}
