@@ -73,16 +73,31 @@ func TestPolicySetsTheQueue(t *testing.T) {
 	}
 	// One waits; there is no room for another.
 	queue(model.Queue{Capacity: 1})
-	first := m.dial(m.outAddr)
-	_, _ = io.WriteString(first, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+	ask := func() (net.Conn, *bufio.Reader) {
+		c := m.dial(m.outAddr)
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+		return c, bufio.NewReader(c)
+	}
+	first, answer := ask()
 	waits := "outbound_http_balancer_queue_length{" + balancerLabels + "} 1"
-	eventually(t, "a request in the queue", func() bool { return strings.Contains(string(m.out.reg.AppendText(nil)), waits+"\n") })
+	eventually(t, "a request in the queue", func() bool {
+		if strings.Contains(string(m.out.reg.AppendText(nil)), waits+"\n") {
+			return true
+		}
+		// One that still came under the former policy is answered.
+		_ = first.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := answer.Peek(1); err == nil {
+			first, answer = ask()
+		}
+		return false
+	})
+	_ = first.SetReadDeadline(time.Now().Add(patience))
 	if got := refused(m.request(m.outAddr, "GET", "/")); !strings.HasPrefix(got, "503 ") {
 		t.Errorf("with the queue full: %q", got)
 	}
-	m.endpoints.Set(endpoints(meshedEndpoint()))
 	m.serve(http.HandlerFunc(echo))
-	if resp, err := http.ReadResponse(bufio.NewReader(first), nil); err != nil || resp.StatusCode != 200 {
+	m.endpoints.Set(endpoints(meshedEndpoint()))
+	if resp, err := http.ReadResponse(answer, nil); err != nil || resp.StatusCode != 200 {
 		t.Errorf("the one that waited got %v, %v", resp, err)
 	}
 }
