@@ -75,6 +75,10 @@ func (p *Policy) accepted(lookup Lookup) result {
 
 // serverAccepted says whether a Server is in force where it selects anything. One that selects nothing conflicts with nothing.
 func serverAccepted(lookup Lookup, s *core.Server) result {
+	// Without a rival the workloads do not matter, and the status need not be looked at again whenever they change.
+	if !slices.ContainsFunc(lookup.Servers(s.Namespace), func(other *core.Server) bool { return rivals(other, s) }) {
+		return result{ok: true, reason: reasonAccepted}
+	}
 	inForce := false
 	var others []string
 	for _, w := range lookup.Workloads(s.Namespace) {
@@ -105,6 +109,12 @@ func serverAccepted(lookup Lookup, s *core.Server) result {
 		return result{ok: true, reason: reasonServerShadowed, message: "in force instead, being older, at some of the ports: " + text}
 	}
 	return result{reason: reasonServerConflict, message: "in force instead, being older: " + text}
+}
+
+// rivals reports whether a Server may be in force where another one selects a port.
+func rivals(older, s *core.Server) bool {
+	return core.Older(older.Object, s.Object) && (older.Pods == nil) == (s.Pods == nil) &&
+		(older.PortName != "" || s.PortName != "" || older.Port == s.Port)
 }
 
 // policyAccepted says whether there is what a policy is about, and what it asks for.
