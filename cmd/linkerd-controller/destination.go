@@ -27,6 +27,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/ctrltrace"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 	"github.com/linkerd-go/linkerd-go/internal/reconcile"
 )
 
@@ -97,7 +98,7 @@ func (o *destinationOptions) validate(logger *slog.Logger) (*destinationpb.Http2
 		logger.Error("unknown transport mode; using transparent", "flag", "outbound-transport-mode", "value", o.transportMode)
 	}
 	var errs []error
-	if o.config.DefaultOpaque, errs = core.ParsePorts(o.opaquePorts, nil); len(errs) > 0 {
+	if o.config.DefaultOpaque, errs = portlist.Parse(o.opaquePorts, nil); len(errs) > 0 {
 		logger.Warn("part of a port list ignored", "flag", "default-opaque-ports", "error", errors.Join(errs...))
 	}
 	if o.http2 == "" {

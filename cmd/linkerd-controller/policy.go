@@ -33,6 +33,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/ctrlflags"
 	"github.com/linkerd-go/linkerd-go/internal/grpcserve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 	"github.com/linkerd-go/linkerd-go/internal/webhook"
 )
 
@@ -125,7 +126,7 @@ func (o *policyOptions) flags() *flag.FlagSet {
 func (o *policyOptions) validate(logger *slog.Logger) {
 	o.config.ClusterNetworks, o.config.ProbeNetworks = o.networks, o.probes
 	var errs []error
-	if o.config.DefaultOpaquePorts, errs = core.ParsePorts(o.opaquePorts, nil); len(errs) > 0 {
+	if o.config.DefaultOpaquePorts, errs = portlist.Parse(o.opaquePorts, nil); len(errs) > 0 {
 		logger.Warn("part of a port list ignored", "flag", "default-opaque-ports", "error", errors.Join(errs...))
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/json"
 
 	"github.com/linkerd-go/linkerd-go/api/crd/serviceprofile/v1alpha2"
-	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // Admit decides about one admission request. A bad profile is a denial, not an error.
@@ -62,7 +62,7 @@ func Validate(data []byte) (name string, warnings []string, err error) {
 			}
 		}
 	}
-	_, errs := core.ParsePorts(strings.Join(profile.Spec.OpaquePorts, ","), nil)
+	_, errs := portlist.Parse(strings.Join(profile.Spec.OpaquePorts, ","), nil)
 	for _, err := range errs {
 		warnings = append(warnings, fmt.Sprintf("spec.opaquePorts: ignored: %v", err))
 	}

@@ -10,28 +10,6 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 )
 
-func TestParsePorts(t *testing.T) {
-	named := func(name string) (uint16, bool) { return 8080, name == "http" }
-	for _, c := range []struct {
-		list string
-		want core.PortSet
-		bad  int
-	}{
-		{"", nil, 0},
-		{"80", core.PortSet{{80, 80}}, 0},
-		{" 80 , 443,", core.PortSet{{80, 80}, {443, 443}}, 0},
-		{"8000-8010", core.PortSet{{8000, 8010}}, 0},
-		{"0,65535", core.PortSet{{0, 0}, {65535, 65535}}, 0},
-		{"http,81", core.PortSet{{8080, 8080}, {81, 81}}, 0},
-		{"80,smtp,70000,9-8,443", core.PortSet{{80, 80}, {443, 443}}, 3},
-	} {
-		got, errs := core.ParsePorts(c.list, named)
-		if !slices.Equal(got, c.want) || len(errs) != c.bad {
-			t.Errorf("%q: got %v, %v; want %v and %d errors", c.list, got, errs, c.want, c.bad)
-		}
-	}
-}
-
 func TestSplitPath(t *testing.T) {
 	for _, c := range []struct {
 		path, host string

@@ -1,7 +1,6 @@
 // Package core holds what the destination controller knows and decides, without Kubernetes clients, protobuf or I/O.
 //
 //	object.go     the parts of Kubernetes objects that matter to discovery
-//	ports.go      sets of ports, as annotations spell them
 //	target.go     what a client asks for, and who it is
 //	endpoint.go   from an object to an endpoint: address, identity, hints, labels
 //	address.go    from a Service and its slices to all addresses behind a port

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 const (
@@ -35,7 +36,7 @@ type Config struct {
 	// IPv6 says that clients can use IPv6.
 	IPv6 bool
 	// DefaultOpaque are the opaque ports of objects without an annotation.
-	DefaultOpaque PortSet
+	DefaultOpaque portlist.Set
 	// ZoneWeights gives endpoints in the client's zone a higher weight.
 	ZoneWeights bool
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // ID names an object of a kind.
@@ -14,11 +16,11 @@ func (id ID) String() string { return id.Namespace + "/" + id.Name }
 // Ports is a list of ports given by an annotation. A list that is present replaces the default list, even if it is empty.
 type Ports struct {
 	Present bool
-	Set     PortSet
+	Set     portlist.Set
 }
 
 // or returns the list if it is present, or else the default list.
-func (p Ports) or(defaults PortSet) PortSet {
+func (p Ports) or(defaults portlist.Set) portlist.Set {
 	if p.Present {
 		return p.Set
 	}
@@ -145,7 +147,7 @@ type Pod struct {
 	// Opaque are the ports that the pod's annotation makes opaque.
 	Opaque Ports
 	// SkipInbound are the ports that bypass the pod's proxy.
-	SkipInbound PortSet
+	SkipInbound portlist.Set
 	Proxy       ProxyPorts
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // RetryBudget limits retries.
@@ -71,7 +73,7 @@ type ServiceProfile struct {
 	Budget    RetryBudget
 	Overrides []Override
 	// Opaque are ports of the Service that are opaque, besides those that the Service says itself.
-	Opaque PortSet
+	Opaque portlist.Set
 }
 
 // Profile is the answer about a destination. Source: proxy API chapter, sections 4.2 and 4.5.

@@ -18,6 +18,7 @@ import (
 	workloadv1beta1 "github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // converter turns objects of the Kubernetes API into those of package core. What is wrong in an object but does not make
@@ -29,9 +30,9 @@ type converter struct {
 func idOf(o metav1.Object) core.ID { return core.ID{Namespace: o.GetNamespace(), Name: o.GetName()} }
 
 // ports reads an annotation that lists ports.
-func (c converter) ports(o metav1.Object, annotation string, named func(string) (uint16, bool)) core.Ports {
+func (c converter) ports(o metav1.Object, annotation string, named func(string) []uint16) core.Ports {
 	text, present := o.GetAnnotations()[annotation]
-	set, errs := core.ParsePorts(text, named)
+	set, errs := portlist.Parse(text, named)
 	for _, err := range errs {
 		c.logger.Warn("part of a port list ignored", "object", idOf(o), "annotation", annotation, "error", err)
 	}
@@ -71,13 +72,13 @@ func (c converter) service(s *corev1.Service) (*core.Service, error) {
 	if !service.ExternalName {
 		service.ClusterIPs = addrs(append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...)...)
 	}
-	service.Opaque = c.ports(s, names.AnnotationOpaquePorts, func(name string) (uint16, bool) {
+	service.Opaque = c.ports(s, names.AnnotationOpaquePorts, func(name string) (ports []uint16) {
 		for _, p := range service.Ports {
 			if p.Name == name {
-				return p.Port, true
+				ports = append(ports, p.Port)
 			}
 		}
-		return 0, false
+		return ports
 	})
 	return service, nil
 }
@@ -198,7 +199,7 @@ func (c converter) pod(p *corev1.Pod) (*core.Pod, error) {
 			}
 		}
 	}
-	pod.Opaque = c.ports(p, names.AnnotationOpaquePorts, portNamed(pod.Ports))
+	pod.Opaque = c.ports(p, names.AnnotationOpaquePorts, portsNamed(pod.Ports))
 	pod.SkipInbound = c.ports(p, names.AnnotationSkipInboundPorts, nil).Set
 	return pod, nil
 }
@@ -208,14 +209,15 @@ func ip2(list []netip.Addr, text string) []netip.Addr {
 	return slices.DeleteFunc(addrs(text), func(a netip.Addr) bool { return slices.Contains(list, a) })
 }
 
-func portNamed(ports []core.ContainerPort) func(string) (uint16, bool) {
-	return func(name string) (uint16, bool) {
-		for _, p := range ports {
+// portsNamed returns the ports with a name: containers of one pod may use the same one.
+func portsNamed(declared []core.ContainerPort) func(string) []uint16 {
+	return func(name string) (ports []uint16) {
+		for _, p := range declared {
 			if p.Name == name {
-				return p.Port, true
+				ports = append(ports, p.Port)
 			}
 		}
-		return 0, false
+		return ports
 	}
 }
 
@@ -270,7 +272,7 @@ func (c converter) externalWorkload(u *unstructured.Unstructured) (*core.Externa
 	for _, p := range w.Spec.Ports {
 		workload.Ports = append(workload.Ports, core.ContainerPort{Name: p.Name, Port: uint16(p.Port)})
 	}
-	workload.Opaque = c.ports(&w, names.AnnotationOpaquePorts, portNamed(workload.Ports))
+	workload.Opaque = c.ports(&w, names.AnnotationOpaquePorts, portsNamed(workload.Ports))
 	return workload, nil
 }
 

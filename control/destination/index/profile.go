@@ -13,6 +13,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/crd/serviceprofile/v1alpha2"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // serviceProfile converts a ServiceProfile. The admission webhook refuses what is wrong in one, but it may have been
@@ -49,7 +50,7 @@ func (c converter) serviceProfile(u *unstructured.Unstructured) (*core.ServicePr
 	}
 	profile.Overrides = overrides(sp.Spec.DstOverrides)
 	var errs []error
-	profile.Opaque, errs = core.ParsePorts(strings.Join(sp.Spec.OpaquePorts, ","), nil)
+	profile.Opaque, errs = portlist.Parse(strings.Join(sp.Spec.OpaquePorts, ","), nil)
 	for _, err := range errs {
 		c.logger.Warn("part of a port list ignored", "profile", profile.ID, "field", "spec.opaquePorts", "error", err)
 	}

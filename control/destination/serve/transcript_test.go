@@ -47,6 +47,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/serve"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
@@ -167,7 +168,7 @@ func newCluster(t *testing.T, s settings, remote bool, trustDomain string) *clus
 		dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), customKinds),
 		meta:    metadatafake.NewSimpleMetadataClient(metaScheme),
 	}
-	opaque, _ := core.ParsePorts("25,3306", nil)
+	opaque, _ := portlist.Parse("25,3306", nil)
 	var names index.Resolver
 	if s["dns"] && !remote {
 		c.dns = &resolver{names: make(map[string][]string)}

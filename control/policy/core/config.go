@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // Config are the settings that shape the answers. Source: proxy API chapter, section 5.1.
@@ -22,7 +23,7 @@ type Config struct {
 	// DefaultPolicy applies to ports that no Server selects, unless the workload says otherwise.
 	DefaultPolicy DefaultPolicy
 	// DefaultOpaquePorts are the opaque ports of Services and EgressNetworks without an annotation.
-	DefaultOpaquePorts PortSet
+	DefaultOpaquePorts portlist.Set
 	// AllowRequestHeaders lets clients set timeouts and retries by request headers, on routes that users made.
 	AllowRequestHeaders bool
 	// GlobalEgressNamespace is where EgressNetworks apply to clients of all namespaces that have none of their own.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // ID names an object of a kind.
@@ -56,9 +58,9 @@ type Workload struct {
 	// Named are the numbers of the TCP ports by name. Containers of one pod may use a name more than once.
 	Named map[string][]uint16
 	// Opaque are the ports to treat as opaque where no Server says otherwise.
-	Opaque PortSet
+	Opaque portlist.Set
 	// RequireIdentity are the ports whose default policy asks for an identity.
-	RequireIdentity PortSet
+	RequireIdentity portlist.Set
 	// DefaultPolicy is what the workload's annotation says, or empty.
 	DefaultPolicy DefaultPolicy
 	// Probes are the sorted paths of the HTTP probes of each port, HealthChecks the ports with probes by gRPC.
@@ -522,7 +524,7 @@ const (
 type OpaquePorts struct {
 	// Present is false if there is no annotation, which means the defaults.
 	Present bool
-	Ports   PortSet
+	Ports   portlist.Set
 }
 
 // Service is a Service.

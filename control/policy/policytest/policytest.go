@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // Namespace is that of objects which name none.
@@ -25,7 +26,7 @@ const Namespace = "emo"
 
 // Config is that of the charts' defaults. Source: proxy API chapter, section 12.
 func Config() core.Config {
-	opaque, _ := core.ParsePorts("25,587,3306,4444,5432,6379,9300,11211", nil)
+	opaque, _ := portlist.Parse("25,587,3306,4444,5432,6379,9300,11211", nil)
 	prefixes := func(list ...string) []netip.Prefix {
 		var prefixes []netip.Prefix
 		for _, text := range list {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 // Reader reads objects.
@@ -99,8 +100,8 @@ func (r Reader) opaque(kind string, o metav1.Object, named func(string) []uint16
 	return core.OpaquePorts{Present: present, Ports: r.ports(kind, o, names.AnnotationOpaquePorts, text, named)}
 }
 
-func (r Reader) ports(kind string, o metav1.Object, annotation, text string, named func(string) []uint16) core.PortSet {
-	set, errs := core.ParsePorts(text, named)
+func (r Reader) ports(kind string, o metav1.Object, annotation, text string, named func(string) []uint16) portlist.Set {
+	set, errs := portlist.Parse(text, named)
 	for _, err := range errs {
 		r.warn(kind, object(o).ID, at("annotation "+annotation, err))
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/serve"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -111,7 +112,7 @@ func prefixes(list ...string) []netip.Prefix {
 
 // config is that of the charts' defaults, with the settings of a transcript. Source: proxy API chapter, section 12.
 func config(t *testing.T, settings []string) core.Config {
-	opaque, errs := core.ParsePorts("25,587,3306,4444,5432,6379,9300,11211", nil)
+	opaque, errs := portlist.Parse("25,587,3306,4444,5432,6379,9300,11211", nil)
 	if errs != nil {
 		t.Fatal(errs)
 	}
