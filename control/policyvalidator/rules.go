@@ -90,6 +90,9 @@ func (v *Validator) egressNetwork(n *policyv1alpha1.EgressNetwork) error {
 	if err != nil {
 		return err
 	}
+	if err := core.CheckSettings(n.Annotations); err != nil {
+		return err
+	}
 	return networks("spec.networks", read.Networks)
 }
 
