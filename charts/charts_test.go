@@ -199,6 +199,7 @@ var settings = []string{
 	`disableIPv6: false`,
 	`proxyInit: {runAsRoot: true, closeWaitTimeoutSecs: 3, iptablesMode: legacy, skipSubnets: 10.0.0.0/8, logLevel: debug, logFormat: json}`,
 	`proxy: {gid: 1000660000, uid: 1000660000, securityContext: {runAsUser: 7}, accessLog: json, shutdownGracePeriod: 3s}`,
+	`proxy: {outboundAccessLog: json, inboundForwardedFor: append, shutdownTCPGracePeriod: 1s}`,
 	`controllerGID: 12`,
 	`identity: {serviceAccountTokenProjection: false, externalCA: true}`,
 	`identity: {additionalEnv: [{name: A, value: b}]}
@@ -206,7 +207,7 @@ destinationController: {additionalEnv: [{name: A, value: b}], additionalArgs: ["
 proxyInjector: {experimentalEnv: [{name: A, value: b}]}
 heartbeat: {additionalEnv: [{name: A, value: b}]}
 policyController: {additionalArgs: ["--a"], resources: {cpu: {limit: 1}}}`,
-	`proxy: {tracing: {enabled: true, collector: {endpoint: "c:4317", meshIdentity: {serviceAccountName: c, namespace: t}}}}
+	`proxy: {tracing: {enabled: true, sampleRatio: 0.05, collector: {endpoint: "c:4317", meshIdentity: {serviceAccountName: c, namespace: t}}}}
 controller: {tracing: {enabled: true}}`,
 	`tolerations: [{operator: Exists}]
 nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}
