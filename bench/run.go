@@ -78,16 +78,15 @@ type runner struct {
 	figures []verdict
 }
 
-// logs is the end of what each process has said.
-func (r *runner) logs() string {
-	var text string
-	if r.lab != nil {
-		text = r.lab.Logs()
+// logs is the end of what each process of a scenario has said.
+func (r *runner) logs(s scenario) string {
+	switch {
+	case s.control == nil && r.lab != nil:
+		return r.lab.Logs()
+	case s.control != nil && r.world != nil:
+		return r.world.Logs()
 	}
-	if r.world != nil {
-		text += r.world.Logs()
-	}
-	return text
+	return ""
 }
 
 // all measures scenarios. What there is of rows is written after each of them. One
@@ -103,7 +102,7 @@ func (r *runner) all(wanted []scenario) error {
 		if err := r.run(s); err != nil {
 			err = fmt.Errorf("%s: %w", s.name, err)
 			failed = append(failed, err)
-			fmt.Printf("%v\n%s", err, r.logs())
+			fmt.Printf("%v\n%s", err, r.logs(s))
 		}
 		fmt.Printf("%s: %.0f s\n", s.name, time.Since(began).Seconds())
 		if err := r.save(); err != nil {
