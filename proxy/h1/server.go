@@ -69,6 +69,9 @@ type Server struct {
 	// A new one counts as such: many do a request and no other.
 	rested atomic.Bool
 
+	// watchPrev and watchNext are the watcher's, guarded by its lock.
+	watchPrev, watchNext *Server
+
 	serving   bool // Serve was called before
 	beganFn   func() error
 	limited   bool // the request's head has a read deadline

@@ -23,9 +23,11 @@ type Watcher struct {
 	gone  func(*Server) bool
 
 	// mu guards the rest. Exchanges are cancelled without it.
-	mu      sync.Mutex
-	servers map[*Server]struct{}
-	timer   clock.Timer // armed while there are servers
+	mu sync.Mutex
+	// first begins a list of the servers: a map would keep its size after a burst
+	// of connections.
+	first *Server
+	timer clock.Timer // armed while there are servers
 }
 
 // NewWatcher makes a watcher that looks every so often; 0 takes a second. It
@@ -34,17 +36,16 @@ func NewWatcher(clk clock.Clock, every time.Duration) *Watcher {
 	if every == 0 {
 		every = time.Second
 	}
-	return &Watcher{
-		clk: clk, every: every, servers: make(map[*Server]struct{}),
-		gone: func(s *Server) bool { return netx.HungUp(s.conn) },
-	}
+	return &Watcher{clk: clk, every: every, gone: func(s *Server) bool { return netx.HungUp(s.conn) }}
 }
 
 func (w *Watcher) add(s *Server) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.servers[s] = struct{}{}
-	if len(w.servers) > 1 {
+	s.watchNext = w.first
+	w.first = s
+	if s.watchNext != nil {
+		s.watchNext.watchPrev = s
 		return
 	}
 	if w.timer == nil {
@@ -57,8 +58,16 @@ func (w *Watcher) add(s *Server) {
 func (w *Watcher) remove(s *Server) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.servers, s)
-	if len(w.servers) == 0 {
+	if s.watchPrev != nil {
+		s.watchPrev.watchNext = s.watchNext
+	} else {
+		w.first = s.watchNext
+	}
+	if s.watchNext != nil {
+		s.watchNext.watchPrev = s.watchPrev
+	}
+	s.watchPrev, s.watchNext = nil, nil
+	if w.first == nil {
 		w.timer.Stop()
 	}
 }
@@ -67,7 +76,7 @@ func (w *Watcher) remove(s *Server) {
 func (w *Watcher) look() {
 	var gone []*Server
 	w.mu.Lock()
-	for s := range w.servers {
+	for s := w.first; s != nil; s = s.watchNext {
 		switch s.state.Load() {
 		case idle:
 			if s.o.Again && !s.rested.Load() {
@@ -79,7 +88,7 @@ func (w *Watcher) look() {
 			}
 		}
 	}
-	if len(w.servers) > 0 {
+	if w.first != nil {
 		w.timer.Reset(w.every)
 	}
 	w.mu.Unlock()
