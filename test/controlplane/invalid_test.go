@@ -239,7 +239,13 @@ spec: {podSelector: {matchLabels: {app: bad}}, port: 8080, proxyProtocol: HTTP/1
 func (w *world) followTarget(policy *controller) (in, out *follower) {
 	w.t.Helper()
 	conn := policy.dial()
-	watch, err := inboundpb.NewInboundServerPoliciesClient(conn).WatchPort(w.t.Context(), &inboundpb.PortSpec{Workload: "app:bad-1", Port: 8080})
+	inbound, port := inboundpb.NewInboundServerPoliciesClient(conn), &inboundpb.PortSpec{Workload: "app:bad-1", Port: 8080}
+	// The pod was made a moment ago, and the controller may not have heard of it.
+	w.eventually(soon, "the target to be known", func() error {
+		_, err := inbound.GetPort(w.t.Context(), port)
+		return err
+	})
+	watch, err := inbound.WatchPort(w.t.Context(), port)
 	w.check(err)
 	policies, err := outboundpb.NewOutboundPoliciesClient(conn).Watch(w.t.Context(), w.outbound("bad"))
 	w.check(err)
