@@ -333,6 +333,22 @@ func TestFramesAfterAReset(t *testing.T) {
 	}
 }
 
+// TestHeadersAfterTheResponse: a stream whose both sides have ended is closed,
+// whether or not the handler has ended (RFC 9113, section 5.1).
+func TestHeadersAfterTheResponse(t *testing.T) {
+	respond := func(x *exchange.Exchange) {
+		h := exchange.ResponseHead{Status: 204}
+		_ = x.Respond(&h, exchange.Empty)
+		time.Sleep(time.Minute)
+	}
+	withServer(t, Options{}, respond, func(_ *Server, p *peer) {
+		runScript(p, "get 1")
+		p.expect("HEADERS 1 :status=204 date=now end")
+		runScript(p, "get 1")
+		p.expect("GOAWAY 1 STREAM_CLOSED HEADERS on a closed stream", "end")
+	})
+}
+
 // TestServerLimits is about peers who cost more than they give.
 func TestServerLimits(t *testing.T) {
 	for _, tc := range []struct {

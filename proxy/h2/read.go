@@ -481,7 +481,7 @@ func (c *conn) head(id uint32, flags uint8, block []byte) error {
 		}
 		return c.skip(block)
 	}
-	if s.zombie {
+	if s.zombie || s.gotEnd && s.sentEnd {
 		// As if its handler had ended: whether it has is chance.
 		c.mu.Unlock()
 		return connError(codeClosed, "HEADERS on a closed stream")
