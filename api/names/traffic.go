@@ -63,6 +63,8 @@ const (
 	AnnotationFailureAccrualMinReady = "balancer.linkerd.io/failure-accrual-min-ready-endpoints"
 	// AnnotationLoadBiaserPenaltyDecay is how fast a penalty is forgotten.
 	AnnotationLoadBiaserPenaltyDecay = "balancer.alpha.linkerd.io/load-biaser-penalty-decay"
+	// AnnotationRetryMaxRequestBytes is how long the body of a request may be that is retried.
+	AnnotationRetryMaxRequestBytes = "retry.linkerd.io/max-request-bytes"
 	// AnnotationRetryBudgetPercent is how many retries there may be for a hundred requests.
 	AnnotationRetryBudgetPercent = "retry.linkerd.io/budget-percent"
 	// AnnotationRetryBudgetMinPerSecond is how many there may be in any case.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -58,6 +59,38 @@ func TestRetries(t *testing.T) {
 		"outbound_http_route_request_statuses_total{"+routeLabels+`,http_status="200",error=""} 1`,
 		`outbound_http_route_backend_response_statuses_total{`+strings.TrimSuffix(routeLabels, `,hostname=""`)+`,backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name="",http_status="503",error=""} 2`,
 	)
+}
+
+// TestLargeBodiesAreRetried: what a rule allows is kept and sent again, and what is
+// longer goes through without being kept.
+func TestLargeBodiesAreRetried(t *testing.T) {
+	for _, c := range []struct {
+		length, calls int
+		want          int
+	}{{1 << 20, 2, 200}, {1<<20 + 1, 1, 503}} {
+		m := newMesh(t, viaProxy)
+		var calls atomic.Int64
+		m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			if err != nil || n != int64(c.length) {
+				t.Errorf("the application got %d bytes, %v", n, err)
+			}
+			if calls.Add(1) == 1 {
+				w.WriteHeader(503)
+			}
+		}))
+		rule(func(r *model.Rule) {
+			r.Retry = &model.Retry{Max: 1, MaxRequestBytes: 1 << 20, Statuses: []model.StatusRange{{Min: 500, Max: 599}}}
+		})(m)
+		resp, err := m.client(false).Post("http://web.ns.svc.cluster.local/", "text/plain", bytes.NewReader(make([]byte, c.length)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want || calls.Load() != int64(c.calls) {
+			t.Errorf("%d bytes: status %d after %d calls", c.length, resp.StatusCode, calls.Load())
+		}
+	}
 }
 
 func TestRetryLimit(t *testing.T) {

@@ -14,6 +14,10 @@ import (
 const (
 	defaultPenaltyDecay = 10 * time.Second
 	defaultMinRetries   = 10
+	defaultRequestBytes = 64 << 10
+	// maxRequestBytes is what proxies may be made to keep of a request. All requests under way that may be retried take as
+	// much, in the pod of whoever sends them.
+	maxRequestBytes = 4 << 20
 )
 
 // positive reads a duration that is longer than 0.
@@ -57,6 +61,14 @@ func parseEjection(text string) (e Ejection, err error) {
 	return Ejection{Count: n}, nil
 }
 
+func parseRequestBytes(text string) (uint32, error) {
+	n, err := parseUint[uint32](32)(text)
+	if err != nil || n > maxRequestBytes {
+		return 0, fmt.Errorf("%q is not a number of bytes from 0 to %d", text, maxRequestBytes)
+	}
+	return n, nil
+}
+
 // parseBudget reads the budget of retries, or returns nil if there is none.
 func parseBudget(a Annotations) (*RetryBudget, error) {
 	percent, err := given(a, names.AnnotationRetryBudgetPercent, parseFloat(0, 100))
@@ -80,5 +92,6 @@ func CheckSettings(a Annotations) error {
 	_, err2 := parseDetect(a)
 	_, _, err3 := read(a, names.AnnotationFailureAccrualMinReady, Ejection{}, parseEjection)
 	_, err4 := parseBudget(a)
-	return errors.Join(err1, err2, err3, err4)
+	_, err5 := given(a, names.AnnotationRetryMaxRequestBytes, parseRequestBytes)
+	return errors.Join(err1, err2, err3, err4, err5)
 }

@@ -429,6 +429,8 @@ type Retry struct {
 	// Statuses and Codes are what is retried, for HTTP and gRPC.
 	Statuses []StatusRange
 	Codes    GRPCCodes
+	// MaxRequestBytes is how long the body of a request may be.
+	MaxRequestBytes uint32
 	// Budget is nil if each request has its own limit alone.
 	Budget *RetryBudget
 }
@@ -449,7 +451,9 @@ type RetrySettings struct {
 	Timeout  *time.Duration
 	Statuses []StatusRange
 	Codes    *GRPCCodes
-	Budget   *RetryBudget
+	// MaxRequestBytes is how long the body of a request may be.
+	MaxRequestBytes *uint32
+	Budget          *RetryBudget
 	// Listed says that there is a list of what to retry, be it of another protocol.
 	Listed bool
 }

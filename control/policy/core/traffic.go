@@ -186,11 +186,12 @@ func ParseGRPCRetry(a Annotations) (RetrySettings, error) {
 
 // parseRetry reads what retries of all protocols have.
 func parseRetry(a Annotations, err error) (s RetrySettings, _ error) {
-	var err1, err2, err3 error
+	var err1, err2, err3, err4 error
 	s.Limit, err1 = given(a, names.AnnotationRetryLimit, parseUint[uint16](16))
 	s.Timeout, err2 = given(a, names.AnnotationRetryTimeout, parseDuration)
 	s.Budget, err3 = parseBudget(a)
-	if err := errors.Join(err, err1, err2, err3); err != nil {
+	s.MaxRequestBytes, err4 = given(a, names.AnnotationRetryMaxRequestBytes, parseRequestBytes)
+	if err := errors.Join(err, err1, err2, err3, err4); err != nil {
 		return RetrySettings{}, err
 	}
 	_, http := a[names.AnnotationRetryHTTP]
@@ -206,7 +207,7 @@ func (s RetrySettings) over(others RetrySettings) RetrySettings {
 	}
 	return RetrySettings{
 		cmp.Or(s.Limit, others.Limit), cmp.Or(s.Timeout, others.Timeout), s.Statuses, cmp.Or(s.Codes, others.Codes),
-		cmp.Or(s.Budget, others.Budget), s.Listed || others.Listed,
+		cmp.Or(s.MaxRequestBytes, others.MaxRequestBytes), cmp.Or(s.Budget, others.Budget), s.Listed || others.Listed,
 	}
 }
 
@@ -217,7 +218,8 @@ func (s RetrySettings) retry() *Retry {
 	}
 	r := &Retry{
 		Limit: valueOr(s.Limit, defaultRetryLimit), Timeout: valueOr(s.Timeout, 0),
-		Statuses: s.Statuses, Codes: valueOr(s.Codes, GRPCCodes{}), Budget: s.Budget,
+		Statuses: s.Statuses, Codes: valueOr(s.Codes, GRPCCodes{}),
+		MaxRequestBytes: valueOr(s.MaxRequestBytes, defaultRequestBytes), Budget: s.Budget,
 	}
 	if !s.Listed && s.Timeout == nil && r.Limit > 0 {
 		// Who says how often, and not what, means what is most likely another endpoint's to answer.

@@ -24,7 +24,6 @@ const (
 	failfastTimeout = 3 * time.Second
 	defaultRTT      = 30 * time.Millisecond
 	decay           = 10 * time.Second
-	retryBytes      = 64 << 10
 	retryMinBackoff = 25 * time.Millisecond
 	retryMaxBackoff = 250 * time.Millisecond
 	retryJitter     = 1
@@ -134,7 +133,7 @@ func httpRetry(r *core.Retry) *outboundpb.HttpRoute_Retry {
 		conditions.StatusRanges = append(conditions.StatusRanges, &outboundpb.HttpRoute_Retry_Conditions_StatusRange{Start: uint32(s.First), End: uint32(s.Last)})
 	}
 	return &outboundpb.HttpRoute_Retry{
-		MaxRetries: uint32(r.Limit), MaxRequestBytes: retryBytes, Conditions: conditions, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
+		MaxRetries: uint32(r.Limit), MaxRequestBytes: r.MaxRequestBytes, Conditions: conditions, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
 		Budget: retryBudget(r.Budget),
 	}
 }
@@ -154,7 +153,7 @@ func grpcRetry(r *core.Retry) *outboundpb.GrpcRoute_Retry {
 		return nil
 	}
 	return &outboundpb.GrpcRoute_Retry{
-		MaxRetries: uint32(r.Limit), MaxRequestBytes: retryBytes, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
+		MaxRetries: uint32(r.Limit), MaxRequestBytes: r.MaxRequestBytes, Timeout: limit(r.Timeout), Backoff: retryBackoff(),
 		Budget: retryBudget(r.Budget),
 		Conditions: &outboundpb.GrpcRoute_Retry_Conditions{
 			Cancelled:         r.Codes.Cancelled,
