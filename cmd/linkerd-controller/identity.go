@@ -183,6 +183,12 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 		return p.fail(err)
 	}
 	creds := identity.NewCredentials(o.files(), events, logger)
+	memory := identity.Remembered{ConfigMaps: clients.Kube.CoreV1().ConfigMaps(o.domain.ControllerNamespace)}
+	recalling, recalled := context.WithTimeout(p.ctx, recallLimit)
+	if err := creds.Recall(recalling, memory, lifetimes); err != nil {
+		logger.Warn("former trust anchors are not known", "error", err)
+	}
+	recalled()
 	if err := creds.Load(); err != nil {
 		if rotating == nil {
 			lis.Close()
@@ -211,6 +217,7 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	}
 	defer prometheus.Unregister(anchorTTL)
 	p.Go(func() error { creds.Watch(p.ctx); return nil })
+	p.Go(func() error { creds.Share(p.ctx, memory, lifetimes); return nil })
 	if rotating != nil {
 		p.Go(func() error { return rotating.Run(p.ctx) })
 	}
@@ -237,6 +244,9 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	}
 	return p.Wait()
 }
+
+// recallLimit is how long the start waits to hear of former trust anchors. What other replicas say later is taken later.
+const recallLimit = 5 * time.Second
 
 // rotator returns what replaces issuer and trust anchor. Replicas are candidates for its lease under the names of their pods.
 func (o *identityOptions) rotator(clients *kube.Clients, lifetimes identity.Lifetimes, events identity.Recorder, logger *slog.Logger) (*rotation.Controller, error) {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,21 +33,19 @@ type Credentials struct {
 	// during file I/O.
 	reloading sync.Mutex
 	current   atomic.Pointer[Issuer]
-	// former are the anchors of issuers before the current one; it is replaced, not changed.
-	former atomic.Pointer[[]formerAnchor]
+	// former are the anchors of issuers before the current one; it is replaced, not changed, with reloading held.
+	former atomic.Pointer[[]Former]
+	// shared is what the replicas knew together when they exchanged it last; guarded by reloading.
+	shared []Former
+	// changed holds a token after former has.
+	changed chan struct{}
 	// loaded is closed with the first issuer.
 	loaded chan struct{}
 }
 
-// formerAnchor is one that an issuer led to until another issuer took its place.
-type formerAnchor struct {
-	anchor *x509.Certificate
-	until  time.Time // when the last leaf was issued under it, at the latest
-}
-
 // NewCredentials returns credentials without an issuer.
 func NewCredentials(files Files, events Events, logger *slog.Logger) *Credentials {
-	return &Credentials{files: files, events: events, logger: logger, loaded: make(chan struct{})}
+	return &Credentials{files: files, events: events, logger: logger, loaded: make(chan struct{}), changed: make(chan struct{}, 1)}
 }
 
 // Issuer returns the current issuer, or nil before the first successful load.
@@ -66,28 +63,35 @@ func (c *Credentials) set(issuer *Issuer) {
 		return
 	}
 	if !old.cert.Equal(issuer.cert) {
-		now := time.Now()
-		var former []formerAnchor
-		if p := c.former.Load(); p != nil {
-			former = slices.Clone(*p)
-		}
-		for _, anchor := range old.anchors(now) {
-			former = slices.DeleteFunc(former, func(f formerAnchor) bool { return f.anchor.Equal(anchor) })
-			former = append(former, formerAnchor{anchor, now})
-		}
 		// Before the issuer: who sees the new one must see them.
-		former = former[max(0, len(former)-maxFormer):]
-		c.former.Store(&former)
+		c.formerly(old.anchors(time.Now()))
 	}
 	c.current.Store(issuer)
+}
+
+// formerly remembers anchors under which leaves were issued up to now. The caller holds reloading.
+func (c *Credentials) formerly(anchors []*x509.Certificate) {
+	var former, more []Former
+	if p := c.former.Load(); p != nil {
+		former = *p
+	}
+	for _, anchor := range anchors {
+		more = append(more, Former{anchor, time.Now()})
+	}
+	former = combine(former, more)
+	c.former.Store(&former)
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
 }
 
 // maxFormer limits the anchors that are kept: more than this many in the life of a leaf are a test.
 const maxFormer = 8
 
 // Bundle returns the trust anchors for proxies, PEM, or nil before the first load: those of the file, and those under which a
-// leaf may still live. An anchor that is taken away too early, as by who knows only of the new one, cuts off nobody; only a
-// restart of this process makes it leave at once.
+// leaf may still live. An anchor that is taken away too early, as by who knows only of the new one, cuts off nobody. An operator
+// makes it leave at once by taking it out of what is remembered; see Remembered.
 func (c *Credentials) Bundle(lifetimes Lifetimes, now time.Time) []byte {
 	issuer := c.current.Load()
 	if issuer == nil {
@@ -96,15 +100,15 @@ func (c *Credentials) Bundle(lifetimes Lifetimes, now time.Time) []byte {
 	var needed []*x509.Certificate
 	if former := c.former.Load(); former != nil {
 		for _, f := range *former {
-			if now.Before(f.until.Add(lifetimes.Issuance + 2*lifetimes.ClockSkew)) {
-				needed = append(needed, f.anchor)
+			if !f.over(lifetimes, now) {
+				needed = append(needed, f.Anchor)
 			}
 		}
 	}
 	return withAnchors(issuer.bundle, needed)
 }
 
-// Load reads the issuer for the first time.
+// Load reads the issuer for the first time. One that leads to a former anchor only is used beside that; see Reload.
 func (c *Credentials) Load() error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
@@ -113,6 +117,16 @@ func (c *Credentials) Load() error {
 		return err
 	}
 	issuer, err := files.issuer(time.Now())
+	if former := c.former.Load(); err != nil && former != nil {
+		var anchors []*x509.Certificate
+		for _, f := range *former {
+			anchors = append(anchors, f.Anchor)
+		}
+		if beside, besideErr := files.beside(anchors, time.Now()); besideErr == nil {
+			c.logger.Warn("issuer is not of the trust anchors; using it with its own beside them until it is replaced", "error", err)
+			issuer, err = beside, nil
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -149,15 +163,14 @@ func (c *Credentials) Reload() {
 		c.logger.Info("issuer updated", "until", issuer.NotAfter())
 		c.events.IssuerUpdated("Updated identity issuer")
 	case old != nil && old.pems.cert == files.cert && old.pems.key == files.key:
-		both := files
-		both.roots = string(withAnchors([]byte(files.roots), old.anchors(now)))
-		issuer, bothErr := both.issuer(now)
+		issuer, bothErr := files.beside(old.anchors(now), now)
 		if bothErr != nil {
 			skip(err)
 			return
 		}
-		issuer.pems = files
 		c.set(issuer)
+		// A replica that starts now has seen nothing of it.
+		c.formerly(issuer.anchors(now))
 		c.logger.Warn("issuer is not of the new trust anchors; keeping its own beside them until it is replaced", "error", err)
 		c.events.IssuerUpdateSkipped(fmt.Sprintf("The trust anchors were replaced and the issuer was not, whose own stays trusted until it is: %v", err))
 	default:
@@ -182,6 +195,24 @@ func (c *Credentials) read() (pems, error) {
 
 func (p pems) issuer(now time.Time) (*Issuer, error) {
 	return NewIssuer([]byte(p.cert), []byte(p.key), []byte(p.roots), now)
+}
+
+// beside makes an issuer whose bundle has more anchors than the file: those of the given ones that it leads to.
+func (p pems) beside(anchors []*x509.Certificate, now time.Time) (*Issuer, error) {
+	both := p
+	both.roots = string(withAnchors([]byte(p.roots), anchors))
+	issuer, err := both.issuer(now)
+	if err != nil {
+		return nil, err
+	}
+	if own := issuer.anchors(now); len(own) < len(anchors) {
+		both.roots = string(withAnchors([]byte(p.roots), own))
+		if issuer, err = both.issuer(now); err != nil {
+			return nil, err
+		}
+	}
+	issuer.pems, issuer.beside = p, true
+	return issuer, nil
 }
 
 // Watch reloads the issuer each time the directory of its certificate or that of the trust anchors changes, until ctx is

@@ -32,6 +32,7 @@ type Issuer struct {
 	pems   pems           // what it was read from, to see whether that changed
 	bundle []byte         // the trust anchors as they were read, PEM
 	end    time.Time      // when the last of the trust anchors expires
+	beside bool           // its own anchors are not in the file, and were added
 }
 
 // pems is the content of the three files.
