@@ -25,7 +25,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -35,9 +34,10 @@ import (
 
 	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
 	"github.com/linkerd-go/linkerd-go/control/identity"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // web is the identity that the tests ask for.
 const web = "web.emo.serviceaccount.identity.linkerd.cluster.local"

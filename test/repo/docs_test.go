@@ -157,3 +157,15 @@ func TestUnsteadyTestsAreListed(t *testing.T) {
 		t.Errorf("docs/testing.md lists %s as unsteady, and no such test is marked", name)
 	}
 }
+
+// TestLeaksAreLookedForWithPatience: goleak alone gives goroutines less than half a
+// second, which a busy machine does not keep.
+func TestLeaksAreLookedForWithPatience(t *testing.T) {
+	for _, p := range list(t) {
+		for _, i := range append(p.TestImports, p.XTestImports...) {
+			if i == "go.uber.org/goleak" {
+				t.Errorf("the tests of %s import goleak: use internal/leaks, which waits for goroutines that are about to end", within(p.ImportPath))
+			}
+		}
+	}
+}
