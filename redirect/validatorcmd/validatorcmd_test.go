@@ -3,8 +3,10 @@ package validatorcmd_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -15,8 +17,9 @@ import (
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // Redirection itself is tested in test/netlab. Here a connection to the
-// validator's own address stands for one that was redirected.
-const own = "127.66.0.1:4140"
+// validator's own address stands for one that was redirected. It is this process's,
+// so that two runs on one machine do not meet.
+var own = fmt.Sprintf("127.67.%d.%d:4140", os.Getpid()>>8&0xff, os.Getpid()&0xff)
 
 // serve answers each connection on a free port with text; it never closes a
 // connection to which it has nothing to say.
