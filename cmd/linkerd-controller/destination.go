@@ -6,14 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
@@ -44,13 +43,14 @@ type destinationOptions struct {
 	opaquePorts    string
 	http2          string
 	queueCapacity  int
-	// hostname is the name of this process in leases: the pod's name, which Kubernetes puts in the environment.
+	// hostname is the name of this process in leases: the pod's name. It is no flag: Kubernetes puts it in the environment.
 	hostname string
 }
 
 func (o *destinationOptions) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("destination", flag.ContinueOnError)
 	o.common.Register(fs)
+	o.hostname = os.Getenv(names.EnvHostname)
 	// Watches are few and long; the limits are for the time of startup.
 	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "destination"}
 	o.kube.Register(fs)
@@ -113,51 +113,27 @@ func (o *destinationOptions) validate(logger *slog.Logger) (*destinationpb.Http2
 	return params, nil
 }
 
-func runDestination(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runDestination(ctx context.Context, c call) error {
 	var options destinationOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	options.hostname = os.Getenv(names.EnvHostname)
-	clients, err := kube.Connect(options.kube)
+	clients, logger, err := c.connect(options.flags(), &options.common, &options.kube)
 	if err != nil {
 		return err
 	}
 	return options.run(ctx, clients, logger)
 }
 
-// check asks the API server for what the controller cannot do without, so that a missing right or resource definition is
-// named instead of met as a watch that never starts.
-func (o *destinationOptions) check(ctx context.Context, clients *kube.Clients) error {
-	type need struct{ group, version, resource string }
-	needs := []need{
-		{"", "v1", "pods"},
-		{"linkerd.io", "v1alpha2", "serviceprofiles"},
-		{"policy.linkerd.io", "v1beta3", "servers"},
-		{"workload.linkerd.io", "v1beta1", "externalworkloads"},
+// watched is what the controller cannot do without.
+func (o *destinationOptions) watched() []schema.GroupVersionResource {
+	all := []schema.GroupVersionResource{
+		{Version: "v1", Resource: "pods"},
+		{Group: "linkerd.io", Version: "v1alpha2", Resource: "serviceprofiles"},
+		{Group: "policy.linkerd.io", Version: "v1beta3", Resource: "servers"},
+		{Group: "workload.linkerd.io", Version: "v1beta1", Resource: "externalworkloads"},
 	}
 	if o.endpointSlices {
-		needs = append(needs, need{"discovery.k8s.io", "v1", "endpointslices"})
+		all = append(all, schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"})
 	}
-	for _, n := range needs {
-		if n.group != "" {
-			has, err := kube.HasResource(clients.Kube.Discovery(), n.group+"/"+n.version, n.resource)
-			if err != nil {
-				return err
-			}
-			if !has {
-				return fmt.Errorf("the cluster has no resource %s.%s/%s", n.resource, n.group, n.version)
-			}
-		}
-		err := kube.CheckAccess(ctx, clients.Kube, authorizationv1.ResourceAttributes{
-			Verb: "list", Group: n.group, Version: n.version, Resource: n.resource,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return all
 }
 
 // run serves until ctx is done. Its order: sockets are bound first, so that a bad address is found at once; calls are
@@ -175,19 +151,17 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	if err != nil {
 		return err
 	}
+	defer lis.Close()
 	stopTrace, err := ctrltrace.Start("linkerd-destination", o.common.TraceCollector)
 	if err != nil {
-		lis.Close()
 		return err
 	}
 	defer stopTrace()
 	p, up, err := start(ctx, admin.Options{Addr: o.metricsAddr, Pprof: o.common.Pprof})
 	if err != nil {
-		lis.Close()
 		return err
 	}
-	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error { return o.check(ctx, clients) }); err != nil {
-		lis.Close()
+	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error { return kube.CheckList(ctx, clients.Kube, o.watched()...) }); err != nil {
 		return p.fail(err)
 	}
 
@@ -227,10 +201,6 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 	p.Go(func() error { linked.Run(p.ctx); return nil })
 	p.Go(func() error { group.Run(p.ctx); return nil })
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
-		lis.Close()
-		if ctx.Err() != nil {
-			err = nil // stopped while starting
-		}
 		return p.fail(err)
 	}
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"flag"
-	"io"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/extensioninit"
@@ -32,9 +31,9 @@ func (o *extensionInitOptions) flags() *flag.FlagSet {
 }
 
 // runExtensionInit labels the namespace of an extension and ends.
-func runExtensionInit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runExtensionInit(ctx context.Context, c call) error {
 	var options extensionInitOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	logger, err := c.parse(options.flags(), &options.common)
 	if err != nil {
 		return err
 	}

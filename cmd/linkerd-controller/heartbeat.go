@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 
 	promapi "github.com/prometheus/client_golang/api"
@@ -37,13 +36,9 @@ func (o *heartbeatOptions) flags() *flag.FlagSet {
 }
 
 // runHeartbeat sends one heartbeat and ends.
-func runHeartbeat(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runHeartbeat(ctx context.Context, c call) error {
 	var options heartbeatOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	clients, err := kube.Connect(options.kube)
+	clients, logger, err := c.connect(options.flags(), &options.common, &options.kube)
 	if err != nil {
 		return err
 	}

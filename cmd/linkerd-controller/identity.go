@@ -4,17 +4,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	identitypb "github.com/linkerd-go/linkerd-go/api/proto/identity"
@@ -114,9 +109,9 @@ func (o *identityOptions) lifetimes(logger *slog.Logger) identity.Lifetimes {
 	}
 }
 
-func runIdentity(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runIdentity(ctx context.Context, c call) error {
 	var options identityOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	logger, err := c.parse(options.flags(), &options.common)
 	if err != nil {
 		return err
 	}
@@ -142,15 +137,14 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
+	defer lis.Close()
 	stopTrace, err := ctrltrace.Start("linkerd-identity", o.common.TraceCollector)
 	if err != nil {
-		lis.Close()
 		return err
 	}
 	defer stopTrace()
 	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, Pprof: o.common.Pprof})
 	if err != nil {
-		lis.Close()
 		return err
 	}
 	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error {
@@ -158,28 +152,21 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 			Verb: "create", Group: "authentication.k8s.io", Version: "v1", Resource: "tokenreviews",
 		})
 	}); err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
 
-	broadcaster := record.NewBroadcaster()
-	defer broadcaster.Shutdown()
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
-	events := identity.Recorder{
-		Recorder:            broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: names.DeploymentIdentity}),
-		ControllerNamespace: o.domain.ControllerNamespace,
-	}
+	kubeEvents, stopEvents := recorder(clients, names.DeploymentIdentity)
+	defer stopEvents()
+	events := identity.Recorder{Recorder: kubeEvents, ControllerNamespace: o.domain.ControllerNamespace}
 	lifetimes := o.lifetimes(logger)
 	var rotating *rotation.Controller
 	if o.rotate {
 		if rotating, err = o.rotator(clients, lifetimes, events, logger); err != nil {
-			lis.Close()
 			return p.fail(err)
 		}
 	}
 	keeper, err := o.keeper(clients, events, logger)
 	if err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
 	creds := identity.NewCredentials(o.files(), events, logger)
@@ -191,31 +178,18 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 	recalled()
 	if err := creds.Load(); err != nil {
 		if rotating == nil {
-			lis.Close()
 			return p.fail(err)
 		}
 		// A cluster that was switched off for long, say. Who rotates makes a
 		// new issuer, which is read when it arrives.
 		logger.Error("issuer cannot be used; waiting for a new one", "error", err)
 	}
-	ttl := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "issuer_cert_ttl_seconds",
-		Help: "Seconds until the issuer's certificate expires.",
-	}, creds.TTL)
-	if err := prometheus.Register(ttl); err != nil {
-		lis.Close()
-		return p.fail(err)
+	for _, ttl := range expiries(creds) {
+		if err := prometheus.Register(ttl); err != nil {
+			return p.fail(err)
+		}
+		defer prometheus.Unregister(ttl)
 	}
-	defer prometheus.Unregister(ttl)
-	anchorTTL := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "trust_anchor_ttl_seconds",
-		Help: "Seconds until the last of the trust anchors expires.",
-	}, creds.AnchorTTL)
-	if err := prometheus.Register(anchorTTL); err != nil {
-		lis.Close()
-		return p.fail(err)
-	}
-	defer prometheus.Unregister(anchorTTL)
 	p.Go(func() error { creds.Watch(p.ctx); return nil })
 	p.Go(func() error { creds.Share(p.ctx, memory, lifetimes); return nil })
 	if rotating != nil {
@@ -247,6 +221,20 @@ func (o *identityOptions) run(ctx context.Context, clients *kube.Clients, logger
 
 // recallLimit is how long the start waits to hear of former trust anchors. What other replicas say later is taken later.
 const recallLimit = 5 * time.Second
+
+// expiries tell monitoring when certificates have to have been replaced.
+func expiries(creds *identity.Credentials) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "issuer_cert_ttl_seconds",
+			Help: "Seconds until the issuer's certificate expires.",
+		}, creds.TTL),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "trust_anchor_ttl_seconds",
+			Help: "Seconds until the last of the trust anchors expires.",
+		}, creds.AnchorTTL),
+	}
+}
 
 // rotator returns what replaces issuer and trust anchor. Replicas are candidates for its lease under the names of their pods.
 func (o *identityOptions) rotator(clients *kube.Clients, lifetimes identity.Lifetimes, events identity.Recorder, logger *slog.Logger) (*rotation.Controller, error) {

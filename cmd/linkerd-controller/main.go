@@ -30,8 +30,8 @@ type command struct {
 	name string
 	// summary is one line for the usage text.
 	summary string
-	// run parses the arguments, which do not include the name, and runs until ctx is done.
-	run func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+	// run parses the arguments and runs until ctx is done.
+	run func(ctx context.Context, c call) error
 }
 
 // commands are all controllers, in the order of the usage text.
@@ -86,7 +86,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		if c.name != name {
 			continue
 		}
-		err := c.run(ctx, rest, stdout, stderr)
+		err := c.run(ctx, call{rest, stdout, stderr})
 		switch {
 		case err == nil, errors.Is(err, flag.ErrHelp):
 			return exitOK

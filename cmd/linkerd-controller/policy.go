@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -15,11 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
@@ -131,43 +124,16 @@ func (o *policyOptions) validate(logger *slog.Logger) {
 	}
 }
 
-func runPolicy(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runPolicy(ctx context.Context, c call) error {
 	var options policyOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	clients, err := kube.Connect(options.kube)
+	clients, logger, err := c.connect(options.flags(), &options.common, &options.kube)
 	if err != nil {
 		return err
 	}
 	return options.run(ctx, clients, logger)
 }
 
-// check asks the API server for what the controller cannot do without, so that a missing right or resource definition is
-// named instead of met as a watch that never starts.
-func (o *policyOptions) check(ctx context.Context, x *index.Index, clients *kube.Clients) error {
-	for _, gvr := range x.Required() {
-		if gvr.Group != "" {
-			has, err := kube.HasResource(clients.Kube.Discovery(), gvr.GroupVersion().String(), gvr.Resource)
-			if err != nil {
-				return err
-			}
-			if !has {
-				return fmt.Errorf("the cluster has no resource %s.%s/%s", gvr.Resource, gvr.Group, gvr.Version)
-			}
-		}
-		err := kube.CheckAccess(ctx, clients.Kube, authorizationv1.ResourceAttributes{
-			Verb: "list", Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// admission returns what serves admission reviews until the process stops.
+// admission returns what serves admission reviews until the process stops, and what is to be done in the end.
 func (o *policyOptions) admission(overlaps func(*core.Server) []string, logger *slog.Logger) (func(p *process), func(), error) {
 	if o.noAdmission {
 		return func(*process) {}, func() {}, nil
@@ -176,23 +142,19 @@ func (o *policyOptions) admission(overlaps func(*core.Server) []string, logger *
 	if err != nil {
 		return nil, nil, err
 	}
-	ttl := certificate.TTL("policy-validator")
-	if err := o.registry.Register(ttl); err != nil {
-		return nil, nil, err
-	}
 	validator := policyvalidator.New(policyvalidator.Options{Config: &o.config, Overlaps: overlaps, Logger: logger})
 	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
-		o.registry.Unregister(ttl)
+		return nil, nil, err
+	}
+	ttl := certificate.TTL("policy-validator")
+	if err := o.registry.Register(ttl); err != nil {
+		lis.Close()
 		return nil, nil, err
 	}
 	return func(p *process) {
-		p.Go(func() error {
-			defer o.registry.Unregister(ttl)
-			certificate.Watch(p.ctx, logger)
-			return nil
-		})
+		p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
 		p.Go(func() error { return server.Serve(p.ctx, lis) })
 		logger.Info("serving admission reviews", "addr", lis.Addr().String())
 	}, func() { o.registry.Unregister(ttl); lis.Close() }, nil
@@ -207,6 +169,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	if err != nil {
 		return err
 	}
+	defer lis.Close()
 	// known is the index once it knows everything: what it says before would be wrong.
 	var known atomic.Pointer[index.Index]
 	admit, drop, err := o.admission(func(s *core.Server) (overlaps []string) {
@@ -217,13 +180,11 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		return overlaps
 	}, logger)
 	if err != nil {
-		lis.Close()
 		return err
 	}
+	defer drop()
 	p, up, err := start(ctx, admin.Options{Addr: o.adminAddr, ReadyText: "ready", Pprof: o.common.Pprof})
 	if err != nil {
-		lis.Close()
-		drop()
 		return err
 	}
 	admit(p)
@@ -238,17 +199,15 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	var watches []*kube.Watch
 	var missing []*index.Missing
 	if err := kube.Persist(p.ctx, logger, func(ctx context.Context) error {
-		err := o.check(ctx, x, clients)
+		err := kube.CheckList(ctx, clients.Kube, x.Required()...)
 		if err == nil {
 			watches, missing, err = x.Watches(clients)
 		}
 		return err
 	}); err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
 	if err := o.registry.Register(x); err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
 	defer o.registry.Unregister(x)
@@ -257,22 +216,16 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	p.Go(func() error { group.Run(p.ctx); return nil })
 	p.Go(func() error { x.WatchLater(p.ctx, clients, missing); return nil })
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
-		lis.Close()
-		if ctx.Err() != nil {
-			err = nil // stopped while starting
-		}
 		return p.fail(err)
 	}
 
 	known.Store(x)
 	hostname, err := podName()
 	if err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
-	broadcaster := record.NewBroadcaster()
-	defer broadcaster.Shutdown()
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	events, stopEvents := recorder(clients, names.FieldManagerPolicy)
+	defer stopEvents()
 	writer := status.NewWriter(status.Options{
 		Source:     x,
 		Kube:       clients.Kube,
@@ -281,7 +234,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		Deployment: o.deployment,
 		Identity:   hostname,
 		Timeout:    time.Duration(o.patchTimeout) * time.Millisecond,
-		Events:     broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: names.FieldManagerPolicy}),
+		Events:     events,
 		Metrics:    status.NewMetrics(o.registry),
 		Logger:     logger,
 	})

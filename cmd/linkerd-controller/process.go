@@ -12,6 +12,10 @@ import (
 	"os"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/internal/admin"
@@ -25,20 +29,27 @@ import (
 // errVersionPrinted ends a command whose only task was to print the version.
 var errVersionPrinted = flag.ErrHelp
 
+// call is how a command was called.
+type call struct {
+	// args do not include the command's name.
+	args           []string
+	stdout, stderr io.Writer
+}
+
 // parse parses a command's flags and returns its logger. Errors of the arguments have been printed when it returns.
-func parse(fs *flag.FlagSet, common *ctrlflags.Common, args []string, stdout, stderr io.Writer) (*slog.Logger, error) {
-	fs.SetOutput(stderr)
-	if err := fs.Parse(args); err != nil {
+func (c call) parse(fs *flag.FlagSet, common *ctrlflags.Common) (*slog.Logger, error) {
+	fs.SetOutput(c.stderr)
+	if err := fs.Parse(c.args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, err
 		}
 		return nil, errUsage
 	}
 	if common.Version {
-		fmt.Fprintln(stdout, version.Version)
+		fmt.Fprintln(c.stdout, version.Version)
 		return nil, errVersionPrinted
 	}
-	logger, err := common.Logger(stderr)
+	logger, err := common.Logger(c.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +57,16 @@ func parse(fs *flag.FlagSet, common *ctrlflags.Common, args []string, stdout, st
 	kube.SetLogger(logger)
 	logger.Info("starting", "command", fs.Name(), "version", version.Version, "fips140", fips140.Enabled())
 	return logger, nil
+}
+
+// connect is parse for a command that talks to the API server.
+func (c call) connect(fs *flag.FlagSet, common *ctrlflags.Common, config *kube.Config) (*kube.Clients, *slog.Logger, error) {
+	logger, err := c.parse(fs, common)
+	if err != nil {
+		return nil, nil, err
+	}
+	clients, err := kube.Connect(*config)
+	return clients, logger, err
 }
 
 // process runs the parts of a command side by side: each part gets a context that ends when the command shall stop, be it
@@ -98,7 +119,14 @@ func podName() (string, error) {
 	return name, nil
 }
 
-// listen binds a TCP address.
+// recorder returns what writes the events of a component, until the returned function is called.
+func recorder(clients *kube.Clients, component string) (record.EventRecorder, func()) {
+	broadcaster := record.NewBroadcaster()
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component}), broadcaster.Shutdown
+}
+
+// listen binds a TCP address. Who serves closes the listener too; its owner does so again however the command ends.
 func listen(addr string) (net.Listener, error) {
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -3,14 +3,9 @@ package main
 import (
 	"context"
 	"flag"
-	"io"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/charts"
@@ -46,13 +41,9 @@ func (o *injectorOptions) flags() *flag.FlagSet {
 	return fs
 }
 
-func runProxyInjector(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runProxyInjector(ctx context.Context, c call) error {
 	var options injectorOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	clients, err := kube.Connect(options.kube)
+	clients, logger, err := c.connect(options.flags(), &options.common, &options.kube)
 	if err != nil {
 		return err
 	}
@@ -74,9 +65,8 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
-	broadcaster := record.NewBroadcaster()
-	defer broadcaster.Shutdown()
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	events, stopEvents := recorder(clients, injector.EventSource)
+	defer stopEvents()
 	// A registry of its own, so that what runs twice in a process does not meet itself.
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(certificate.TTL("proxy-injector"))
@@ -88,7 +78,7 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 		Defaults:  defaults,
 		Lookup:    watches,
 		Render:    render,
-		Events:    broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: injector.EventSource}),
+		Events:    events,
 		Metrics:   metrics,
 		Logger:    logger,
 	})
@@ -100,17 +90,16 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
+	defer lis.Close()
 	p, up, err := start(ctx, admin.Options{
 		Addr: o.adminAddr, Pprof: o.common.Pprof, Gatherer: prometheus.Gatherers{prometheus.DefaultGatherer, metrics},
 	})
 	if err != nil {
-		lis.Close()
 		return err
 	}
 	p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })
 	p.Go(func() error { watches.Run(p.ctx); return nil })
 	if err := watches.WaitSynced(p.ctx); err != nil {
-		lis.Close()
 		return p.fail(err)
 	}
 	p.Go(func() error { return server.Serve(p.ctx, lis) })

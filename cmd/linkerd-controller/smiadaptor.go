@@ -5,14 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/record"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/smi"
@@ -55,13 +50,9 @@ func (o *smiAdaptorOptions) validate() error {
 	return nil
 }
 
-func runSMIAdaptor(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runSMIAdaptor(ctx context.Context, c call) error {
 	var options smiAdaptorOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	clients, err := kube.Connect(options.kube)
+	clients, logger, err := c.connect(options.flags(), &options.common, &options.kube)
 	if err != nil {
 		return err
 	}
@@ -81,16 +72,15 @@ func (o *smiAdaptorOptions) run(ctx context.Context, clients *kube.Clients, logg
 	if err != nil {
 		return err
 	}
-	broadcaster := record.NewBroadcaster()
-	defer broadcaster.Shutdown()
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.Kube.CoreV1().Events("")})
+	events, stopEvents := recorder(clients, names.SMIEventSource)
+	defer stopEvents()
 	controller := smi.New(smi.Options{
 		Clients:       clients,
 		Namespace:     o.namespace,
 		Identity:      host,
 		ClusterDomain: o.clusterDomain,
 		Workers:       o.workers,
-		Events:        smi.Recorder{Recorder: broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: names.SMIEventSource})},
+		Events:        smi.Recorder{Recorder: events},
 		Metrics:       reconcile.NewMetrics(prometheus.DefaultRegisterer),
 		Logger:        logger,
 	})

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"flag"
-	"io"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -33,9 +32,9 @@ func (o *spValidatorOptions) flags() *flag.FlagSet {
 	return fs
 }
 
-func runSPValidator(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runSPValidator(ctx context.Context, c call) error {
 	var options spValidatorOptions
-	logger, err := parse(options.flags(), &options.common, args, stdout, stderr)
+	logger, err := c.parse(options.flags(), &options.common)
 	if err != nil {
 		return err
 	}
@@ -48,6 +47,7 @@ func runSPValidator(ctx context.Context, args []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
+	defer lis.Close()
 	// A registry of its own, so that what runs twice in a process does not meet itself.
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(certificate.TTL("sp-validator"))
@@ -55,7 +55,6 @@ func runSPValidator(ctx context.Context, args []string, stdout, stderr io.Writer
 		Addr: options.metricsAddr, Pprof: options.common.Pprof, Gatherer: prometheus.Gatherers{prometheus.DefaultGatherer, metrics},
 	})
 	if err != nil {
-		lis.Close()
 		return err
 	}
 	p.Go(func() error { certificate.Watch(p.ctx, logger); return nil })

@@ -9,6 +9,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -159,4 +160,26 @@ func HasResource(client discovery.DiscoveryInterface, groupVersion, resource str
 		}
 	}
 	return false, nil
+}
+
+// CheckList asks the API server whether it serves these resources and lets this process list them, so that what a controller
+// cannot do without is named if it is missing.
+func CheckList(ctx context.Context, client kubernetes.Interface, resources ...schema.GroupVersionResource) error {
+	for _, r := range resources {
+		if r.Group != "" { // every API server has the core group
+			has, err := HasResource(client.Discovery(), r.GroupVersion().String(), r.Resource)
+			if err != nil {
+				return err
+			}
+			if !has {
+				return fmt.Errorf("the cluster has no resource %s.%s/%s", r.Resource, r.Group, r.Version)
+			}
+		}
+		if err := CheckAccess(ctx, client, authorizationv1.ResourceAttributes{
+			Verb: "list", Group: r.Group, Version: r.Version, Resource: r.Resource,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

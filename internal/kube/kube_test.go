@@ -151,6 +151,32 @@ func TestHasResource(t *testing.T) {
 	}
 }
 
+// TestCheckListNamesWhatIsMissing: be it a resource definition or a right.
+func TestCheckListNamesWhatIsMissing(t *testing.T) {
+	client := fake.NewClientset()
+	client.Resources = []*metav1.APIResourceList{{GroupVersion: "linkerd.io/v1alpha2", APIResources: []metav1.APIResource{{Name: "serviceprofiles"}}}}
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		review := a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview)
+		review.Status.Allowed = review.Spec.ResourceAttributes.Verb == "list" && review.Spec.ResourceAttributes.Resource != "secrets"
+		return true, review, nil
+	})
+	pods := schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	profiles := schema.GroupVersionResource{Group: "linkerd.io", Version: "v1alpha2", Resource: "serviceprofiles"}
+	for _, c := range []struct {
+		name string
+		last schema.GroupVersionResource
+		want string
+	}{
+		{"all there", profiles, "<nil>"},
+		{"no definition", schema.GroupVersionResource{Group: "linkerd.io", Version: "v1alpha2", Resource: "others"}, "the cluster has no resource others.linkerd.io/v1alpha2"},
+		{"no right", schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, "not authorized to list secrets"},
+	} {
+		if got := fmt.Sprint(kube.CheckList(t.Context(), client, pods, profiles, c.last)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 // TestExpiredWatchNoticesWhatItMissed: the API server ends a watch with 410 Gone, as it does once it has forgotten the version
 // that the watch is at. What was deleted in between is in no event; only the new list tells.
 func TestExpiredWatchNoticesWhatItMissed(t *testing.T) {
