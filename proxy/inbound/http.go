@@ -274,12 +274,22 @@ func (c *Conn) permit(pol *policy, found route.Found, by *model.Authorization, a
 		authority: authority, grpc: pol.Routes.GRPC,
 	}, pol)
 	// What was used before stays until the connection ends, for requests that
-	// are in flight may still use it.
-	var next []heldPermit
+	// are in flight may still use it. But a policy is sent again every few
+	// minutes, and a connection may live for weeks: of policies that are over
+	// only permits are kept that no entry of the present one has.
+	next := []heldPermit{{pol, found.Route, by, authority, m}}
 	if list := c.permits.Load(); list != nil {
-		next = append(next, *list...)
+		for _, h := range *list {
+			if h.pol != pol {
+				if h.permit == m {
+					c.port.release(m)
+					continue
+				}
+				h = heldPermit{permit: h.permit}
+			}
+			next = append(next, h)
+		}
 	}
-	next = append(next, heldPermit{pol, found.Route, by, authority, m})
 	c.permits.Store(&next)
 	return m
 }
