@@ -45,19 +45,7 @@ func classify(name, value []byte) uint16 {
 		return tagInvalid
 	}
 	if name[0] == ':' {
-		switch string(name) {
-		case ":method":
-			return tagMethod
-		case ":scheme":
-			return tagScheme
-		case ":authority":
-			return tagAuthority
-		case ":path":
-			return tagPath
-		case ":status":
-			return tagStatus
-		}
-		return tagInvalid
+		return pseudo(name, value)
 	}
 	for _, c := range name {
 		if !nameOK[c] {
@@ -76,6 +64,38 @@ func classify(name, value []byte) uint16 {
 	}
 	return tagRegular
 }
+
+// pseudo classifies pseudo-headers. Theirs are the words of the request line if
+// the request goes on over HTTP/1: a blank in one of them would make it another
+// line than the one that routes and policies saw.
+func pseudo(name, value []byte) uint16 {
+	tag := tagInvalid
+	ok := func(byte) bool { return true }
+	switch string(name) {
+	case ":method":
+		tag, ok = tagMethod, func(c byte) bool { return nameOK[c] || 'A' <= c && c <= 'Z' }
+	case ":scheme":
+		tag = tagScheme
+		ok = func(c byte) bool {
+			return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'
+		}
+	case ":authority":
+		tag = tagAuthority
+		ok = func(c byte) bool { return c > ' ' && c < 0x7f && bytes.IndexByte(notInAuthority, c) < 0 }
+	case ":path":
+		tag, ok = tagPath, func(c byte) bool { return c > ' ' && c != 0x7f }
+	case ":status":
+		tag = tagStatus
+	}
+	for _, c := range value {
+		if !ok(c) {
+			return tagInvalid
+		}
+	}
+	return tag
+}
+
+var notInAuthority = []byte("/?#\"<>\\^`{|}*")
 
 // list is a header block being put into a head.
 type list struct {

@@ -40,6 +40,8 @@ var update = flag.Bool("update", false, "write what was seen into testdata")
 //	priority STREAM DEPENDS-ON
 //	raw HEX                                     any bytes, blanks ignored
 //
+// In a VALUE \s is a blank.
+//
 // The server has acted on a command before the next is written.
 func runScript(p *peer, script string) {
 	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
@@ -61,7 +63,7 @@ func runScript(p *peer, script string) {
 			if n, ok := strings.CutPrefix(x, "pad="); ok {
 				pad, _ = strconv.Atoi(n)
 			} else if i := strings.LastIndex(x, "="); i > 0 {
-				fields = append(fields, x[:i], x[i+1:])
+				fields = append(fields, x[:i], strings.ReplaceAll(x[i+1:], `\s`, " "))
 			} else {
 				flags[x] = true
 			}
