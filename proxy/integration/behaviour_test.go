@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -320,6 +321,108 @@ func TestServiceProfile(t *testing.T) {
 	m.wants(m.out.reg, "route_request_total"+labels+"} 1", "route_actual_request_total"+labels+"} 2",
 		"route_response_total"+labels+`,status_code="200",classification="success",grpc_status="",error=""} 1`,
 		"route_actual_response_total"+labels+`,status_code="503",classification="failure",grpc_status="",error=""} 1`)
+}
+
+// TestPolicyBesideProfile: what the policy says of time limits and retries counts
+// where a service profile says nothing, and no further.
+func TestPolicyBesideProfile(t *testing.T) {
+	re, err := model.CompileRegex("/api/.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type route = model.ProfileRoute
+	api := model.RequestMatch{Op: model.OpPath, Path: re}
+	unavailable := model.Retry{Max: 2, MaxRequestBytes: 100, Statuses: []model.StatusRange{{Min: 503, Max: 503}}}
+	for _, c := range []struct {
+		name    string
+		profile model.Profile
+		rule    model.Rule
+		path    string
+		fails   int64
+		slow    bool
+		want    string
+		calls   int64
+		metrics []string
+	}{
+		{name: "retries", profile: model.Profile{Routes: []route{{Condition: api}}}, rule: model.Rule{Retry: &unavailable},
+			path: "/api/x", fails: 2, want: "200 ", calls: 3, metrics: []string{
+				`route_request_total{direction="outbound",dst="web.ns.svc.cluster.local:80"} 1`,
+				`route_actual_request_total{direction="outbound",dst="web.ns.svc.cluster.local:80"} 3`,
+			}},
+		{name: "retries on the default route", profile: model.Profile{Routes: []route{{Condition: api}}}, rule: model.Rule{Retry: &unavailable},
+			path: "/", fails: 1, want: "200 ", calls: 2},
+		{name: "retries beside shares", profile: model.Profile{Overrides: []model.Override{{Path: "web.ns.svc.cluster.local:80", Weight: 1}}},
+			rule: model.Rule{Retry: &unavailable}, path: "/", fails: 1, want: "200 ", calls: 2},
+		{name: "retries have a limit", profile: model.Profile{Routes: []route{{Condition: api}}}, rule: model.Rule{Retry: &unavailable},
+			path: "/", fails: 9, want: "503 ", calls: 3},
+		{name: "retries have a budget", profile: model.Profile{Routes: []route{{Condition: api}}},
+			rule: model.Rule{Retry: &model.Retry{
+				Max: 2, MaxRequestBytes: 100, Statuses: unavailable.Statuses, Budget: &model.RetryBudget{TTL: time.Minute},
+			}},
+			path: "/", fails: 9, want: "503 ", calls: 1,
+			metrics: []string{`route_retryable_total{direction="outbound",dst="web.ns.svc.cluster.local:80",skipped="no_budget"} 1`}},
+		{name: "a profile with retries says which", profile: model.Profile{Routes: []route{{Condition: api, Retryable: true}}},
+			rule: model.Rule{Retry: &unavailable}, path: "/", fails: 1, want: "503 ", calls: 1},
+		{name: "time limit", profile: model.Profile{Routes: []route{{Condition: api}}},
+			rule: model.Rule{Timeouts: model.Timeouts{Request: 50 * time.Millisecond}}, path: "/api/x", slow: true,
+			want: "504 ", calls: 1},
+		{name: "the profile's time limit counts", profile: model.Profile{Routes: []route{{Condition: api, Timeout: 50 * time.Millisecond}}},
+			rule: model.Rule{Timeouts: model.Timeouts{Request: never}}, path: "/api/x", slow: true,
+			want: "504 ", calls: 1},
+		{name: "both kinds of limits", profile: model.Profile{Routes: []route{{Condition: api, Timeout: 50 * time.Millisecond}}},
+			rule: model.Rule{Retry: &model.Retry{Max: 1, MaxRequestBytes: 100, Timeout: never}}, path: "/api/x", slow: true,
+			want: "504 ", calls: 1},
+		{name: "a rule for other requests", profile: model.Profile{Routes: []route{{Condition: api}}},
+			rule: model.Rule{
+				Matches: []model.Match{{Path: model.PathMatch{Kind: model.PathPrefix, Value: "/other"}}}, Retry: &unavailable,
+			},
+			path: "/api/x", fails: 1, want: "503 ", calls: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t, viaProxy)
+			h, calls := failing(c.fails, 503)
+			if c.slow {
+				h = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					calls.Add(1)
+					<-r.Context().Done()
+				})
+			}
+			m.serve(h)
+			target := servicePolicy(func(p *model.ClientPolicy) {
+				r := &p.HTTP1.Routes.List[0].Rules[0]
+				r.Timeouts, r.Retry = c.rule.Timeouts, c.rule.Retry
+				if c.rule.Matches != nil {
+					r.Matches = c.rule.Matches
+				}
+			})
+			c.profile.Name = "web.ns.svc.cluster.local"
+			target.Profile, target.ProfileHTTP, target.Path = &c.profile, true, "web.ns.svc.cluster.local:80"
+			m.target.Set(target)
+			resp := m.request(m.outAddr, "GET", c.path)
+			if got := fmt.Sprintf("%d ", resp.StatusCode); got != c.want || calls.Load() != c.calls {
+				t.Errorf("got %s%q after %d calls, want %s after %d", got, resp.Header.Get("L5d-Proxy-Error"), calls.Load(), c.want, c.calls)
+			}
+			m.wants(m.out.reg, c.metrics...)
+		})
+	}
+}
+
+// TestQueueBesideProfile: requests by a profile wait as long as the policy says.
+func TestQueueBesideProfile(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.endpoints.Set(endpoints())
+	target := servicePolicy(func(p *model.ClientPolicy) {
+		p.HTTP1.Routes.List[0].Rules[0].Distribution.Backends[0].Backend.Queue = model.Queue{Failfast: 7 * time.Millisecond}
+	})
+	target.Profile, target.ProfileHTTP = &model.Profile{Name: "web.ns.svc.cluster.local"}, true
+	m.target.Set(target)
+	if got := refused(m.request(m.outAddr, "GET", "/")); !strings.Contains(got, "fail-fast") {
+		t.Errorf("got %q", got)
+	}
+	gate := regexp.MustCompile(`(?m)^outbound_http_balancer_queue_gate_timeout_seconds\{.*} (.*)$`).FindSubmatch(m.out.reg.AppendText(nil))
+	if gate == nil || string(gate[1]) != "0.007" {
+		t.Errorf("the queue's time is %q", gate)
+	}
 }
 
 func TestEndpointsChangeWhileServing(t *testing.T) {

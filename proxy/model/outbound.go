@@ -40,9 +40,37 @@ type HTTPPolicy struct {
 	Accrual *FailureAccrual
 }
 
+// Balancing is how the policy wants balancers to be: what is said of a Service
+// is the same for all of its routes. A nil policy has the defaults.
+func (p *HTTPPolicy) Balancing() Balancing {
+	if p != nil {
+		for i := range p.Routes.List {
+			for j := range p.Routes.List[i].Rules {
+				if b, ok := p.Routes.List[i].Rules[j].Distribution.balancing(); ok {
+					return b
+				}
+			}
+		}
+	}
+	return Balancing{Load: DefaultLoad()}
+}
+
 // TCPPolicy has the routes of opaque or TLS traffic: exactly one for opaque,
 // any number, told apart by SNI, for TLS.
 type TCPPolicy struct{ Routes []TCPRoute }
+
+// Balancing is how the policy wants balancers to be. A nil policy has the
+// defaults.
+func (p *TCPPolicy) Balancing() Balancing {
+	if p != nil {
+		for i := range p.Routes {
+			if b, ok := p.Routes[i].Distribution.balancing(); ok {
+				return b
+			}
+		}
+	}
+	return Balancing{Load: DefaultLoad()}
+}
 
 // TCPRoute is one route of opaque or TLS traffic.
 type TCPRoute struct {
@@ -67,6 +95,22 @@ const (
 type Distribution struct {
 	Kind     DistributionKind
 	Backends []RouteBackend
+}
+
+// balancing is that of the first balancer, if there is one.
+func (d *Distribution) balancing() (Balancing, bool) {
+	for i := range d.Backends {
+		if b := d.Backends[i].Backend; b != nil && b.Kind == BackendBalance {
+			return Balancing{b.Load, b.Queue}, true
+		}
+	}
+	return Balancing{}, false
+}
+
+// Balancing is how a balancer measures load and lets requests wait.
+type Balancing struct {
+	Load  Load
+	Queue Queue
 }
 
 // RouteBackend is a backend of a rule.

@@ -68,8 +68,10 @@ type request struct {
 	profile  *profileRoute
 	timeouts model.Timeouts
 	retry    *model.Retry
-	replay   *retry.Body
-	retries  int
+	// budget limits retries beside a profile; nil does not.
+	budget  *retry.Budget
+	replay  *retry.Body
+	retries int
 	// origin is the application's Origin field, if the rule shares responses
 	// with other origins.
 	origin []byte
@@ -305,19 +307,8 @@ func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err er
 	if r.retry == nil || errors.Is(err, balance.ErrClosed) {
 		return false
 	}
-	wanted := false
-	if err != nil {
-		wanted = retry.WantedError(err)
-	} else {
-		var trailers *exchange.Fields
-		if r.retry.Codes != 0 && r.version == exchange.HTTP2 && classify.Code(&head.Fields) < 0 && !retry.Wanted(r.retry, head, nil) {
-			p := retry.Peek(*body)
-			*body, trailers = p, p.Trailers()
-		}
-		wanted = retry.Wanted(r.retry, head, trailers)
-	}
 	switch {
-	case !wanted:
+	case !r.wanted(head, body, err):
 		if r.retries > 0 && err == nil {
 			r.route.RetrySucceeded()
 		}
@@ -334,6 +325,20 @@ func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err er
 	return true
 }
 
+// wanted reports whether the outcome of an attempt is one to retry. The
+// response's body may be looked into.
+func (r *request) wanted(head *exchange.ResponseHead, body *exchange.Body, err error) bool {
+	if err != nil {
+		return !errors.Is(err, balance.ErrClosed) && retry.WantedError(err)
+	}
+	var trailers *exchange.Fields
+	if r.retry.Codes != 0 && r.version == exchange.HTTP2 && classify.Code(&head.Fields) < 0 && !retry.Wanted(r.retry, head, nil) {
+		p := retry.Peek(*body)
+		*body, trailers = p, p.Trailers()
+	}
+	return retry.Wanted(r.retry, head, trailers)
+}
+
 // pause waits before the next attempt. The error says why there will be none.
 func (r *request) pause() error {
 	var d time.Duration
@@ -344,7 +349,9 @@ func (r *request) pause() error {
 		return err
 	}
 	r.retries++
-	r.route.RetrySent()
+	if r.route != nil {
+		r.route.RetrySent()
+	}
 	return nil
 }
 
@@ -479,18 +486,25 @@ func (a *attempt) limit() {
 	if r.timeouts == (model.Timeouts{}) && headers == 0 {
 		return
 	}
-	// A canceler of its own: what ends this attempt must not end the next.
-	a.c = new(exchange.Canceler)
-	c := a.c
-	if err := r.x.Bind(c.Cancel); err != nil {
-		c.Cancel(err)
-	}
-	a.limits = &limits{clk: r.p.cfg.Clock, c: c, t: r.timeouts, headers: headers}
+	a.limits = &limits{clk: r.p.cfg.Clock, c: a.own(), t: r.timeouts, headers: headers}
 	var until time.Time
 	if r.timeouts.Request > 0 {
 		until = r.started.Add(r.timeouts.Request)
 	}
 	a.limits.start(until)
+}
+
+// own gives the attempt a canceler of its own: what ends this attempt must not
+// end the next.
+func (a *attempt) own() *exchange.Canceler {
+	if a.c == &a.r.x.Canceler {
+		c := new(exchange.Canceler)
+		a.c = c
+		if err := a.r.x.Bind(c.Cancel); err != nil {
+			c.Cancel(err)
+		}
+	}
+	return a.c
 }
 
 // respond passes the attempt's response on.

@@ -110,6 +110,11 @@ type profileRouter struct {
 	def       *profileRoute
 	budget    *retry.Budget
 	dist      *distribute.Distributor[*backend]
+	// policy is for what the profile does not say; budgets are those of its
+	// rules, by route and rule. retries says that the profile retries itself.
+	policy  *model.HTTPPolicy
+	budgets [][]*retry.Budget
+	retries bool
 }
 
 // profileRoute is a route of a profile with its metrics.
@@ -229,11 +234,22 @@ func (b *builder) policy(t *model.Target) *model.HTTPPolicy {
 
 // profile makes the router of a service profile.
 func (b *builder) profile(t *model.Target) *profileRouter {
-	set := b.t.p.cfg.Series
+	set, now := b.t.p.cfg.Series, b.t.p.cfg.Clock.Now()
+	policy := b.policy(t)
 	r := &profileRouter{
-		profile: t.Profile, canonical: t.Path,
-		budget: retry.NewBudget(t.Profile.Budget, b.t.p.cfg.Clock.Now()),
-		dist:   b.overrides(t, b.policy(t).Accrual),
+		profile: t.Profile, canonical: t.Path, policy: policy,
+		budget: retry.NewBudget(t.Profile.Budget, now),
+		dist:   b.overrides(t, policy.Balancing(), policy.Accrual),
+	}
+	for i := range policy.Routes.List {
+		rules := policy.Routes.List[i].Rules
+		budgets := make([]*retry.Budget, len(rules))
+		for j := range rules {
+			if m := rules[j].Retry; m != nil {
+				budgets[j] = retry.NewBudget(m.Budget, now)
+			}
+		}
+		r.budgets = append(r.budgets, budgets)
 	}
 	route := func(m *model.ProfileRoute) *profileRoute {
 		var l model.Labels
@@ -245,14 +261,16 @@ func (b *builder) profile(t *model.Target) *profileRouter {
 	}
 	for i := range t.Profile.Routes {
 		r.routes = append(r.routes, route(&t.Profile.Routes[i]))
+		r.retries = r.retries || t.Profile.Routes[i].Retryable
 	}
 	r.def = route(nil)
 	return r
 }
 
 // overrides distributes over what a profile names instead of the service, or
-// over the service itself. What the policy says of breakers counts for them, too.
-func (b *builder) overrides(t *model.Target, accrual *model.FailureAccrual) *distribute.Distributor[*backend] {
+// over the service itself. What the policy says of queues, load and breakers
+// counts for them, too.
+func (b *builder) overrides(t *model.Target, like model.Balancing, accrual *model.FailureAccrual) *distribute.Distributor[*backend] {
 	list := t.Profile.Overrides
 	if len(list) == 0 {
 		list = []model.Override{{Path: t.Path, Weight: 1}}
@@ -261,7 +279,7 @@ func (b *builder) overrides(t *model.Target, accrual *model.FailureAccrual) *dis
 	var weights []uint32
 	for _, o := range list {
 		backends = append(backends, b.backend(t.Policy.Parent, &model.Backend{
-			Meta: t.Policy.Parent, Kind: model.BackendBalance, Path: o.Path, Load: model.DefaultLoad(),
+			Meta: t.Policy.Parent, Kind: model.BackendBalance, Path: o.Path, Load: like.Load, Queue: like.Queue,
 		}, accrual))
 		weights = append(weights, o.Weight)
 	}
@@ -272,7 +290,7 @@ func (b *builder) overrides(t *model.Target, accrual *model.FailureAccrual) *dis
 func (b *builder) tcp(t *model.Target) *tcpRouter {
 	r := &tcpRouter{parent: t.Policy.Parent, invalid: t.Policy.Invalid}
 	if b.kind == kindOpaque && t.ProfileTCP {
-		r.profile = b.overrides(t, nil)
+		r.profile = b.overrides(t, t.Policy.TCP.Balancing(), nil)
 		r.backends = b.used
 		return r
 	}
