@@ -447,10 +447,14 @@ func (s *Server) Respond(head *exchange.ResponseHead, b exchange.Body) error {
 			}
 		case 17:
 			if f.Is("transfer-encoding") {
-				if kind != byChunks && !bodyless {
-					continue
+				if !bodyless {
+					// A body without framing of its own becomes chunked,
+					// whatever it is coded in; "identity" is no coding.
+					if kind != byChunks || exchange.EqualFold(f.Value, "identity") {
+						continue
+					}
+					framed = chunkedLast(f.Value)
 				}
-				framed = true
 			}
 		}
 		w.field(f.Name, f.Value)
@@ -493,6 +497,15 @@ func (s *Server) Respond(head *exchange.ResponseHead, b exchange.Body) error {
 		return err
 	}
 	return s.flushed()
+}
+
+// chunkedLast reports whether chunked is the last of a list of codings.
+func chunkedLast(codings []byte) bool {
+	var last []byte
+	for rest := codings; len(rest) > 0; {
+		last, rest = exchange.NextToken(rest)
+	}
+	return exchange.EqualFold(last, "chunked")
 }
 
 func (s *Server) flushed() error {

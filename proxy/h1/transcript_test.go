@@ -239,6 +239,10 @@ func TestRequests(t *testing.T) {
 				r.Add("Content-Length", "77")
 			case "/unknown":
 				r.ContentLength = -1
+			case "/gzip", "/identity", "/gzip,chunked":
+				// As a server said it whose body lasted until its end.
+				r.ContentLength = -1
+				r.Add("Transfer-Encoding", string(x.Request.Path[1:]))
 			case "/head":
 				r.ContentLength, b = 1234, exchange.Empty
 				r.Add("Content-Length", "1234")
