@@ -81,7 +81,7 @@ func (s *Server) federated(stream grpc.ServerStreamingServer[destinationpb.Updat
 	defer close(ended)
 	result := make(chan error, 1)
 	overflow := make(chan struct{}, 1)
-	s.senders.Go(func() {
+	s.Go(func() {
 		result <- u.run(services, ended, overflow)
 		u.closeAll()
 		u.forwarders.Wait()
@@ -89,7 +89,7 @@ func (s *Server) federated(stream grpc.ServerStreamingServer[destinationpb.Updat
 	select {
 	case <-stream.Context().Done():
 		return nil
-	case <-s.stopping:
+	case <-s.Stopping():
 		return nil
 	case <-overflow:
 		s.options.Logger.Warn("stream closed: client does not keep up", "service", query.Service, "port", query.Port)

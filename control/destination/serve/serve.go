@@ -3,9 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,13 +51,9 @@ type Options struct {
 // Server implements the Destination service. Its methods may be called from any goroutine.
 type Server struct {
 	destinationpb.UnimplementedDestinationServer
+	*grpcserve.Streams
 	options Options
 	encoder encoder
-
-	stopOnce sync.Once
-	stopping chan struct{}
-	// senders are the goroutines that send.
-	senders sync.WaitGroup
 }
 
 var _ destinationpb.DestinationServer = (*Server)(nil)
@@ -69,15 +63,8 @@ func New(options Options) *Server {
 	if options.Clusters == nil {
 		options.Clusters = NoClusters{}
 	}
-	return &Server{options: options, encoder: encoder{options.HTTP2}, stopping: make(chan struct{})}
+	return &Server{options: options, encoder: encoder{options.HTTP2}, Streams: grpcserve.NewStreams()}
 }
-
-// Stop ends all streams with OK; their clients connect again, elsewhere.
-func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
-
-// Wait returns when the goroutines of all streams have ended. It is called after Stop and after the gRPC server has
-// stopped.
-func (s *Server) Wait() { s.senders.Wait() }
 
 func (s *Server) token(text string) core.Token {
 	token, err := core.ParseToken(text)
@@ -220,42 +207,15 @@ func (s *Server) failed(ctx context.Context, err error, code codes.Code, text st
 // any more, or in another way), or the client does not keep up; all of these end the stream with OK. messages returns what
 // takes the client from one answer to the next.
 func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*grpcserve.Message[M], overflow func()) error {
-	changed := sub.Changed()
-	sent := make(chan error, 1)
-	var last *T
-	for {
-		select {
-		case <-stream.Context().Done():
-			return nil
-		case <-s.stopping:
-			return nil
-		case <-from.Stopped():
-			return nil
-		case <-sub.Overflow():
-			overflow()
-			return nil
-		case <-changed:
-			had, next := last, sub.Latest()
-			if next == had {
-				// It was published between the sign of the one before and the look at it, and has been sent then.
-				continue
-			}
-			last = next
-			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
-			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
-			// thousands of them, waiting, would be much of the memory that streams take.
-			changed = nil
-			s.senders.Go(func() { sent <- send(stream, messages(had, next)) })
-		case err := <-sent:
-			if err != nil {
-				if stream.Context().Err() != nil {
-					return nil
-				}
-				return fmt.Errorf("sending: %w", err)
-			}
-			changed = sub.Changed()
-		}
+	err := grpcserve.Follow(stream.Context(), s.Streams, grpcserve.Feed[T]{
+		Changed: sub.Changed(), Latest: sub.Latest, Ended: from.Stopped(), Overflow: sub.Overflow(),
+		Send: func(last, next *T) error { return send(stream, messages(last, next)) },
+	})
+	if errors.Is(err, grpcserve.ErrOverflow) {
+		overflow()
+		return nil
 	}
+	return err
 }
 
 func send[M any](stream grpc.ServerStreamingServer[M], messages []*grpcserve.Message[M]) error {

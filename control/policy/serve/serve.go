@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -37,16 +35,13 @@ type Options struct {
 
 // Server implements both services. Its methods may be called from any goroutine.
 type Server struct {
-	options  Options
-	stopOnce sync.Once
-	stopping chan struct{}
-	// senders are the goroutines that send.
-	senders sync.WaitGroup
+	*grpcserve.Streams
+	options Options
 }
 
 // New returns a server.
 func New(options Options) *Server {
-	return &Server{options: options, stopping: make(chan struct{})}
+	return &Server{Streams: grpcserve.NewStreams(), options: options}
 }
 
 // Register adds the services to a gRPC server.
@@ -54,13 +49,6 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 	inboundpb.RegisterInboundServerPoliciesServer(registrar, inboundServer{server: s})
 	outboundpb.RegisterOutboundPoliciesServer(registrar, outboundServer{server: s})
 }
-
-// Stop ends all streams with OK; their clients connect again, elsewhere.
-func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
-
-// Wait returns when the goroutines of all streams have ended. It is called after Stop and after the gRPC server has
-// stopped.
-func (s *Server) Wait() { s.senders.Wait() }
 
 // inboundServer implements the InboundServerPolicies service.
 type inboundServer struct {
@@ -266,37 +254,10 @@ func (s *Server) failed(ctx context.Context, err error) error {
 // follow sends what a subscription brings until the client leaves, the server stops, or the subscription ends; all of these
 // end the stream with OK.
 func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], sub *index.Subscription[T], encode func(*T) any) error {
-	changed := sub.Changed()
-	sent := make(chan error, 1)
-	var last *index.Answer[T]
-	for {
-		select {
-		case <-stream.Context().Done():
-			return nil
-		case <-s.stopping:
-			return nil
-		case <-sub.Ended():
-			return nil
-		case <-changed:
-			answer := sub.Latest()
-			if answer == last {
-				// It was published between the sign of the one before and the look at it, and has been sent then.
-				continue
-			}
-			last = answer
-			// Sending may block for as long as the client does not read; when this function returns, it fails. So it is not
-			// done here, and nothing more is taken until it is done. A stream that has nothing to send has no sender:
-			// thousands of them, waiting, would be much of the memory that streams take.
-			changed = nil
-			s.senders.Go(func() { sent <- answer.Encoded(encode).(*grpcserve.Message[M]).Send(stream) })
-		case err := <-sent:
-			if err != nil {
-				if stream.Context().Err() != nil {
-					return nil
-				}
-				return fmt.Errorf("sending: %w", err)
-			}
-			changed = sub.Changed()
-		}
-	}
+	return grpcserve.Follow(stream.Context(), s.Streams, grpcserve.Feed[index.Answer[T]]{
+		Changed: sub.Changed(), Latest: sub.Latest, Ended: sub.Ended(),
+		Send: func(_, next *index.Answer[T]) error {
+			return next.Encoded(encode).(*grpcserve.Message[M]).Send(stream)
+		},
+	})
 }
