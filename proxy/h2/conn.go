@@ -27,8 +27,8 @@ const (
 	maxContinuations = 64
 	// maxEmpty is how many DATA frames without data may follow each other.
 	maxEmpty = 100
-	// maxZombies is how many streams may be reset by the peer with their
-	// handlers still running.
+	// maxZombies is how many streams may be reset, by the peer or because of
+	// it, with their handlers still running.
 	maxZombies = 1000
 )
 

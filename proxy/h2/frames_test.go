@@ -333,6 +333,27 @@ func TestFramesAfterAReset(t *testing.T) {
 	}
 }
 
+// TestResetTwice: a stream that is reset again and again counts once among those
+// that nobody waits for.
+func TestResetTwice(t *testing.T) {
+	withServer(t, Options{}, func(x *exchange.Exchange) {
+		if string(x.Request.Method) == "GET" {
+			ok(x)
+			return
+		}
+		time.Sleep(time.Minute)
+	}, func(_ *Server, p *peer) {
+		runScript(p, "post 1")
+		for range maxZombies + 10 {
+			if p.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel) != nil {
+				break
+			}
+		}
+		runScript(p, "get 3")
+		p.expect("HEADERS 3 :status=200 content-length=2 date=now", "DATA 3 2 end")
+	})
+}
+
 // TestHeadersAfterTheResponse: a stream whose both sides have ended is closed,
 // whether or not the handler has ended (RFC 9113, section 5.1).
 func TestHeadersAfterTheResponse(t *testing.T) {
@@ -367,6 +388,24 @@ func TestServerLimits(t *testing.T) {
 				fr.WriteRSTStream(id, xhttp2.ErrCodeCancel)
 			}
 			p.nc.Write(b.Bytes())
+		}, "ENHANCE_YOUR_CALM too many streams were reset"},
+		{"made to reset", Options{}, func(p *peer) {
+			var b bytes.Buffer
+			fr := xhttp2.NewFramer(&b, nil)
+			for id := uint32(1); id < 61; id += 2 {
+				fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true,
+					BlockFragment: p.block(":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/")})
+				fr.WriteRawFrame(xhttp2.FrameWindowUpdate, 0, id, make([]byte, 4))
+			}
+			p.nc.Write(b.Bytes())
+		}, "ENHANCE_YOUR_CALM too many streams were reset"},
+		{"made to reset, one after the other", Options{}, func(p *peer) {
+			for id := uint32(1); id < 2*1100; id += 2 {
+				p.open(id, "GET")
+				if p.fr.WriteRawFrame(xhttp2.FrameWindowUpdate, 0, id, make([]byte, 4)) != nil {
+					return
+				}
+			}
 		}, "ENHANCE_YOUR_CALM too many streams were reset"},
 		{"many continuations", Options{}, func(p *peer) {
 			p.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: nil})

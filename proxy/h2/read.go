@@ -263,17 +263,48 @@ func (c *conn) streamError(id, code uint32, text string) error {
 	s.reset = true
 	c.resetLocked(id, code)
 	s.failLocked(fmt.Errorf("%w (%s)", err, text), code)
+	many := false
 	if c.server {
 		s.pins++
+		many = c.leftLocked(s)
 	}
 	flood := c.floodLocked()
 	c.mu.Unlock()
 	if c.server {
-		c.unstart(s)
+		many = c.dropped(s) || many
 		s.x.Cancel(fmt.Errorf("%w: %s", exchange.ErrClientGone, text))
 		c.unpin(s)
 	}
+	if many {
+		return errManyResets
+	}
 	return flood
+}
+
+// errManyResets: the peer has us begin requests only to give them up.
+var errManyResets = connError(codeCalm, "too many streams were reset")
+
+// leftLocked counts a stream of the server's whose handler goes on though nobody
+// waits for it: the peer has reset it, or has made us reset it by breaking the
+// protocol, which costs us as much. It reports whether there are too many.
+func (c *conn) leftLocked(s *stream) bool {
+	if !s.unwaited {
+		s.unwaited = true
+		c.zombies++
+	}
+	return c.zombies > maxZombies
+}
+
+// dropped takes a stream that is no longer waited for out of those to be started,
+// and reports whether there were too many such.
+func (c *conn) dropped(s *stream) bool {
+	if c.unstart(s) {
+		c.mu.Lock()
+		c.zombies--
+		c.mu.Unlock()
+		c.resets++
+	}
+	return c.resets > c.o.MaxPendingResets
 }
 
 // unstart takes a stream that has not been started out of the list, and ends
@@ -604,19 +635,13 @@ func (c *conn) peerReset(h header, p []byte) error {
 	}
 	s.pins++
 	s.zombie = true
-	c.zombies++
-	zombies := c.zombies
+	many := c.leftLocked(s)
 	c.mu.Unlock()
 	s.x.Cancel(fmt.Errorf("%w: %w", exchange.ErrClientGone, err))
-	if c.unstart(s) {
-		c.mu.Lock()
-		c.zombies--
-		c.mu.Unlock()
-		c.resets++
-	}
+	many = c.dropped(s) || many
 	c.unpin(s)
-	if c.resets > c.o.MaxPendingResets || zombies > maxZombies {
-		return connError(codeCalm, "too many streams were reset")
+	if many {
+		return errManyResets
 	}
 	return nil
 }

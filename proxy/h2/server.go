@@ -353,7 +353,7 @@ func (c *conn) trim() {
 
 // finishLocked ends a stream whose handler has returned.
 func (c *conn) finishLocked(s *stream) {
-	if s.zombie {
+	if s.unwaited {
 		c.zombies--
 	}
 	if !s.sentEnd && s.err == nil {

@@ -54,6 +54,7 @@ type stream struct {
 	reset      bool // RST_STREAM was sent or received
 	abandoned  bool // server: nobody wants the rest of the request's body
 	zombie     bool // server: the peer reset it and its handler still runs
+	unwaited   bool // server: it is one of c.zombies
 
 	trailers    exchange.Fields
 	hasTrailers bool
@@ -116,7 +117,7 @@ func getStream(c *conn) *stream {
 	s.gotHead, s.gotEnd, s.sentEnd = false, false, false
 	s.err = nil
 	s.waiting, s.turn, s.dead, s.noBody, s.taken, s.refused, s.reset = false, false, false, false, false, false, false
-	s.abandoned, s.zombie = false, false
+	s.abandoned, s.zombie, s.unwaited = false, false, false
 	s.first, s.hasFirst = exchange.Frame{}, false
 	s.dataCalls = 0
 	s.hasTrailers, s.delivered, s.responded, s.pumping, s.pumped = false, false, false, false, false
