@@ -348,7 +348,8 @@ func (t *tailSide) Judge(err error) *refusal.Refusal {
 	if errors.Is(err, exchange.ErrClientGone) {
 		return nil
 	}
-	return (*request)(t).refuse(err)
+	// What the response is broken by happened at the application.
+	return (*request)(t).refuse(&clientError{t.c.target.String(), err})
 }
 
 // serveNext lets another handler answer, watching as for the application.

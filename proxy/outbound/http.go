@@ -572,8 +572,16 @@ func (r *request) tail(b exchange.Body) exchange.Body {
 // every call would have to allocate another.
 type tailSide request
 
-// Judge implements refusal.Judge.
-func (t *tailSide) Judge(err error) *refusal.Refusal { return refuse(err, t.version) }
+// Judge implements refusal.Judge. An endpoint that is lost in the middle is as
+// unavailable as one that is lost before it answered.
+func (t *tailSide) Judge(err error) *refusal.Refusal {
+	r := atEndpoint(err, t.version)
+	if r == nil {
+		return refuse(err, t.version)
+	}
+	r.Text = fmt.Sprintf("endpoint %s: %s", t.attempt.pick.Service().model.Addr, r.Text)
+	return r
+}
 
 // abandon gives up a response that is to be tried again.
 func (a *attempt) abandon(resp *exchange.Response) {
