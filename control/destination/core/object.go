@@ -57,6 +57,10 @@ type Service struct {
 	Federated bool
 }
 
+// Elsewhere reports whether the endpoints are not the Service's own, but those of a Service of another cluster, or of several
+// Services.
+func (s *Service) Elsewhere() bool { return s.Federated || s.RemoteCluster != "" }
+
 // port returns the port with a number.
 func (s *Service) port(number uint16) (ServicePort, bool) {
 	for _, p := range s.Ports {

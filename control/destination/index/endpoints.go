@@ -17,6 +17,9 @@ type EndpointsQuery struct {
 	Node string
 	// Unfiltered leaves out the choices by node and zone.
 	Unfiltered bool
+	// Moved, if not nil, is called when the endpoints are not the Service's own any more: see core.Service.Elsewhere. It is
+	// called on the index's goroutine, perhaps more than once, and must not block.
+	Moved func()
 }
 
 // portKey names the topic of a port of a Service.
@@ -30,6 +33,15 @@ type client struct {
 	instance   string
 	unfiltered bool
 	node, zone string
+	// moved is called when the endpoints are elsewhere; it may be nil.
+	moved func()
+}
+
+// move tells the stream that the endpoints are elsewhere.
+func (c client) move() {
+	if c.moved != nil {
+		c.moved()
+	}
 }
 
 // group are the streams that see the same endpoints.
@@ -53,6 +65,8 @@ type endpointsTopic struct {
 	clients map[*Subscription[core.Snapshot]]client
 	groups  map[core.Viewer]*group
 	local   bool
+	// elsewhere says that the Service, as it was last, has no endpoints of its own.
+	elsewhere bool
 }
 
 // Endpoints subscribes to the endpoints behind a port. The Service need not exist: it may yet come.
@@ -69,12 +83,15 @@ func (x *Index) Endpoints(ctx context.Context, query EndpointsQuery) (*Subscript
 			x.endpoints[key] = topic
 			x.join(&topic.node, topic.refresh)
 		}
-		who := client{instance: query.Instance, unfiltered: query.Unfiltered, node: query.Node, zone: x.tables.zones[query.Node]}
+		who := client{instance: query.Instance, unfiltered: query.Unfiltered, node: query.Node, zone: x.tables.zones[query.Node], moved: query.Moved}
 		if query.Node != "" && who.zone == "" {
 			x.options.Logger.Debug("zone of client's node unknown", "node", query.Node)
 		}
 		topic.clients[sub] = who
 		topic.join(sub, who)
+		if topic.elsewhere {
+			who.move()
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -154,6 +171,14 @@ func (t *endpointsTopic) refresh(r *reader) {
 	}
 	t.addresses, t.setLabels, t.behind = nil, nil, nil
 	if service != nil {
+		if elsewhere := service.Elsewhere(); elsewhere != t.elsewhere {
+			t.elsewhere = elsewhere
+			for _, who := range t.clients {
+				if elsewhere {
+					who.move()
+				}
+			}
+		}
 		t.behind, t.addresses = t.find(r, service)
 		t.setLabels = core.SetLabels(service)
 		// An endpoint that did not change keeps its memory: comparing views is then comparing pointers.

@@ -55,6 +55,8 @@ type union struct {
 	changed chan member
 	// forwarders pass on the signs of the members' subscriptions.
 	forwarders sync.WaitGroup
+	// told says that the client has been sent something.
+	told bool
 }
 
 // part is one member's share in a stream.
@@ -110,7 +112,11 @@ func (u *union) run(services *index.Subscription[core.Service], ended <-chan str
 		// Asked for before the clusters themselves are, so that no change is missed.
 		relinked := u.server.options.Clusters.Changed()
 		if service != nil {
-			if err := u.follow(u.server.members(service), ended, overflow); err != nil {
+			members := u.server.members(service)
+			if err := u.follow(members, ended, overflow); err != nil {
+				return err
+			}
+			if err := u.nobody(members); err != nil {
 				return err
 			}
 		}
@@ -145,6 +151,17 @@ func (u *union) wait(services *index.Subscription[core.Service], service **core.
 	}
 }
 
+// nobody tells a client that has been told nothing that there are no endpoints. Without a first message it would give the stream
+// up after three seconds, again and again, and keep endpoints that are gone. While there is a member of which nothing is known,
+// as when a controller has just started, nobody can say that.
+func (u *union) nobody(members []member) error {
+	if u.told || len(u.members) < len(members) {
+		return nil
+	}
+	u.told = true
+	return u.stream.Send(&destinationpb.Update{Update: &destinationpb.Update_NoEndpoints{NoEndpoints: &destinationpb.NoEndpoints{Exists: true}}})
+}
+
 // send sends what is new of a member.
 func (u *union) send(p *part) error {
 	next := p.sub.Latest()
@@ -154,6 +171,7 @@ func (u *union) send(p *part) error {
 		updates = nil
 	}
 	p.last = next
+	u.told = u.told || len(updates) > 0
 	for _, update := range updates {
 		if err := update.Send(u.stream); err != nil {
 			return err

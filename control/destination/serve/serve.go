@@ -111,21 +111,24 @@ func (s *Server) Get(request *destinationpb.GetDestination, stream grpc.ServerSt
 	case service.RemoteCluster != "":
 		return s.remote(stream, service, query, path)
 	}
-	return s.endpoints(stream, s.options.Index, query)
+	ctx, moved := context.WithCancel(ctx)
+	defer moved()
+	query.Moved = moved
+	return s.endpoints(ctx, stream, s.options.Index, query)
 }
 
-// endpoints follows the endpoints that one index knows.
-func (s *Server) endpoints(stream grpc.ServerStreamingServer[destinationpb.Update], from *index.Index, query index.EndpointsQuery) error {
-	sub, err := from.Endpoints(stream.Context(), query)
+// endpoints follows the endpoints that one index knows. The stream ends, with OK, when ctx does, which is made from its own.
+func (s *Server) endpoints(ctx context.Context, stream grpc.ServerStreamingServer[destinationpb.Update], from *index.Index, query index.EndpointsQuery) error {
+	sub, err := from.Endpoints(ctx, query)
 	if err != nil {
-		return s.failed(stream.Context(), err, codes.Internal, err.Error())
+		return s.failed(ctx, err, codes.Internal, err.Error())
 	}
 	defer sub.Close()
 	overflow := func() {
 		s.options.Logger.Warn("stream closed: client does not keep up", "service", query.Service, "port", query.Port)
 		s.options.Metrics.endpointsOverflow(query.Service)
 	}
-	return follow(s, stream, from, sub, s.encoder.updates, overflow)
+	return follow(ctx, s, stream, from, sub, s.encoder.updates, overflow)
 }
 
 // remote follows the endpoints of a Service in a linked cluster. Source: proxy API chapter, section 3.8.
@@ -137,7 +140,28 @@ func (s *Server) remote(stream grpc.ServerStreamingServer[destinationpb.Update],
 	if !ok {
 		return status.Errorf(codes.NotFound, "Remote cluster not found: %s", service.RemoteCluster)
 	}
-	return s.endpoints(stream, cluster, remoteQuery(query, service.RemoteService))
+	ctx, moved := context.WithCancel(stream.Context())
+	defer moved()
+	services, err := s.options.Index.WatchService(ctx, query.Service)
+	if err != nil {
+		return s.failed(ctx, err, codes.Internal, err.Error())
+	}
+	s.Go(func() {
+		defer services.Close()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-services.Changed():
+				// One that is deleted may be on its way back.
+				now := services.Latest()
+				if now != nil && (now.Federated || now.RemoteCluster != service.RemoteCluster || now.RemoteService != service.RemoteService) {
+					moved()
+				}
+			}
+		}
+	})
+	return s.endpoints(ctx, stream, cluster, remoteQuery(query, service.RemoteService))
 }
 
 // remoteQuery turns a query into that for a Service of another cluster, where the client's node means nothing.
@@ -175,7 +199,7 @@ func (s *Server) GetProfile(request *destinationpb.GetDestination, stream grpc.S
 		s.options.Logger.Warn("stream closed: client does not keep up", "path", path)
 		s.options.Metrics.profileOverflow(query, s.options.ClusterDomain)
 	}
-	return follow(s, stream, s.options.Index, sub, messages, overflow)
+	return follow(stream.Context(), s, stream, s.options.Index, sub, messages, overflow)
 }
 
 // profileFailed turns an error of the index into that of the call. Source: proxy API chapter, section 4.1.
@@ -203,11 +227,11 @@ func (s *Server) failed(ctx context.Context, err error, code codes.Code, text st
 	return status.Error(code, text)
 }
 
-// follow sends what a subscription brings until the client leaves, the server or the index stops (a cluster is not linked
+// follow sends what a subscription brings until the client leaves, ctx ends, the server or the index stops (a cluster is not linked
 // any more, or in another way), or the client does not keep up; all of these end the stream with OK. messages returns what
 // takes the client from one answer to the next.
-func follow[T, M any](s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*grpcserve.Message[M], overflow func()) error {
-	err := grpcserve.Follow(stream.Context(), s.Streams, grpcserve.Feed[T]{
+func follow[T, M any](ctx context.Context, s *Server, stream grpc.ServerStreamingServer[M], from *index.Index, sub *index.Subscription[T], messages func(last, next *T) []*grpcserve.Message[M], overflow func()) error {
+	err := grpcserve.Follow(ctx, s.Streams, grpcserve.Feed[T]{
 		Changed: sub.Changed(), Latest: sub.Latest, Ended: from.Stopped(), Overflow: sub.Overflow(),
 		Send: func(last, next *T) error { return send(stream, messages(last, next)) },
 	})
