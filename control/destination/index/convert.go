@@ -66,8 +66,13 @@ func (c converter) service(s *corev1.Service) (*core.Service, error) {
 		FederatedLocal:   local,
 		Federated:        hasRemotes || hasLocal,
 	}
-	for _, p := range s.Spec.Ports {
-		service.Ports = append(service.Ports, core.ServicePort{Name: p.Name, Port: uint16(p.Port)})
+	// A number may be that of a TCP port and of a UDP port, with targets of their own. What comes to a proxy is TCP.
+	for _, tcp := range []bool{true, false} {
+		for _, p := range s.Spec.Ports {
+			if isTCP := p.Protocol == "" || p.Protocol == corev1.ProtocolTCP; isTCP == tcp {
+				service.Ports = append(service.Ports, core.ServicePort{Name: p.Name, Port: uint16(p.Port)})
+			}
+		}
 	}
 	if !service.ExternalName {
 		service.ClusterIPs = addrs(append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...)...)
