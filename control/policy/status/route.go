@@ -157,11 +157,12 @@ func (r *Route) displaced(lookup Lookup, parent core.ParentRef) displacement {
 	for _, other := range others {
 		// TLS has room beside HTTP: what is one is not the other.
 		before := rank(other.Kind) > rank(r.Kind) && r.Kind != core.TLSRoute
-		if other.Kind == core.TCPRoute && r.Kind == core.TCPRoute && other.Problem == "" {
+		if other.Kind == core.TCPRoute && r.Kind == core.TCPRoute {
 			before = core.Older(other.Object, r.Object)
 		}
-		// A consumer's route is in force for the consumer alone.
-		if !before || other.Namespace != parent.Namespace && other.Namespace != r.Namespace {
+		// A route that cannot be used does nothing, and must not keep another from working. A consumer's route is in force for
+		// the consumer alone.
+		if !before || other.Problem != "" || other.Namespace != parent.Namespace && other.Namespace != r.Namespace {
 			continue
 		}
 		what := string(other.Kind) + " " + other.ID.String()
