@@ -398,15 +398,17 @@ func (c *Conn) writeHead(h *exchange.RequestHead, body exchange.Body) {
 	default:
 		w.bytes(h.Path)
 	}
-	if h.Version == exchange.HTTP10 {
-		w.str(" HTTP/1.0\r\n")
-	} else {
-		w.str(" HTTP/1.1\r\n")
-	}
 	c.kind, c.left = byLength, h.ContentLength
 	hasBody := !body.Ended()
 	if hasBody && h.ContentLength < 0 {
 		c.kind = byChunks
+	}
+	if h.Version == exchange.HTTP10 && c.kind != byChunks {
+		w.str(" HTTP/1.0\r\n")
+	} else {
+		// Also what came as HTTP/1.0 over HTTP/2, with a body of unknown length:
+		// 1.0 has no chunks, and a server might take them for another request.
+		w.str(" HTTP/1.1\r\n")
 	}
 	var framed, host bool
 	for i := range h.List {
