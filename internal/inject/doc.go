@@ -12,10 +12,8 @@
 //	annotate.go    annotations that objects take over or are given
 //	override.go    from annotations to chart values, and back
 //	opaque.go      the opaque ports of pods and Services
-//	portlist.go    lists of ports and ranges
 //	pod.go         what the values say about one particular pod
 //	patch.go       JSON patches, and the one that injects
-//	tree.go        nested maps, as values are
 //
 // The containers themselves are not described here but in the charts: a Renderer is passed in
 // (docs/decisions/injector-renders-the-chart.md).

@@ -1,6 +1,8 @@
 package inject
 
 import (
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -8,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
@@ -22,24 +25,13 @@ func (o *Object) OpaquePorts(values map[string]any, namespace map[string]string)
 		return list, true
 	}
 	// The values were checked when they were made; an element that is wrong all the same is left out.
-	defaults, _ := parsePorts(valuetree.String(values, "proxy.opaquePorts"), nil)
-	isDefault := func(port int32) bool {
-		for _, r := range defaults {
-			if port > 0 && port <= 65535 && r.contains(uint16(port)) {
-				return true
-			}
-		}
-		return false
-	}
+	defaults, _ := portlist.Parse(valuetree.String(values, "proxy.opaquePorts"), nil)
+	isDefault := func(port int32) bool { return port > 0 && port <= math.MaxUint16 && defaults.Has(uint16(port)) }
 	var ports []string
 	add := func(port int32) {
-		text := strconv.Itoa(int(port))
-		for _, p := range ports {
-			if p == text {
-				return
-			}
+		if text := strconv.Itoa(int(port)); !slices.Contains(ports, text) {
+			ports = append(ports, text)
 		}
-		ports = append(ports, text)
 	}
 	switch {
 	case o.Pod != nil:

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/portlist"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
@@ -228,12 +229,25 @@ func ports(path string, named bool) func(*overriding, string) error {
 		if named {
 			byName = o.pod.namedPorts
 		}
-		list, err := parsePorts(value, byName)
-		if err == nil || len(list) > 0 {
-			valuetree.Set(o.values, path, joinPorts(list))
+		list, errs := portlist.Parse(value, byName)
+		if len(errs) == 0 || len(list) > 0 {
+			valuetree.Set(o.values, path, list.String())
 		}
-		return err
+		return errors.Join(errs...)
 	}
+}
+
+// elements splits a comma-separated list, trims blanks and tolerates one comma at the end.
+func elements(list string) []string {
+	list = strings.TrimSuffix(strings.TrimSpace(list), ",")
+	if list == "" {
+		return nil
+	}
+	parts := strings.Split(list, ",")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
 }
 
 func subnets(path string) func(*overriding, string) error {

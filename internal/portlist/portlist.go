@@ -3,7 +3,7 @@
 //	ports, errs := portlist.Parse("25,8000-8100,http", named)
 //	ports.Has(8042)
 //
-// The controllers that read the same annotation have to come to the same result, and do by reading it here. A Set is never
+// The programs that read the same annotation have to come to the same result, and do by reading it here. A Set is never
 // changed once it is made, so that any goroutine may read it. Source: control plane chapter, section 3.1, after the table.
 package portlist
 
@@ -17,8 +17,25 @@ import (
 // Range is all ports from First to Last, both included.
 type Range struct{ First, Last uint16 }
 
+// String returns the range the way lists have it.
+func (r Range) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
 // Set is a set of ports.
 type Set []Range
+
+// String returns the set the way annotations and flags have it.
+func (s Set) String() string {
+	parts := make([]string, len(s))
+	for i, r := range s {
+		parts[i] = r.String()
+	}
+	return strings.Join(parts, ",")
+}
 
 // Has reports whether the set contains a port.
 func (s Set) Has(port uint16) bool {
@@ -53,11 +70,14 @@ func Parse(list string, named func(name string) []uint16) (Set, []error) {
 		if isRange && low == 0 {
 			low = 1 // there is no port 0, and whoever begins there means all
 		}
-		if err1 != nil || err2 != nil || low == 0 || low > high {
+		switch {
+		case err1 != nil || err2 != nil || low == 0 || high == 0:
 			errs = append(errs, fmt.Errorf("%q is neither a port nor a range of ports", element))
-			continue
+		case low > high:
+			errs = append(errs, fmt.Errorf("%q is no range of ports: its ends are in the wrong order", element))
+		default:
+			set = append(set, Range{uint16(low), uint16(high)})
 		}
-		set = append(set, Range{uint16(low), uint16(high)})
 	}
 	return set, errs
 }
