@@ -54,7 +54,7 @@ func TestBadInput(t *testing.T) {
 
 	w.run("bad annotation value", func(w *world) {
 		w.apply(client("crooked", "http://nowhere", 1, "config.linkerd.io/admin-port: lots"))
-		w.eventually(60e9, "an event that names the value", func() error {
+		w.eventually(patience, "an event that names the value", func() error {
 			out := w.must("kubectl -n " + w.ns + " get events -o custom-columns=R:.reason,M:.message --no-headers")
 			if find(out, `admin-port`) || find(out, `"lots"`) {
 				return nil

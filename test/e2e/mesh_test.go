@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestShop deploys the sample once and looks at it from all sides.
 func TestShop(t *testing.T) {
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(30)
 
 	w.run("every pod has a proxy as a native sidecar", func(w *world) {
@@ -28,7 +27,7 @@ func TestShop(t *testing.T) {
 	w.run("nothing fails", func(w *world) {
 		t := w.t
 		w.reset("traffic")
-		w.eventually(30*time.Second, "200 answers", func() error {
+		w.eventually(patience, "200 answers", func() error {
 			if s := w.stats("traffic"); s.Sent < 200 {
 				return fmt.Errorf("%d so far", s.Sent)
 			}
@@ -134,14 +133,14 @@ func TestShop(t *testing.T) {
 // TestUnmeshedClient: who is outside of the mesh is served as the policy of the
 // port says, and seen for what it is.
 func TestUnmeshedClient(t *testing.T) {
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(10)
 	w.apply(client("outsider", "http://front:8080", 20, "linkerd.io/inject: disabled"))
 	w.available("outsider")
 
 	w.run("works under the default policy and counts as not secured", func(w *world) {
 		t := w.t
-		w.eventually(30*time.Second, "answers to the outsider", func() error {
+		w.eventually(patience, "answers to the outsider", func() error {
 			if s := w.stats("outsider"); s.OK < 50 {
 				return fmt.Errorf("%d so far, failures %v", s.OK, s.Errors)
 			}
@@ -170,11 +169,11 @@ func TestUnmeshedClient(t *testing.T) {
 	w.run("is refused by a port for the cluster's authenticated", func(w *world) {
 		t := w.t
 		w.must("kubectl -n " + w.ns + ` patch deployment front --type=merge -p '{"spec":{"template":{"metadata":{"annotations":{"config.linkerd.io/default-inbound-policy":"cluster-authenticated"}}}}}'`)
-		w.must("kubectl -n " + w.ns + " rollout status deployment/front --timeout=180s")
+		w.must("kubectl -n " + w.ns + " rollout status deployment/front --timeout=300s")
 		w.settled("front", 2)
 		w.reset("outsider")
 		w.reset("traffic")
-		w.eventually(30*time.Second, "refusals of the outsider, answers to the meshed", func() error {
+		w.eventually(patience, "refusals of the outsider, answers to the meshed", func() error {
 			out, in := w.stats("outsider"), w.stats("traffic")
 			if out.Sent < 20 || in.OK < 20 {
 				return fmt.Errorf("outsider %+v, traffic %+v", out, in)

@@ -45,9 +45,10 @@ import (
 // stageCount is how many scenes are performed at a time.
 const stageCount = 2
 
-// patience is how long a step waits for what it expects. A policy is in force
-// some 100 ms after it was applied; the rest is for a busy machine.
-const patience = 20 * time.Second
+// patience bounds a step that waits for what will not come. A policy is in force
+// some 100 ms after it was applied, so no step that succeeds waits so long, be the
+// machine ever so busy; what shall not happen is not waited for.
+const patience = 3 * time.Minute
 
 // TestPolicies performs the scenes of testdata/policy: each kind of policy and
 // of route, with who is let through, who is refused, and what a change does to
@@ -143,7 +144,7 @@ func loadActor(ctx context.Context, dir string) error {
 	if err := tarball.WriteToFile(archive, tag, img); err != nil {
 		return err
 	}
-	_, err = shell(2*time.Minute, "devcluster load --cluster "+clusterName()+" "+archive)
+	_, err = shell(5*time.Minute, "devcluster load --cluster "+clusterName()+" "+archive)
 	return err
 }
 
@@ -280,7 +281,7 @@ func (s *stage) build(ctx context.Context) error {
 		}
 	}
 	for _, ns := range []string{s.ns, s.far} {
-		if err := eventually(3*time.Minute, func() error { return podsReady(ctx, ns, "") }); err != nil {
+		if err := eventually(6*time.Minute, func() error { return podsReady(ctx, ns, "") }); err != nil {
 			return fmt.Errorf("actors of %s: %w", ns, err)
 		}
 	}
@@ -297,7 +298,7 @@ func (s *stage) remove(ctx context.Context, wait bool) error {
 		return nil
 	}
 	for _, ns := range []string{s.ns, s.far} {
-		if err := eventually(2*time.Minute, func() error {
+		if err := eventually(5*time.Minute, func() error {
 			_, err := cluster.client.CoreV1().Namespaces().Get(ctx, ns, metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
 				return nil
@@ -505,6 +506,7 @@ type performance struct {
 	start  time.Time
 	before map[string]samples // metrics of a proxy when the scene began
 	held   map[string]string  // clients by the name of the conversation
+	keys   map[string]string  // by the name of the flow: what its requests carry
 	// atLeast is how much a flow has to show.
 	atLeast map[string]int
 	again   func() // makes the last call that was expected since a change
@@ -518,10 +520,10 @@ func (s *stage) perform(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	p := &performance{world: &world{t: t, ns: s.ns}, ctx: t.Context(), scene: sc, stage: s,
-		start: time.Now(), before: map[string]samples{}, held: map[string]string{}, atLeast: map[string]int{}}
+		start: time.Now(), before: map[string]samples{}, held: map[string]string{}, keys: map[string]string{}, atLeast: map[string]int{}}
 	defer func() {
 		// The test's context may be over.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
 		if t.Failed() {
 			p.explain()
@@ -547,7 +549,7 @@ func (s *stage) perform(t *testing.T, path string) {
 		case "apply", "delete", "annotate", "label", "mood":
 			p.again = nil
 		}
-		if err := st.do(p); err != nil {
+		if err := p.step(st); err != nil {
 			t.Fatalf("%s:%d: %s\n\t%v", sc.path, st.line, st.text, err)
 		}
 	}
@@ -556,22 +558,48 @@ func (s *stage) perform(t *testing.T, path string) {
 // at is the world where an actor is.
 func (p *performance) at(who string) *world { return &world{t: p.t, ns: p.stage.home(who)} }
 
-// addressForm is a pod's address in a resource, which is known only once the
-// pod is there.
+// step performs one.
+func (p *performance) step(st step) error {
+	text, err := p.addresses(st.text)
+	if err != nil {
+		return err
+	}
+	if text == st.text {
+		return st.do(p)
+	}
+	words, err := splitWords(text)
+	if err != nil {
+		return err
+	}
+	do, err := p.scene.parse(words)
+	if err != nil {
+		return err
+	}
+	return do(p)
+}
+
+// addressForm is a pod's address in a step or a resource, which is known only
+// once the pod is there.
 var addressForm = regexp.MustCompile(`\$\{IP:([a-z-]+)\}`)
+
+// addresses puts in the addresses of pods.
+func (p *performance) addresses(text string) (string, error) {
+	var missing error
+	text = addressForm.ReplaceAllStringFunc(text, func(m string) string {
+		to, err := p.stage.address("pod/" + addressForm.FindStringSubmatch(m)[1] + ":0")
+		if err != nil {
+			missing = err
+		}
+		return strings.TrimSuffix(to, ":0")
+	})
+	return text, missing
+}
 
 func (p *performance) applyFiles(files []string) error {
 	for _, f := range files {
-		var missing error
-		text := addressForm.ReplaceAllStringFunc(p.scene.files[f], func(m string) string {
-			to, err := p.stage.address("pod/" + addressForm.FindStringSubmatch(m)[1] + ":0")
-			if err != nil {
-				missing = err
-			}
-			return strings.TrimSuffix(to, ":0")
-		})
-		if missing != nil {
-			return missing
+		text, err := p.addresses(p.scene.files[f])
+		if err != nil {
+			return err
 		}
 		list, err := objects(text)
 		if err != nil {
@@ -675,7 +703,7 @@ func (p *performance) condition(ref, kind, status string) error {
 
 func (p *performance) ready(pods []string) error {
 	for _, pod := range pods {
-		if err := eventually(time.Minute, func() error { return podsReady(p.ctx, p.stage.home(pod), pod) }); err != nil {
+		if err := eventually(patience, func() error { return podsReady(p.ctx, p.stage.home(pod), pod) }); err != nil {
 			return err
 		}
 	}
@@ -758,7 +786,28 @@ func (p *performance) flow(name, client string, c actor.Call) error {
 		_, err := p.stage.orders.Flowed(ctx, client, name)
 		return err
 	})
-	return p.stage.orders.Flow(p.ctx, client, name, c)
+	var err error
+	p.keys[name], err = p.stage.orders.Flow(p.ctx, client, name, c)
+	return err
+}
+
+// arrived waits until a server has got a request of each of the flows.
+func (p *performance) arrived(server string, flows []string) error {
+	for _, name := range flows {
+		if p.keys[name] == "" {
+			return fmt.Errorf("no flow is called %s", name)
+		}
+		if err := eventually(patience, func() error {
+			n, err := p.stage.orders.Arrived(p.ctx, server, p.keys[name])
+			if err == nil && n == 0 {
+				err = fmt.Errorf("%s has got nothing of %s", server, name)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // flowed ends a flow and wants what is wanted of all that flowed.

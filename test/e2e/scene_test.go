@@ -141,6 +141,11 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 		return parseMood(args)
 	case "expect", "always", "hold", "flow":
 		return parseCall(verb, args)
+	case "arrived":
+		if len(args) < 2 {
+			return nil, fmt.Errorf("want SERVER FLOW…")
+		}
+		return func(p *performance) error { return p.arrived(args[0], args[1:]) }, nil
 	case "still":
 		return func(p *performance) error { return p.still(args) }, nil
 	case "says", "flowed":
@@ -152,7 +157,7 @@ func (s *scene) parse(words []string) (func(*performance) error, error) {
 			return nil, fmt.Errorf("only scenes in the folder alone may disturb others")
 		}
 		run := func() error {
-			_, err := shell(2*time.Minute, strings.Join(args, " "))
+			_, err := shell(6*time.Minute, strings.Join(args, " "))
 			return err
 		}
 		return func(p *performance) error {

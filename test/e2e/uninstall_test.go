@@ -21,9 +21,9 @@ import (
 // packed charts with Helm. The tests of the files behind this one run on that
 // installation.
 func TestUninstallThenHelm(t *testing.T) {
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.must("linkerd uninstall --force | kubectl delete --wait -f -")
-	w.eventually(2*time.Minute, "nothing left of the mesh", func() error {
+	w.eventually(patience, "nothing left of the mesh", func() error {
 		out, err := shell(time.Minute, "kubectl get namespace,crd,clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration -o name -l linkerd.io/control-plane-ns")
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func TestUninstallThenHelm(t *testing.T) {
 		t.Errorf("install without the promised issuer made\n%s", out)
 	}
 	// A definition that is removed before its objects are served stays for minutes: the API server gives its cleanup up.
-	w.eventually(2*time.Minute, "the definitions are served", func() error {
+	w.eventually(patience, "the definitions are served", func() error {
 		_, err := shell(time.Minute, "for kind in $(kubectl get crd -o name -l linkerd.io/control-plane-ns); do kubectl get -A ${kind#*/} || exit 1; done")
 		return err
 	})
@@ -58,7 +58,7 @@ func TestUninstallThenHelm(t *testing.T) {
 		"identityTrustAnchorsPEM": anchor,
 		"identity":                map[string]any{"issuer": map[string]any{"tls": map[string]any{"crtPEM": issuer, "keyPEM": key}}},
 	})
-	w.must("kubectl -n linkerd wait --for=condition=Available --timeout=180s deployment --all")
+	w.must("kubectl -n linkerd wait --for=condition=Available --timeout=300s deployment --all")
 	w.must("linkerd check")
 	w.smiByHelm(dir)
 	w.shop(30)
@@ -77,7 +77,7 @@ func (w *world) smiByHelm(dir string) {
 	if out := w.must("kubectl get namespace linkerd-smi -o jsonpath='{.metadata.labels}'"); !find(out, `"linkerd.io/extension":"smi".*"pod-security.kubernetes.io/enforce":"privileged"`) {
 		w.t.Errorf("labels of the namespace are %s", out)
 	}
-	w.must("linkerd check --wait 2m")
+	w.must("linkerd check --wait 5m")
 	w.must("linkerd smi uninstall | kubectl delete -f -")
 }
 

@@ -60,10 +60,19 @@ func (w *world) run(name string, fn func(w *world)) {
 
 const injected = "linkerd.io/inject=enabled"
 
+// patient has proxies wait longer for connections than they do by default, where
+// every request counts and connections are not the subject: one to the application
+// in the same pod takes longer than the usual tenth of a second where everybody
+// waits for a processor.
+const patient = "config.linkerd.io/proxy-inbound-connect-timeout=10s config.linkerd.io/proxy-outbound-connect-timeout=5s"
+
+// shellLimit bounds a command that hangs.
+const shellLimit = 10 * time.Minute
+
 // must runs a command line that has to succeed and returns what it printed.
 func (w *world) must(line string) string {
 	w.t.Helper()
-	out, err := shell(5*time.Minute, line)
+	out, err := shell(shellLimit, line)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -73,7 +82,7 @@ func (w *world) must(line string) string {
 // fails runs a command line that has to fail and returns what it printed.
 func (w *world) fails(line string) string {
 	w.t.Helper()
-	out, err := shell(5*time.Minute, line)
+	out, err := shell(shellLimit, line)
 	if err == nil {
 		w.t.Fatalf("$ %s succeeded, but must not; it printed\n%s", line, out)
 	}
@@ -105,20 +114,20 @@ func (w *world) shop(rate int) {
 	m = strings.ReplaceAll(m, "-rate=20", fmt.Sprintf("-rate=%d", rate))
 	w.apply(m)
 	w.available("--all")
-	w.must("kubectl -n " + w.ns + " wait --for=condition=Complete --timeout=120s job/stocktake")
+	w.must("kubectl -n " + w.ns + " wait --for=condition=Complete --timeout=300s job/stocktake")
 }
 
 // available waits for a deployment of the test's.
 func (w *world) available(name string) {
 	w.t.Helper()
-	w.must("kubectl -n " + w.ns + " wait --for=condition=Available --timeout=180s deployment " + name)
+	w.must("kubectl -n " + w.ns + " wait --for=condition=Available --timeout=300s deployment " + name)
 }
 
 // settled waits until an app has n pods and no more: old ones are still leaving
 // when a roll-out is called done.
 func (w *world) settled(app string, n int) {
 	w.t.Helper()
-	w.eventually(90*time.Second, "pods of "+app+" to settle", func() error {
+	w.eventually(patience, "pods of "+app+" to settle", func() error {
 		list, err := cluster.client.CoreV1().Pods(w.ns).List(context.Background(), metav1.ListOptions{LabelSelector: "app=" + app})
 		if err != nil {
 			return err
@@ -149,7 +158,7 @@ func (w *world) pods(selector string) []corev1.Pod {
 // get asks a port of a pod through the API server, which is a client outside
 // of the mesh.
 func (w *world) get(pod string, port int, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	raw, err := cluster.client.CoreV1().Pods(w.ns).ProxyGet("http", pod, strconv.Itoa(port), path, nil).DoRaw(ctx)
 	return string(raw), err

@@ -104,7 +104,7 @@ func TestHeld(t *testing.T) {
 func TestFlow(t *testing.T) {
 	stage, server := start(t, "web")
 	for _, c := range []Call{{Protocol: HTTP, Target: server.HTTP, Path: "/"}, {Protocol: TCP, Target: server.TCP}, {Protocol: Stream, Target: server.GRPC}} {
-		if err := stage.Flow(t.Context(), "web", "f", c); err != nil {
+		if _, err := stage.Flow(t.Context(), "web", "f", c); err != nil {
 			t.Fatal(err)
 		}
 		// At least the first word is waited for.
@@ -117,6 +117,27 @@ func TestFlow(t *testing.T) {
 				t.Errorf("%s: %+v", c.Protocol, r)
 			}
 		}
+	}
+}
+
+// TestArrived: a server tells of a request that it has not answered.
+func TestArrived(t *testing.T) {
+	stage, server := start(t, "web")
+	key, err := stage.Flow(t.Context(), "web", "f", Call{Protocol: HTTP, Target: server.HTTP, Path: "/", Delay: time.Hour, Limit: time.Minute, Times: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n, err := stage.Arrived(t.Context(), "web", key)
+		if err != nil || n > 1 {
+			t.Fatalf("%d have arrived, %v", n, err)
+		}
+		if n == 1 {
+			break
+		}
+	}
+	if n, err := stage.Arrived(t.Context(), "web", "another"); err != nil || n != 0 {
+		t.Errorf("of another flow %d have arrived, %v", n, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -28,8 +29,9 @@ import (
 	"github.com/linkerd-go/linkerd-go/sample/shoppb"
 )
 
-// defaultLimit bounds a call: longer than any fail-fast of a proxy.
-const defaultLimit = 8 * time.Second
+// defaultLimit bounds a call that hangs: longer than any limit of a proxy, on a
+// machine that stands still for seconds at a time.
+const defaultLimit = time.Minute
 
 // client makes calls and holds conversations.
 type client struct {
@@ -117,7 +119,7 @@ func (c *client) say(ctx context.Context, name string) Result {
 	if conv == nil {
 		return Result{Outcome: Closed, Detail: "nothing is held under the name " + name}
 	}
-	return timed(ctx, Call{Limit: 3 * time.Second}, conv)
+	return timed(ctx, Call{}, conv)
 }
 
 // release ends the conversations of the names that begin with prefix.
@@ -157,15 +159,23 @@ type flow struct {
 	results []Result // of all that was said; to be read when done
 }
 
-// flow begins one and keeps it under a name.
-func (c *client) flow(name string, call Call) {
+// flow begins one and keeps it under a name. It returns the key that its requests
+// carry.
+func (c *client) flow(name string, call Call) string {
 	c.flowed(name)
+	key := rand.Text()
+	call.Header = maps.Clone(call.Header)
+	if call.Header == nil {
+		call.Header = map[string]string{}
+	}
+	call.Header[headerKey] = key
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &flow{cancel: cancel, done: make(chan struct{}), times: call.Times}
 	c.mu.Lock()
 	c.flows[name] = f
 	c.mu.Unlock()
 	go f.run(ctx, call)
+	return key
 }
 
 // run says something every few milliseconds. What is closed is begun anew.
@@ -263,7 +273,9 @@ func ask(call Call) map[string]string {
 	if call.Fail == "" && call.Delay == 0 {
 		return out
 	}
-	out[headerKey] = rand.Text()
+	if out[headerKey] == "" {
+		out[headerKey] = rand.Text()
+	}
 	if call.Fail != "" {
 		out[headerFail], out[headerFailTimes] = call.Fail, strconv.Itoa(call.FailTimes)
 	}

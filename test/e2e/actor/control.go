@@ -32,9 +32,14 @@ func (a *Actor) orders() http.Handler {
 	mux.HandleFunc("POST /flow", func(w http.ResponseWriter, r *http.Request) {
 		var c Call
 		if take(w, r, &c) {
-			a.client.flow(r.URL.Query().Get("name"), c)
-			give(w, struct{}{})
+			give(w, begun{a.client.flow(r.URL.Query().Get("name"), c)})
 		}
+	})
+	mux.HandleFunc("POST /arrived", func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		n := a.tries[r.URL.Query().Get("name")]
+		a.mu.Unlock()
+		give(w, n)
 	})
 	mux.HandleFunc("POST /flowed", func(w http.ResponseWriter, r *http.Request) {
 		give(w, a.client.flowed(r.URL.Query().Get("name")))
@@ -96,9 +101,24 @@ func (s *Stage) Say(ctx context.Context, client, name string) (Result, error) {
 	return out, err
 }
 
-// Flow has a client begin a conversation that goes on by itself until Flowed.
-func (s *Stage) Flow(ctx context.Context, client, name string, c Call) error {
-	return s.order(ctx, client, "/flow", name, c, nil)
+// begun is the answer to the order to begin a flow.
+type begun struct{ Key string }
+
+// Flow has a client begin a conversation that goes on by itself until Flowed. It
+// returns the key by which servers know its requests, and does not wait for any
+// of them.
+func (s *Stage) Flow(ctx context.Context, client, name string, c Call) (key string, err error) {
+	var out begun
+	err = s.order(ctx, client, "/flow", name, c, &out)
+	return out.Key, err
+}
+
+// Arrived asks a server how many requests of a flow it has got, by the flow's key;
+// those that it has not answered yet are among them.
+func (s *Stage) Arrived(ctx context.Context, server, key string) (int, error) {
+	var n int
+	err := s.order(ctx, server, "/arrived", key, nil, &n)
+	return n, err
 }
 
 // Flowed ends a flow and returns what its requests and lines came to.
