@@ -105,7 +105,7 @@ func (c converter) route(profile core.ID, spec *v1alpha2.RouteSpec) (core.Route,
 			c.logger.Error("response class ignored", "profile", profile, "route", spec.Name, "index", i, "error", err)
 			continue
 		}
-		route.Classes = append(route.Classes, core.ResponseClass{Condition: match, IsFailure: class.IsFailure})
+		route.Classes = append(route.Classes, core.ResponseClass{Condition: match, IsFailure: class.Failure()})
 	}
 	if spec.Timeout != "" {
 		if route.Timeout, err = time.ParseDuration(spec.Timeout); err != nil {

@@ -128,6 +128,17 @@ type ResponseClass struct {
 
 	// +optional
 	IsFailure bool `json:"isFailure,omitempty"`
+
+	// IsSuccess is the same the other way round, as many documents have it: false
+	// is a failure, and true is what a class without either says.
+	//
+	// +optional
+	IsSuccess *bool `json:"isSuccess,omitempty"`
+}
+
+// Failure says what the class makes of the responses that match.
+func (c *ResponseClass) Failure() bool {
+	return c.IsFailure || c.IsSuccess != nil && !*c.IsSuccess
 }
 
 // ResponseMatch is a condition on responses; all its fields must hold.
