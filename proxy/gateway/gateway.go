@@ -76,7 +76,7 @@ type handler struct {
 // Serve passes a request on, unless it came from here.
 func (h *handler) Serve(x *exchange.Exchange) {
 	if h.client == h.g.id || Looped(&x.Request.Fields, h.g.id.String()) {
-		_ = refusal.Respond(x, refusal.Loop("gateway loop detected"), refusal.Options{Informational: true})
+		inbound.Refuse(x, refusal.Loop("gateway loop detected"))
 		return
 	}
 	host := string(x.Request.Authority)

@@ -27,6 +27,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/overload"
+	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 	"github.com/linkerd-go/linkerd-go/proxy/sniff"
 	"github.com/linkerd-go/linkerd-go/proxy/transport"
@@ -456,6 +457,9 @@ func (p *Proxy) failed(c *Conn, err error) {
 
 // tcpLabel is the error label of inbound_tcp_errors_total.
 func tcpLabel(err error) string {
+	if r := refusal.As(err); r != nil && r.Label != "" {
+		return r.Label
+	}
 	switch {
 	case errors.Is(err, sniff.ErrTLSTimeout):
 		return "tls detection timeout"

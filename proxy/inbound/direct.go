@@ -86,8 +86,15 @@ func (c *Conn) gateway(header thdr.Header) error {
 	return c.serveHTTP2(p)
 }
 
+// past is a deadline that ends what waits.
+var past = time.Unix(1, 0)
+
 // gatewayTCP authorizes the connection and lets the gateway balance it.
 func (c *Conn) gatewayTCP(header thdr.Header) error {
+	conn := c.conn
+	f := &forwarding{c: c, end: func(error) { _ = conn.SetDeadline(past) }}
+	c.port.join(f)
+	defer c.port.leave(f)
 	pol := c.port.policy.Load()
 	by, reason := pol.permitted(c.who())
 	if by == nil {
@@ -106,10 +113,10 @@ func refusing(err error) exchange.Handler {
 	return exchange.HandlerFunc(func(x *exchange.Exchange) {
 		r := refusal.As(err)
 		if r == nil {
-			r = refusal.NotFound("bad gateway domain")
+			// Not that there is no such name, but that nobody could say.
+			r = refusal.Internal(refusal.Unexpected, err)
 		}
-		// Who connects directly has an identity and may be told.
-		_ = refusal.Respond(x, r, refusal.Options{Informational: true})
+		Refuse(x, r)
 	})
 }
 

@@ -391,6 +391,18 @@ func (w *watched) Respond(head *exchange.ResponseHead, body exchange.Body) error
 	return err
 }
 
+// Refuse answers a request that was handed on, to a gateway, with a refusal of
+// whom it was handed to. It is told and counted like one of the inbound proxy's.
+func Refuse(x *exchange.Exchange, refused *refusal.Refusal) {
+	w, ok := x.Responder.(*watched)
+	if !ok {
+		_ = refusal.Respond(x, refused, refusal.Options{Informational: true})
+		return
+	}
+	x.Responder = w.Responder
+	w.r.fail(refused)
+}
+
 // fail answers the request with a refusal, or resets it.
 func (r *request) fail(err error) {
 	refused := r.refuse(err)

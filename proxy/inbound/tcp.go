@@ -21,12 +21,15 @@ var errTerminated = errors.New("Connection terminated due to policy change")
 type forwarding struct {
 	c      *Conn
 	duplex duplex.Duplex
+	// end ends the connection.
+	end func(error)
 }
 
 // forward authorizes the connection and joins it with the application byte for
 // byte, until both sides have ended or the policy changes its mind.
 func (c *Conn) forward() error {
 	f := &forwarding{c: c}
+	f.end = f.duplex.Cancel
 	// From here on the policy's changes are heard, so that none can fall
 	// between the decision and the copying.
 	c.port.join(f)
@@ -118,5 +121,5 @@ func (f *forwarding) reauthorize(pol *policy) {
 	}
 	c.countTCP(c.p.cfg.Series.TCPTerminate, pol, nil)
 	c.log().Info("Connection terminated due to policy change", "server", pol.Meta, "tls", c.tls.Client, "reason", reason)
-	f.duplex.Cancel(errTerminated)
+	f.end(errTerminated)
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/proxy/config"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
-	"github.com/linkerd-go/linkerd-go/proxy/gateway"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
@@ -607,27 +606,10 @@ func TestIngressMode(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	// The client's endpoint is a gateway: the transport header names the
-	// service, which the gateway's own outbound proxy finds.
-	inner := newMesh(t, viaProxy)
+	m, inner, e := newGateway(t)
 	inner.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "forwarded=%s host=%s client=%s", r.Header.Get("Forwarded"), r.Host, r.Header.Get("L5d-Client-Id"))
 	}))
-	const gatewayID = "gateway.mc.serviceaccount.identity.linkerd.cluster.local"
-	var out *outbound.Proxy
-	m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
-		direct(oc, ic)
-		gc := *oc
-		gc.Lookup, gc.Resolver, gc.TLS = knowledge{inner}, knowledge{inner}, inner.ca.Store(t, gatewayID)
-		gc.Dialer = dialVia{inner.net}
-		gc.Series = newSeries()
-		out = outbound.New(gc)
-		ic.Gateway = gateway.New(out, model.MustIdentity(gatewayID))
-	})
-	t.Cleanup(out.Close)
-	e := meshedEndpoint()
-	e.TransportPort, e.Authority = proxyAddr.Port(), "web.ns.svc.cluster.local:80"
-	m.endpoints.Set(endpoints(e))
 	body, _ := io.ReadAll(m.request(m.outAddr, "GET", "/").Body)
 	want := "forwarded=by=" + gatewayID + ";for=" + clientID + ";host=web.ns.svc.cluster.local:80;proto=https host=web.ns.svc.cluster.local client=" + gatewayID
 	if string(body) != want {
@@ -640,9 +622,13 @@ func TestGateway(t *testing.T) {
 	if resp.StatusCode != 508 {
 		t.Errorf("got %d", resp.StatusCode)
 	}
+	const at = `target_addr="10.0.0.2:4143",target_ip="10.0.0.2",target_port="4143"`
+	const srv = `srv_group="",srv_kind="default",srv_name="all-unauthenticated",srv_port="4143"`
+	m.wants(m.in.reg, `inbound_http_errors_total{error="gateway loop",`+at+","+srv+"} 1")
 	// A name that is not served.
 	e2 := *e
 	e2.Authority = "other.ns.svc.cluster.local:80"
 	m.endpoints.Set(endpoints(&e2))
 	eventually(t, "bad domain", func() bool { return m.request(m.outAddr, "GET", "/").StatusCode == 404 })
+	exports(t, func() string { return string(m.in.reg.AppendText(nil)) }, `inbound_http_errors_total{error="gateway domain invalid",`+at+","+srv+"} ")
 }
