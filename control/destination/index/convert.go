@@ -18,6 +18,7 @@ import (
 	workloadv1beta1 "github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
@@ -299,7 +300,7 @@ func (c converter) server(u *unstructured.Unstructured) (*core.Server, error) {
 		return nil, fmt.Errorf("server %s has no selector", server.ID)
 	}
 	var err error
-	if server.Selector, err = metav1.LabelSelectorAsSelector(selector); err != nil {
+	if server.Selector, err = kube.Selector(selector); err != nil {
 		return nil, fmt.Errorf("server %s: %w", server.ID, err)
 	}
 	if s.Spec.Port.Type == intstr.String {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
+	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
@@ -46,7 +47,7 @@ func selector(field string, s *metav1.LabelSelector) (labels.Selector, error) {
 	if s == nil {
 		return nil, nil
 	}
-	selector, err := metav1.LabelSelectorAsSelector(s)
+	selector, err := kube.Selector(s)
 	if err != nil {
 		return nil, at(field, err)
 	}
