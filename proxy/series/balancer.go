@@ -31,7 +31,7 @@ type Balancer struct {
 	groups map[string]*balancerGroup
 }
 
-// balancerGroup is all balancers with the same labels.
+// balancerGroup is all balancers with the same labels, as long as there is one.
 type balancerGroup struct {
 	live map[*BalancerSource]struct{}
 	// ended has the counters of those that are gone, for counters must not
@@ -120,6 +120,24 @@ func (s *BalancerSource) Remove() {
 	g := b.groups[s.labels]
 	delete(g.live, s)
 	g.ended.count(last)
+	if len(g.live) == 0 {
+		// The series stay, with what was counted, and the next balancer with these
+		// labels goes on with them; but nobody holds them any more, so that those
+		// of services that are long gone can make room.
+		g.collect()
+		g.release()
+		delete(b.groups, s.labels)
+	}
+}
+
+// release gives the handles back.
+func (g *balancerGroup) release() {
+	for _, h := range []metric.GaugeHandle{g.ready, g.pending, g.p2c, g.length, g.openTime, g.shutTime, g.timeout} {
+		h.Release()
+	}
+	for _, c := range []*counterTo{g.reset, g.add, g.remove, g.requests, g.open, g.shut} {
+		c.c.Release()
+	}
 }
 
 // count adds another one's counters.
@@ -137,35 +155,40 @@ func (b *Balancer) collect() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, g := range b.groups {
-		sum := g.ended
-		for src := range g.live {
-			st := src.read()
-			sum.count(st)
-			sum.Ready += st.Ready
-			sum.Pending += st.Pending
-			sum.QueueLength += st.QueueLength
-			sum.GateTimeout = max(sum.GateTimeout, st.GateTimeout)
-			if st.GateOpened.After(sum.GateOpened) {
-				sum.GateOpened = st.GateOpened
-			}
-			if st.GateShutAt.After(sum.GateShutAt) {
-				sum.GateShutAt = st.GateShutAt
-			}
-		}
-		g.ready.Set(float64(sum.Ready))
-		g.pending.Set(float64(sum.Pending))
-		g.p2c.Set(float64(sum.Ready + sum.Pending))
-		g.length.Set(float64(sum.QueueLength))
-		g.openTime.Set(unix(sum.GateOpened))
-		g.shutTime.Set(unix(sum.GateShutAt))
-		g.timeout.Set(sum.GateTimeout.Seconds())
-		g.reset.set(sum.Reset)
-		g.add.set(sum.Add)
-		g.remove.set(sum.Remove)
-		g.requests.set(sum.QueueRequests)
-		g.open.set(sum.GateOpen)
-		g.shut.set(sum.GateShut)
+		g.collect()
 	}
+}
+
+// collect brings the series of a group up to date.
+func (g *balancerGroup) collect() {
+	sum := g.ended
+	for src := range g.live {
+		st := src.read()
+		sum.count(st)
+		sum.Ready += st.Ready
+		sum.Pending += st.Pending
+		sum.QueueLength += st.QueueLength
+		sum.GateTimeout = max(sum.GateTimeout, st.GateTimeout)
+		if st.GateOpened.After(sum.GateOpened) {
+			sum.GateOpened = st.GateOpened
+		}
+		if st.GateShutAt.After(sum.GateShutAt) {
+			sum.GateShutAt = st.GateShutAt
+		}
+	}
+	g.ready.Set(float64(sum.Ready))
+	g.pending.Set(float64(sum.Pending))
+	g.p2c.Set(float64(sum.Ready + sum.Pending))
+	g.length.Set(float64(sum.QueueLength))
+	g.openTime.Set(unix(sum.GateOpened))
+	g.shutTime.Set(unix(sum.GateShutAt))
+	g.timeout.Set(sum.GateTimeout.Seconds())
+	g.reset.set(sum.Reset)
+	g.add.set(sum.Add)
+	g.remove.set(sum.Remove)
+	g.requests.set(sum.QueueRequests)
+	g.open.set(sum.GateOpen)
+	g.shut.set(sum.GateShut)
 }
 
 func unix(t time.Time) float64 {

@@ -1,6 +1,7 @@
 package series
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -68,6 +69,34 @@ func TestBalancersAreAddedUp(t *testing.T) {
 	// What a balancer counted outlives it; what it has does not.
 	one.Remove()
 	has(`outbound_http_balancer_endpoints{a="1",endpoint_state="ready"} 5`, `outbound_http_balancer_p2c_updates_total{a="1",op="Add"} 4`)
+}
+
+// TestBalancersThatAreGoneMakeRoom: a proxy may live for months and see any number of
+// services come and go.
+func TestBalancersThatAreGoneMakeRoom(t *testing.T) {
+	reg := metric.NewRegistry(metric.Options{Limit: 10})
+	b := NewBalancer(reg, "outbound_http_balancer")
+	requests := func(n int) string {
+		b.Add(fmt.Sprintf(`a="%d"`, n), func() BalancerStats { return BalancerStats{Ready: 1, QueueRequests: 1} }).Remove()
+		return fmt.Sprintf(`outbound_http_balancer_queue_requests_total{a="%d"} `, n)
+	}
+	for n := range 100 {
+		line := requests(n)
+		if text := string(reg.AppendText(nil)); !strings.Contains(text, line+"1\n") {
+			t.Fatalf("no %s", line)
+		}
+	}
+	if n := len(b.groups); n != 0 {
+		t.Errorf("%d groups of balancers that are gone", n)
+	}
+	// One that comes back goes on counting where it was.
+	line := requests(99)
+	text := string(reg.AppendText(nil))
+	for _, want := range []string{line + "2\n", `outbound_http_balancer_endpoints{a="99",endpoint_state="ready"} 0` + "\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
 }
 
 func TestTransportsAreShared(t *testing.T) {
