@@ -71,6 +71,21 @@ const (
 	AnnotationRetryBudgetMinPerSecond = "retry.linkerd.io/budget-min-per-second"
 )
 
+// Annotations of HTTPLocalRateLimitPolicies that are ours, not upstream's: docs/policy.md.
+const (
+	// AnnotationRateLimitScope says whose requests a limit is about: RateLimitScopeProxy, which
+	// is so without it, or RateLimitScopeServer.
+	AnnotationRateLimitScope = "ratelimit.linkerd.io/scope"
+	// AnnotationRateLimitBurst is how long a limit may have been unused for all that it would
+	// have let in to come at once.
+	AnnotationRateLimitBurst = "ratelimit.linkerd.io/burst"
+
+	// RateLimitScopeProxy has each proxy let in as much as the limit says, RateLimitScopeServer
+	// all ready workloads of the Server together.
+	RateLimitScopeProxy  = "proxy"
+	RateLimitScopeServer = "server"
+)
+
 // AnnotationProbePaths lists further paths, separated by commas, at which the HTTP probes of a
 // pod end because the application redirects them. It is ours, not upstream's: docs/policy.md.
 const AnnotationProbePaths = "probe.linkerd.io/redirect-paths"

@@ -135,6 +135,50 @@ func TestRateLimitsOutliveChanges(t *testing.T) {
 	}
 }
 
+// TestSharedRateLimit: a share of a limit that becomes another share, because there
+// are fewer proxies, fills no bucket.
+func TestSharedRateLimit(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(echo))
+	c := m.client(false)
+	ask := func() int {
+		resp, _ := m.get(c, "http://web.ns.svc.cluster.local/")
+		return resp.StatusCode
+	}
+	set := func(rate uint32) {
+		// Who is denied uses nothing of the limit up, and says that the change is there.
+		for _, permit := range []bool{false, true} {
+			port(func(p *model.ServerPolicy) {
+				p.RateLimit = &model.RateLimit{Total: rate, Burst: 100 * time.Second, Shared: true}
+				if !permit {
+					p.Authorizations = nil
+				}
+			})(m)
+			if !permit {
+				eventually(t, "denied", func() bool { return ask() == 403 })
+			}
+		}
+	}
+	passed := func() (n int) {
+		var status int
+		eventually(t, "permitted", func() bool { status = ask(); return status != 403 })
+		for ; status == 200; status = ask() {
+			n++
+		}
+		return n
+	}
+	started := time.Now()
+	set(1)
+	if n, most := passed(), 101+int(time.Since(started)/time.Second); n < 100 || n > most {
+		t.Errorf("%d requests passed at once, want 100 to %d", n, most)
+	}
+	started = time.Now()
+	set(3)
+	if n, most := passed(), 3+3*int(time.Since(started)/time.Second+1); n > most {
+		t.Errorf("%d requests passed because the share became larger, want %d at most", n, most)
+	}
+}
+
 // TestRateLimitedCalls: gRPC servers are limited too, and calls are told to come
 // back in the way that gRPC clients heed.
 func TestRateLimitedCalls(t *testing.T) {

@@ -126,6 +126,12 @@ type RateLimit struct {
 	Identity uint32
 	// Overrides replace Identity for the clients they name.
 	Overrides []RateOverride
+	// Burst is for how long what a limit lets through adds up while it is not
+	// used, to come at once; 0 is a second.
+	Burst time.Duration
+	// Shared says that the limits are this proxy's share of those of several, and
+	// that their numbers change with how many there are.
+	Shared bool
 }
 
 // RateOverride is the limit that its clients share.

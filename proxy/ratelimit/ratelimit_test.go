@@ -36,6 +36,17 @@ func TestAllow(t *testing.T) {
 			model.RateLimit{Identity: 1, Overrides: []model.RateOverride{{Limit: 3, Clients: []model.Identity{a, b}}, {Limit: 0, Clients: []model.Identity{c}}}}, []step{
 				{0, a, 2, ""}, {0, b, 1, ""}, {0, b, 1, "override rate limit exceeded: 3rps"}, {0, c, 100, ""},
 			}},
+		{"a longer burst", model.RateLimit{Total: 2, Burst: 3 * time.Second}, []step{
+			{0, a, 6, ""}, {0, a, 1, "total rate limit exceeded: 2rps"},
+			{499 * time.Millisecond, a, 1, "total rate limit exceeded: 2rps"},
+			{500 * time.Millisecond, a, 1, ""}, {500 * time.Millisecond, a, 1, "total rate limit exceeded: 2rps"},
+			{time.Hour, a, 6, ""}, {time.Hour, a, 1, "total rate limit exceeded: 2rps"},
+		}},
+		{"a shorter burst, which lets at least one through", model.RateLimit{Total: 10, Identity: 2, Burst: 200 * time.Millisecond}, []step{
+			{0, a, 1, ""}, {0, a, 1, "per-identity rate limit exceeded: 2rps"}, {0, b, 1, "total rate limit exceeded: 10rps"},
+			{100 * time.Millisecond, b, 1, ""},
+		}},
+		{"the largest limit with the longest burst", model.RateLimit{Total: 1 << 29, Burst: 1000 * time.Hour}, []step{{0, a, 1000, ""}}},
 		{"total is used up by what identity refuses", model.RateLimit{Total: 3, Identity: 1}, []step{
 			{0, a, 1, ""}, {0, a, 2, "per-identity rate limit exceeded: 1rps"}, {0, b, 1, "total rate limit exceeded: 3rps"},
 		}},
@@ -132,5 +143,51 @@ func TestNext(t *testing.T) {
 		if e := Next(l, c.now, now).Allow(now, c.id); (e == nil) != c.passes {
 			t.Errorf("%s: %v", c.name, e)
 		}
+	}
+}
+
+// TestShares: a share that changes because proxies come and go neither fills buckets
+// nor forgets what was used up.
+func TestShares(t *testing.T) {
+	a := model.MustIdentity("a.ns")
+	start := time.Unix(1000, 0)
+	share := func(n uint32) *model.RateLimit {
+		return &model.RateLimit{Total: 10 * n, Identity: n, Overrides: []model.RateOverride{{Limit: n, Clients: []model.Identity{a}}}, Shared: true}
+	}
+	passing := func(l *Limiter, now time.Time, id model.Identity) int {
+		n := 0
+		for l.Allow(now, id) == nil {
+			n++
+		}
+		return n
+	}
+	for _, id := range []model.Identity{a, model.MustIdentity("b.ns")} {
+		l := New(share(8), start)
+		if n := passing(l, start, id); n != 8 {
+			t.Errorf("%s: %d of 8 pass at first", id, n)
+		}
+		// Half a bucket of the smaller share is full after half a second.
+		l = Next(l, share(4), start)
+		if n := passing(l, start, id); n != 0 {
+			t.Errorf("%s: %d pass because the share became smaller", id, n)
+		}
+		if n := passing(l, start.Add(500*time.Millisecond), id); n != 2 {
+			t.Errorf("%s: %d pass after half a second, want 2", id, n)
+		}
+		l = Next(l, share(16), start.Add(500*time.Millisecond))
+		if n := passing(l, start.Add(500*time.Millisecond), id); n > 8 {
+			t.Errorf("%s: %d pass because the share became larger", id, n)
+		}
+		if n := passing(l, start.Add(10*time.Second), id); n != 16 {
+			t.Errorf("%s: %d of 16 pass in the end", id, n)
+		}
+	}
+	// Limits that somebody changes are others.
+	l := New(share(1), start)
+	passing(l, start, a)
+	whole := share(2)
+	whole.Shared = false
+	if l = Next(l, whole, start); l.Allow(start, a) != nil {
+		t.Error("a limit that is no share any more begins with what was used up")
 	}
 }

@@ -1881,6 +1881,8 @@ type HttpLocalRateLimit struct {
 	Total     *HttpLocalRateLimit_Limit
 	Identity  *HttpLocalRateLimit_Limit
 	Overrides []*HttpLocalRateLimit_Override
+	Burst     *lean.Duration
+	Replicas  uint32
 }
 
 // GetMetadata gives the field; its zero value for nil.
@@ -1915,6 +1917,22 @@ func (m *HttpLocalRateLimit) GetOverrides() (v []*HttpLocalRateLimit_Override) {
 	return v
 }
 
+// GetBurst gives the field; its zero value for nil.
+func (m *HttpLocalRateLimit) GetBurst() (v *lean.Duration) {
+	if m != nil {
+		return m.Burst
+	}
+	return v
+}
+
+// GetReplicas gives the field; its zero value for nil.
+func (m *HttpLocalRateLimit) GetReplicas() (v uint32) {
+	if m != nil {
+		return m.Replicas
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *HttpLocalRateLimit) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -1937,6 +1955,11 @@ func (m *HttpLocalRateLimit) AppendWire(b []byte) []byte {
 		b, at = lean.Begin(b, 4)
 		b = lean.End(v.AppendWire(b), at)
 	}
+	if m.Burst != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.Burst.AppendWire(b), at)
+	}
+	b = lean.AppendVarint(b, 1002, uint64(m.Replicas))
 	return b
 }
 
@@ -1973,6 +1996,14 @@ func (m *HttpLocalRateLimit) Parse(d *lean.Decoder) error {
 			s := d.Sub()
 			d.Done(v.Parse(&s))
 			m.Overrides = append(m.Overrides, v)
+		case 1001<<3 | lean.Bytes:
+			if m.Burst == nil {
+				m.Burst = new(lean.Duration)
+			}
+			s := d.Sub()
+			d.Done(m.Burst.Parse(&s))
+		case 1002<<3 | lean.Varint:
+			m.Replicas = uint32(d.Uint64())
 		}
 	}
 	return d.Err()

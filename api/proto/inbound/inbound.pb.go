@@ -759,7 +759,12 @@ type HttpLocalRateLimit struct {
 	// For each client identity on its own.
 	Identity *HttpLocalRateLimit_Limit `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	// For particular clients, in place of `identity`.
-	Overrides     []*HttpLocalRateLimit_Override `protobuf:"bytes,4,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	Overrides []*HttpLocalRateLimit_Override `protobuf:"bytes,4,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	// For how long limits that are not used up add up to what may come at once; a second if unset. An extension of ours.
+	Burst *durationpb.Duration `protobuf:"bytes,1001,opt,name=burst,proto3" json:"burst,omitempty"`
+	// If not 0, the limits are this proxy's share of what so many let in together, and change with their number: what was
+	// used up stays used up then. An extension of ours.
+	Replicas      uint32 `protobuf:"varint,1002,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -820,6 +825,20 @@ func (x *HttpLocalRateLimit) GetOverrides() []*HttpLocalRateLimit_Override {
 		return x.Overrides
 	}
 	return nil
+}
+
+func (x *HttpLocalRateLimit) GetBurst() *durationpb.Duration {
+	if x != nil {
+		return x.Burst
+	}
+	return nil
+}
+
+func (x *HttpLocalRateLimit) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
 }
 
 // Detect reads the first bytes to find out.
@@ -1885,12 +1904,14 @@ const file_api_proto_inbound_inbound_proto_rawDesc = "" +
 	"\x17request_header_modifier\x18\x02 \x01(\v22.io.linkerd.proxy.http_route.RequestHeaderModifierH\x00R\x15requestHeaderModifier\x12n\n" +
 	"\x18response_header_modifier\x18\xe9\a \x01(\v23.io.linkerd.proxy.http_route.ResponseHeaderModifierR\x16responseHeaderModifier\x129\n" +
 	"\x05delay\x18\xec\a \x01(\v2\".io.linkerd.proxy.http_route.DelayR\x05delayB\x06\n" +
-	"\x04kind\"\x88\x05\n" +
+	"\x04kind\"\xd7\x05\n" +
 	"\x12HttpLocalRateLimit\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12H\n" +
 	"\x05total\x18\x02 \x01(\v22.io.linkerd.proxy.inbound.HttpLocalRateLimit.LimitR\x05total\x12N\n" +
 	"\bidentity\x18\x03 \x01(\v22.io.linkerd.proxy.inbound.HttpLocalRateLimit.LimitR\bidentity\x12S\n" +
-	"\toverrides\x18\x04 \x03(\v25.io.linkerd.proxy.inbound.HttpLocalRateLimit.OverrideR\toverrides\x1a5\n" +
+	"\toverrides\x18\x04 \x03(\v25.io.linkerd.proxy.inbound.HttpLocalRateLimit.OverrideR\toverrides\x120\n" +
+	"\x05burst\x18\xe9\a \x01(\v2\x19.google.protobuf.DurationR\x05burst\x12\x1b\n" +
+	"\breplicas\x18\xea\a \x01(\rR\breplicas\x1a5\n" +
 	"\x05Limit\x12,\n" +
 	"\x11requestsPerSecond\x18\x01 \x01(\rR\x11requestsPerSecond\x1a\x8e\x02\n" +
 	"\bOverride\x12H\n" +
@@ -1994,46 +2015,47 @@ var file_api_proto_inbound_inbound_proto_depIdxs = []int32{
 	26, // 27: io.linkerd.proxy.inbound.HttpLocalRateLimit.total:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
 	26, // 28: io.linkerd.proxy.inbound.HttpLocalRateLimit.identity:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
 	27, // 29: io.linkerd.proxy.inbound.HttpLocalRateLimit.overrides:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override
-	33, // 30: io.linkerd.proxy.inbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
-	8,  // 31: io.linkerd.proxy.inbound.ProxyProtocol.Detect.http_routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
-	10, // 32: io.linkerd.proxy.inbound.ProxyProtocol.Detect.http_local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
-	8,  // 33: io.linkerd.proxy.inbound.ProxyProtocol.Http1.routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
-	10, // 34: io.linkerd.proxy.inbound.ProxyProtocol.Http1.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
-	8,  // 35: io.linkerd.proxy.inbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
-	10, // 36: io.linkerd.proxy.inbound.ProxyProtocol.Http2.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
-	9,  // 37: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.inbound.GrpcRoute
-	10, // 38: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
-	19, // 39: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.unauthenticated:type_name -> io.linkerd.proxy.inbound.Authn.PermitUnauthenticated
-	21, // 40: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.identities:type_name -> io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities
-	6,  // 41: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
-	7,  // 42: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.suffixes:type_name -> io.linkerd.proxy.inbound.IdentitySuffix
-	34, // 43: io.linkerd.proxy.inbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
-	23, // 44: io.linkerd.proxy.inbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.HttpRoute.Filter
-	35, // 45: io.linkerd.proxy.inbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
-	36, // 46: io.linkerd.proxy.inbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	37, // 47: io.linkerd.proxy.inbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	38, // 48: io.linkerd.proxy.inbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
-	39, // 49: io.linkerd.proxy.inbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
-	40, // 50: io.linkerd.proxy.inbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	41, // 51: io.linkerd.proxy.inbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	42, // 52: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	25, // 53: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
-	43, // 54: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	36, // 55: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	41, // 56: io.linkerd.proxy.inbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	40, // 57: io.linkerd.proxy.inbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	26, // 58: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
-	28, // 59: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
-	6,  // 60: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
-	0,  // 61: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	0,  // 62: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
-	1,  // 63: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
-	1,  // 64: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
-	63, // [63:65] is the sub-list for method output_type
-	61, // [61:63] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	33, // 30: io.linkerd.proxy.inbound.HttpLocalRateLimit.burst:type_name -> google.protobuf.Duration
+	33, // 31: io.linkerd.proxy.inbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
+	8,  // 32: io.linkerd.proxy.inbound.ProxyProtocol.Detect.http_routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
+	10, // 33: io.linkerd.proxy.inbound.ProxyProtocol.Detect.http_local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
+	8,  // 34: io.linkerd.proxy.inbound.ProxyProtocol.Http1.routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
+	10, // 35: io.linkerd.proxy.inbound.ProxyProtocol.Http1.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
+	8,  // 36: io.linkerd.proxy.inbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.inbound.HttpRoute
+	10, // 37: io.linkerd.proxy.inbound.ProxyProtocol.Http2.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
+	9,  // 38: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.inbound.GrpcRoute
+	10, // 39: io.linkerd.proxy.inbound.ProxyProtocol.Grpc.local_rate_limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit
+	19, // 40: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.unauthenticated:type_name -> io.linkerd.proxy.inbound.Authn.PermitUnauthenticated
+	21, // 41: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.identities:type_name -> io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities
+	6,  // 42: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
+	7,  // 43: io.linkerd.proxy.inbound.Authn.PermitMeshTLS.PermitClientIdentities.suffixes:type_name -> io.linkerd.proxy.inbound.IdentitySuffix
+	34, // 44: io.linkerd.proxy.inbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
+	23, // 45: io.linkerd.proxy.inbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.HttpRoute.Filter
+	35, // 46: io.linkerd.proxy.inbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
+	36, // 47: io.linkerd.proxy.inbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	37, // 48: io.linkerd.proxy.inbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
+	38, // 49: io.linkerd.proxy.inbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	39, // 50: io.linkerd.proxy.inbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	40, // 51: io.linkerd.proxy.inbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	41, // 52: io.linkerd.proxy.inbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	42, // 53: io.linkerd.proxy.inbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	25, // 54: io.linkerd.proxy.inbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.inbound.GrpcRoute.Filter
+	43, // 55: io.linkerd.proxy.inbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	36, // 56: io.linkerd.proxy.inbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	41, // 57: io.linkerd.proxy.inbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	40, // 58: io.linkerd.proxy.inbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	26, // 59: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.limit:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Limit
+	28, // 60: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.clients:type_name -> io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities
+	6,  // 61: io.linkerd.proxy.inbound.HttpLocalRateLimit.Override.ClientIdentities.identities:type_name -> io.linkerd.proxy.inbound.Identity
+	0,  // 62: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	0,  // 63: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:input_type -> io.linkerd.proxy.inbound.PortSpec
+	1,  // 64: io.linkerd.proxy.inbound.InboundServerPolicies.GetPort:output_type -> io.linkerd.proxy.inbound.Server
+	1,  // 65: io.linkerd.proxy.inbound.InboundServerPolicies.WatchPort:output_type -> io.linkerd.proxy.inbound.Server
+	64, // [64:66] is the sub-list for method output_type
+	62, // [62:64] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_inbound_inbound_proto_init() }

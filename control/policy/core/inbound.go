@@ -258,7 +258,12 @@ func rateLimit(lookup Lookup, s *Server) *RateLimit {
 			found = limit
 		}
 	}
-	return found
+	if found == nil || !found.Shared {
+		return found
+	}
+	shared := *found
+	shared.Replicas = max(lookup.ReadyWorkloads(s), 1)
+	return &shared
 }
 
 // permits translates the authorizations of one namespace for one server.

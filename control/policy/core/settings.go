@@ -85,6 +85,28 @@ func parseBudget(a Annotations) (*RetryBudget, error) {
 	return &RetryBudget{Percent: *percent, MinPerSecond: least}, nil
 }
 
+// maxBurst bounds how much of a rate limit adds up while it is not used.
+const maxBurst = time.Hour
+
+// ParseRateLimit reads the settings of a rate limit: whether it is for all workloads of its Server together, and its burst.
+func ParseRateLimit(a Annotations) (shared bool, burst time.Duration, err error) {
+	shared, _, err1 := read(a, names.AnnotationRateLimitScope, false, func(text string) (bool, error) {
+		switch text {
+		case names.RateLimitScopeProxy, names.RateLimitScopeServer:
+			return text == names.RateLimitScopeServer, nil
+		}
+		return false, fmt.Errorf("%q is neither %s nor %s", text, names.RateLimitScopeProxy, names.RateLimitScopeServer)
+	})
+	burst, _, err2 := read(a, names.AnnotationRateLimitBurst, 0, func(text string) (time.Duration, error) {
+		d, err := positive(text)
+		if err == nil && d > maxBurst {
+			err = fmt.Errorf("%q is longer than %v", text, maxBurst)
+		}
+		return d, err
+	})
+	return shared, burst, errors.Join(err1, err2)
+}
+
 // CheckSettings reads what only this mesh knows of the annotations of an EgressNetwork, to find mistakes: others than those of
 // upstream's annotations, which are admitted, can be refused.
 func CheckSettings(a Annotations) error {

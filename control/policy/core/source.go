@@ -66,6 +66,8 @@ type Workload struct {
 	// Probes are the sorted paths of the HTTP probes of each port, HealthChecks the ports with probes by gRPC.
 	Probes       map[uint16][]string
 	HealthChecks map[uint16]bool
+	// Ready says that clients are sent to it.
+	Ready bool
 }
 
 // Server selects a port of workloads.
@@ -185,6 +187,20 @@ type RateLimit struct {
 	// Total and Identity are requests per second; 0 is no limit.
 	Total, Identity uint32
 	Overrides       []RateOverride
+	// Burst is for how long what is not used up adds up to what may come at once; 0 is left to the proxies.
+	Burst time.Duration
+	// Shared says that the limits are for all workloads of the Server together. Replicas is then how many of them are ready,
+	// at least 1, in what was decided; else 0.
+	Shared   bool
+	Replicas uint32
+}
+
+// Share returns what one proxy lets in of a limit, rounded up so that it is never nothing.
+func (l *RateLimit) Share(limit uint32) uint32 {
+	if l.Replicas == 0 || limit == 0 {
+		return limit
+	}
+	return (limit-1)/l.Replicas + 1
 }
 
 // RateOverride is a rate for particular clients.
@@ -589,6 +605,8 @@ type Lookup interface {
 	ServerAuthorizations(namespace string) []*ServerAuthorization
 	AuthorizationPolicies(namespace string) []*AuthorizationPolicy
 	RateLimits(namespace string) []*RateLimit
+	// ReadyWorkloads returns how many of a Server's are ready.
+	ReadyWorkloads(s *Server) uint32
 	// MeshTLSAuthentication and NetworkAuthentication return nil if there is none.
 	MeshTLSAuthentication(id ID) *MeshTLSAuthentication
 	NetworkAuthentication(id ID) *NetworkAuthentication

@@ -634,22 +634,36 @@ func (q *inbound) limits(limit *core.RateLimit) {
 	if limit == nil {
 		return
 	}
-	s := Step{Subject: policyResource("HTTPLocalRateLimitPolicy", limit.ID), Text: "limits the requests that each pod lets in; what is beyond gets HTTP 429 (gRPC: ResourceExhausted)"}
+	whose := "each pod lets in"
+	if limit.Replicas != 0 {
+		whose = fmt.Sprintf("all pods of the Server let in together (ready: %d)", limit.Replicas)
+	}
+	s := Step{Subject: policyResource("HTTPLocalRateLimitPolicy", limit.ID), Text: "limits the requests that " + whose + "; what is beyond gets HTTP 429 (gRPC: ResourceExhausted)"}
+	rate := func(n uint32, whom string) {
+		share := ""
+		if limit.Replicas != 0 {
+			share = fmt.Sprintf(" (this pod's share: %d)", limit.Share(n))
+		}
+		s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("%d a second%s from %s", n, share, whom)})
+	}
 	if limit.Total != 0 {
-		s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("%d a second from all clients together", limit.Total)})
+		rate(limit.Total, "all clients together")
 	}
 	overridden := false
 	for _, o := range limit.Overrides {
 		if q.client.Proof == Unknown || slices.ContainsFunc(o.Identities, func(identity string) bool { return strings.EqualFold(identity, q.client.Identity) }) {
 			overridden = q.client.Proof != Unknown
-			s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("%d a second from %s", o.RequestsPerSecond, list(o.Identities))})
+			rate(o.RequestsPerSecond, list(o.Identities))
 			if overridden {
 				break
 			}
 		}
 	}
 	if limit.Identity != 0 && !overridden {
-		s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("%d a second from each identity; clients without one share", limit.Identity)})
+		rate(limit.Identity, "each identity; clients without one share")
+	}
+	if limit.Burst != 0 {
+		s.Steps = append(s.Steps, Step{Text: fmt.Sprintf("what is not used adds up for %v, and may come at once", limit.Burst)})
 	}
 	q.step(s)
 }

@@ -17,6 +17,7 @@ type factKind string
 const (
 	factWorkload              factKind = "workload"
 	factWorkloads             factKind = "workloads"
+	factReady                 factKind = "ready"
 	factServers               factKind = "servers"
 	factServerAuthorizations  factKind = "serverauthorizations"
 	factAuthorizationPolicies factKind = "authorizationpolicies"
@@ -100,6 +101,12 @@ func (r *reader) AuthorizationPolicies(namespace string) []*core.AuthorizationPo
 func (r *reader) RateLimits(namespace string) []*core.RateLimit {
 	r.note(inNamespace(factRateLimits, namespace))
 	return r.tables.rateLimits.list(namespace)
+}
+
+// ReadyWorkloads implements core.Lookup.
+func (r *reader) ReadyWorkloads(s *core.Server) uint32 {
+	r.note(inNamespace(factReady, s.Namespace))
+	return r.tables.readyWorkloads(s)
 }
 
 // MeshTLSAuthentication implements core.Lookup.

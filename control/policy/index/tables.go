@@ -122,7 +122,9 @@ type tables struct {
 	// shapes are what makes workloads different, but for their names. Replicas share them.
 	shapes map[WorkloadKey]unique.Handle[string]
 	// alike has the workloads of a namespace that are alike, by what makes them so.
-	alike      map[string]map[unique.Handle[string]]alike
+	alike map[string]map[unique.Handle[string]]alike
+	// ready counts those of them that are ready.
+	ready      map[string]map[unique.Handle[string]]uint32
 	servicesAt map[netip.Addr]map[core.ID]struct{}
 	routesOf   map[core.Parent]map[routeKey]struct{}
 	statusesOf map[core.Parent]map[status.Key]struct{}
@@ -146,6 +148,7 @@ func newTables(touch func(fact)) *tables {
 		unusable:              make(map[string]map[unusableKey]error),
 		shapes:                make(map[WorkloadKey]unique.Handle[string]),
 		alike:                 make(map[string]map[unique.Handle[string]]alike),
+		ready:                 make(map[string]map[unique.Handle[string]]uint32),
 		servicesAt:            make(map[netip.Addr]map[core.ID]struct{}),
 		routesOf:              make(map[core.Parent]map[routeKey]struct{}),
 		statusesOf:            make(map[core.Parent]map[status.Key]struct{}),
@@ -184,7 +187,8 @@ func remove[K, M comparable](sets map[K]map[M]struct{}, key K, member M) {
 }
 
 func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
-	switch old := t.workloads[key]; {
+	old, was := t.workloads[key], t.shapes[key]
+	switch {
 	case w == nil && old == nil, w != nil && reflect.DeepEqual(old, w):
 		return
 	case w == nil:
@@ -194,7 +198,46 @@ func (t *tables) setWorkload(key WorkloadKey, w *core.Workload) {
 		t.workloads[key] = w
 		t.setShape(key, unique.Make(shape(w)), w)
 	}
-	t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
+	is := t.shapes[key]
+	t.setReady(key.Namespace, was, old != nil && old.Ready, is, w != nil && w.Ready)
+	if old == nil || w == nil || was != is {
+		t.touch(fact{kind: factWorkload, id: key.ID, external: key.External})
+	}
+}
+
+// setReady counts a workload that was of one shape and is of another now, or ready, or not.
+func (t *tables) setReady(namespace string, was unique.Handle[string], wasReady bool, is unique.Handle[string], isReady bool) {
+	if !wasReady && !isReady || wasReady && isReady && was == is {
+		return
+	}
+	counts := t.ready[namespace]
+	if counts == nil {
+		counts = make(map[unique.Handle[string]]uint32)
+		t.ready[namespace] = counts
+	}
+	if wasReady {
+		if counts[was]--; counts[was] == 0 {
+			delete(counts, was)
+		}
+	}
+	if isReady {
+		counts[is]++
+	}
+	if len(counts) == 0 {
+		delete(t.ready, namespace)
+	}
+	t.touch(inNamespace(factReady, namespace))
+}
+
+// readyWorkloads counts those that a Server is for. It sees each sort of workloads once.
+func (t *tables) readyWorkloads(s *core.Server) uint32 {
+	var n uint32
+	for shape, count := range t.ready[s.Namespace] {
+		if s.For(t.alike[s.Namespace][shape].workload) {
+			n += count
+		}
+	}
+	return n
 }
 
 // alike counts workloads that are alike.
@@ -254,9 +297,10 @@ func (t *tables) setShape(key WorkloadKey, shape unique.Handle[string], w *core.
 }
 
 // shape tells workloads of a namespace apart that can have different answers. Maps are printed in the order of their keys.
+// Whether they are ready is counted, and makes no sorts.
 func shape(w *core.Workload) string {
 	nameless := *w
-	nameless.ID = core.ID{}
+	nameless.ID, nameless.Ready = core.ID{}, false
 	return fmt.Sprintf("%#v", nameless)
 }
 

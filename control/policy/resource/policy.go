@@ -298,6 +298,10 @@ func (r Reader) RateLimit(p *policyv1alpha1.HTTPLocalRateLimitPolicy) (*core.Rat
 		Server:   ref.Name,
 		Accepted: accepted(p.Status.Conditions),
 	}
+	var err error
+	if limit.Shared, limit.Burst, err = core.ParseRateLimit(p.Annotations); err != nil {
+		return nil, err
+	}
 	rate := func(field string, n int64) (uint32, error) {
 		if n == 0 {
 			return 0, fmt.Errorf("%s.requestsPerSecond: must be greater than 0", field)
@@ -307,7 +311,6 @@ func (r Reader) RateLimit(p *policyv1alpha1.HTTPLocalRateLimitPolicy) (*core.Rat
 		}
 		return uint32(n), nil
 	}
-	var err error
 	if p.Spec.Total != nil {
 		if limit.Total, err = rate("spec.total", p.Spec.Total.RequestsPerSecond); err != nil {
 			return nil, err

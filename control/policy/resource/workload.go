@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	workloadv1beta1 "github.com/linkerd-go/linkerd-go/api/crd/workload/v1beta1"
@@ -60,6 +61,10 @@ func (r Reader) Pod(pod *corev1.Pod) (*core.Workload, error) {
 		slices.Sort(paths)
 		w.Probes[port] = slices.Compact(paths)
 	}
+	// A pod that is being deleted serves what it has, and gets nothing new.
+	w.Ready = pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 	named := func(name string) []uint16 { return w.Named[name] }
 	w.Opaque = r.opaque("Pod", pod, named).Ports
 	w.RequireIdentity = r.ports("Pod", pod, names.AnnotationProxyRequireIdentityInboundPorts,
@@ -111,6 +116,9 @@ func (r Reader) ExternalWorkload(e *workloadv1beta1.ExternalWorkload) (*core.Wor
 		Labels:        e.Labels,
 		Named:         make(map[string][]uint16),
 		DefaultPolicy: r.defaultPolicy("ExternalWorkload", e),
+		Ready: e.DeletionTimestamp == nil && slices.ContainsFunc(e.Status.Conditions, func(c workloadv1beta1.WorkloadCondition) bool {
+			return c.Type == workloadv1beta1.ConditionReady && c.Status == metav1.ConditionTrue
+		}),
 	}
 	for _, port := range e.Spec.Ports {
 		if port.Name != "" && (port.Protocol == "" || port.Protocol == string(corev1.ProtocolTCP)) {

@@ -133,12 +133,16 @@ func rateLimit(limit *core.RateLimit) *inboundpb.HttpLocalRateLimit {
 		if n == 0 {
 			return nil
 		}
-		return &inboundpb.HttpLocalRateLimit_Limit{RequestsPerSecond: n}
+		return &inboundpb.HttpLocalRateLimit_Limit{RequestsPerSecond: limit.Share(n)}
 	}
 	encoded := &inboundpb.HttpLocalRateLimit{
 		Metadata: metadata(core.Ref{Group: core.GroupPolicy, Kind: "HTTPLocalRateLimitPolicy", Name: limit.Name}),
 		Total:    rate(limit.Total),
 		Identity: rate(limit.Identity),
+		Replicas: limit.Replicas,
+	}
+	if limit.Burst != 0 {
+		encoded.Burst = durationpb.New(limit.Burst)
 	}
 	for _, o := range limit.Overrides {
 		clients := &inboundpb.HttpLocalRateLimit_Override_ClientIdentities{}
@@ -146,7 +150,7 @@ func rateLimit(limit *core.RateLimit) *inboundpb.HttpLocalRateLimit {
 			clients.Identities = append(clients.Identities, &inboundpb.Identity{Name: identity})
 		}
 		encoded.Overrides = append(encoded.Overrides, &inboundpb.HttpLocalRateLimit_Override{
-			Limit: &inboundpb.HttpLocalRateLimit_Limit{RequestsPerSecond: o.RequestsPerSecond}, Clients: clients,
+			Limit: rate(o.RequestsPerSecond), Clients: clients,
 		})
 	}
 	return encoded

@@ -316,6 +316,11 @@ func TestInvalidServers(t *testing.T) {
 		"rate limit": {func(s server) {
 			s.GetProtocol().GetDetect().HttpLocalRateLimit = &inboundpb.HttpLocalRateLimit{}
 		}, "rate limit: metadata: missing"},
+		"burst": {func(s server) {
+			s.GetProtocol().GetDetect().HttpLocalRateLimit = &inboundpb.HttpLocalRateLimit{
+				Metadata: testcontrol.Resource("HTTPLocalRateLimitPolicy", "ns", "limit", 0), Burst: durationpb.New(-1),
+			}
+		}, "rate limit burst: negative duration"},
 		"gRPC rate limit": {func(s server) {
 			s.Protocol.Kind = &inboundpb.ProxyProtocol_Grpc_{Grpc: &inboundpb.ProxyProtocol_Grpc{LocalRateLimit: &inboundpb.HttpLocalRateLimit{}}}
 		}, "rate limit: metadata: missing"},
@@ -332,5 +337,22 @@ func TestInvalidServers(t *testing.T) {
 		if got.Invalid == "" || len(got.Authorizations) != 0 || got.Protocol != model.ProtocolDetect || got.DetectTimeout != time.Second {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// TestSharedRateLimit: shares and bursts arrive.
+func TestSharedRateLimit(t *testing.T) {
+	s := testcontrol.OpenServer()
+	s.GetProtocol().GetDetect().HttpLocalRateLimit = &inboundpb.HttpLocalRateLimit{
+		Metadata: testcontrol.Resource("HTTPLocalRateLimitPolicy", "ns", "limit", 0),
+		Identity: &inboundpb.HttpLocalRateLimit_Limit{RequestsPerSecond: 7},
+		Burst:    durationpb.New(5 * time.Second), Replicas: 3,
+	}
+	got, err := decode.Server(lean(s, new(leaninbound.Server)), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := got.RateLimit; l == nil || l.Identity != 7 || l.Total != 0 || l.Burst != 5*time.Second || !l.Shared {
+		t.Errorf("got %+v", l)
 	}
 }

@@ -224,6 +224,10 @@ func rateLimit(l *inboundpb.HttpLocalRateLimit) (*model.RateLimit, error) {
 		return nil, fmt.Errorf("rate limit: %w", err)
 	}
 	out := &model.RateLimit{Meta: meta, Total: l.GetTotal().GetRequestsPerSecond(), Identity: l.GetIdentity().GetRequestsPerSecond()}
+	out.Shared = l.GetReplicas() > 0
+	if out.Burst, err = optionalDuration(l.GetBurst(), "rate limit burst"); err != nil {
+		return nil, err
+	}
 	for _, o := range l.GetOverrides() {
 		clients, err := each(o.GetClients().GetIdentities(), identity)
 		if err != nil {
