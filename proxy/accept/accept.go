@@ -1,5 +1,5 @@
-// Package accept runs listeners: a goroutine per connection, a drain that ends
-// it all.
+// Package accept runs listeners: a goroutine per connection that has something to
+// do, a drain that ends it all.
 //
 //	accept.Loop(listener, accept.Options{Drain: d, Log: log, Handle: proxy.accept})
 //
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/overload"
 )
 
@@ -40,6 +41,16 @@ type Rest interface {
 	// GoOn goes on until the connection is closed, or until there is another
 	// stack to be left behind: again says that it has to be called once more.
 	GoOn() (again bool)
+}
+
+// Waiting is a Rest that may wait for long before it goes on again. It needs no
+// goroutine meanwhile if all that it waits for is that its connection has something
+// to read.
+type Waiting interface {
+	Rest
+	// Waits is the connection, below what has read more of it than was used; nil
+	// if something else is waited for. It is called after GoOn, on its goroutine.
+	Waits() net.Conn
 }
 
 // Whole makes a handler of one that leaves nothing.
@@ -71,6 +82,9 @@ func Loop(ln net.Listener, o Options) {
 	}
 	self.OnStart(func() { ln.Close() })
 	var conns sync.WaitGroup
+	// Connections wait in the lot for their next request.
+	var lot netx.Lot
+	defer lot.Close()
 	pause := firstPause
 	for {
 		o.Memory.Admit(o.Drain.Started())
@@ -101,7 +115,7 @@ func Loop(ln net.Listener, o Options) {
 		conns.Add(1)
 		go func() {
 			if rest := o.Handle(o.Memory.Pace(conn), h); rest != nil {
-				go goOn(&conns, h, rest)
+				go (&connection{&conns, &lot, h, rest}).goOn()
 				return
 			}
 			h.Release()
@@ -112,13 +126,37 @@ func Loop(ln net.Listener, o Options) {
 	conns.Wait()
 }
 
-// goOn does the rest of a connection. Nearly all connections wait below it: the
-// less it has on the stack, the better.
-func goOn(conns *sync.WaitGroup, h *drain.Handle, rest Rest) {
-	if rest.GoOn() {
-		go goOn(conns, h, rest)
-		return
-	}
-	h.Release()
-	conns.Done()
+// connection is one of which something is left to be done.
+type connection struct {
+	conns *sync.WaitGroup
+	lot   *netx.Lot
+	h     *drain.Handle
+	rest  Rest
 }
+
+// goOn does the rest of a connection. Many connections wait below it: the less it
+// has on the stack, the better.
+func (c *connection) goOn() {
+	switch {
+	case !c.rest.GoOn():
+		c.h.Release()
+		c.conns.Done()
+	case !c.park():
+		go c.goOn()
+	}
+}
+
+// park has the connection wait without a goroutine, if it can.
+//
+//go:noinline
+func (c *connection) park() bool {
+	w, ok := c.rest.(Waiting)
+	if !ok {
+		return false
+	}
+	conn := w.Waits()
+	return conn != nil && c.lot.Park(conn, c)
+}
+
+// Wake implements netx.Waker.
+func (c *connection) Wake() { go c.goOn() }

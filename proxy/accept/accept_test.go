@@ -4,10 +4,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"runtime"
 	"testing"
 
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
@@ -87,6 +90,93 @@ func TestRestIsWaitedFor(t *testing.T) {
 	<-done
 	if s.left != 0 {
 		t.Errorf("%d steps are left", s.left)
+	}
+	if d.Held() != 0 {
+		t.Errorf("%d handles are out", d.Held())
+	}
+}
+
+// echo answers a byte at a time, and waits in between.
+type echo struct {
+	conn   net.Conn
+	waits  chan int // the goroutines there were when it came to wait
+	failed error
+}
+
+func (e *echo) GoOn() bool {
+	b := make([]byte, 1)
+	if _, e.failed = e.conn.Read(b); e.failed == nil {
+		_, e.failed = e.conn.Write(b)
+	}
+	if e.failed != nil {
+		e.conn.Close()
+	}
+	return e.failed == nil
+}
+
+func (e *echo) Waits() net.Conn {
+	e.waits <- runtime.NumGoroutine()
+	return e.conn
+}
+
+// TestConnectionsWaitWithoutGoroutines: as many as there are, each goes on when there
+// is something to read, and all of them when the drain closes them.
+func TestConnectionsWaitWithoutGoroutines(t *testing.T) {
+	const n = 50
+	ln, err := netx.Listen(netip.MustParseAddrPort("127.0.0.1:0"), netx.ListenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := drain.New()
+	waits, done := make(chan int, 2*n), make(chan struct{})
+	all := make(chan *echo, n)
+	go func() {
+		defer close(done)
+		Loop(ln, Options{Drain: d, Log: slog.New(slog.DiscardHandler), Handle: func(c net.Conn, h *drain.Handle) Rest {
+			h.OnStart(func() { c.Close() })
+			e := &echo{conn: c, waits: waits}
+			all <- e
+			return e
+		}})
+	}()
+	var clients []net.Conn
+	ask := func(c net.Conn) int {
+		b := []byte("x")
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		return <-waits
+	}
+	first, last := 0, 0
+	for range n {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+		if last = ask(c); first == 0 {
+			first = last
+		}
+	}
+	if last > first+n/2 {
+		t.Errorf("%d goroutines with a connection, %d with %d", first, last, n)
+	}
+	for _, c := range clients {
+		ask(c)
+	}
+	clients[0].Close()
+	if err := d.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	for range n {
+		if e := <-all; e.failed == nil {
+			t.Error("a connection was not told that it is over")
+		}
 	}
 	if d.Held() != 0 {
 		t.Errorf("%d handles are out", d.Held())

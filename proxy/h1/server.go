@@ -29,13 +29,15 @@ type ServerOptions struct {
 	Watcher *Watcher
 	// Scarce, if set, tells that memory is: large heads are refused with 503.
 	Scarce func() bool
-	// Again lets Serve return ErrAgain.
+	// Again lets Serve return ErrAgain. It does not if there is an IdleTimeout,
+	// which only Serve heeds.
 	Again bool
 }
 
 // ErrAgain is what Serve returns, if it may, when the connection is about to wait for
-// its next request, probably for long: Serve has to be called once more, best on a
-// goroutine whose stack has not grown yet.
+// its next request, probably for long: Serve has to be called once more, best when
+// there is something to read, on a goroutine whose stack has not grown yet. Nothing
+// that was read is held then, nor any buffer.
 var ErrAgain = errors.New("http/1: connection waits")
 
 // The states of a server connection, for Drain.
@@ -156,7 +158,7 @@ func (s *Server) Serve() error {
 			s.end()
 			return err
 		}
-		if s.o.Again && s.rested.Load() {
+		if s.o.Again && s.rested.Load() && s.rd.r == s.rd.w && s.o.IdleTimeout == 0 {
 			s.rest()
 			return ErrAgain
 		}
@@ -166,6 +168,7 @@ func (s *Server) Serve() error {
 // rest gives up what a connection that waits has no use for.
 func (s *Server) rest() {
 	s.rested.Store(false)
+	s.rd.rewind()
 	s.req = exchange.RequestHead{}
 	s.body.trailers, s.body.tbuf = exchange.Fields{}, nil
 }

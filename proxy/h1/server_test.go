@@ -151,8 +151,15 @@ func TestServeComesAgainForThoseWhoWait(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		ask(2)
 		ask(2)
+		// A request that was sent with another one is not waited for.
+		time.Sleep(1500 * time.Millisecond)
+		io.WriteString(theirs, strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 3))
+		synctest.Wait()
+		if again != 3 {
+			t.Errorf("after requests behind each other: served anew %d times, want 3", again)
+		}
 		s.Drain()
-		if got := read(theirs); got != "|closed\\\n" {
+		if got := read(theirs); strings.Count(got, "ok") != 3 || !strings.HasSuffix(got, "|closed\\\n") {
 			t.Errorf("after the drain: %q", got)
 		}
 		if err := <-done; err != nil {

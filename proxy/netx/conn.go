@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,9 +131,21 @@ func CloseWrite(c net.Conn) error {
 }
 
 // TCP is a TCP connection that reads lazily. It is made by Listener and Dialer.
-// It does its own system calls; see sysRead.
+// It does its own system calls; see sysRead. While it waits for long its socket may
+// be in a Lot.
 type TCP struct {
-	*net.TCPConn
+	local, remote net.Addr
+	// mu guards where the socket is, which Lot and Close change: with the runtime's
+	// poller, as polled, or in a lot, as number fd, and then wake is to be told. Of
+	// a lot it is the inner lock.
+	mu     sync.Mutex
+	polled polled // nil in a lot, and once closed there
+	lot    *Lot
+	fd     int
+	wake   Waker
+	closed bool
+	// raw is polled's. It changes while nobody reads or writes, and whoever does
+	// so next is started by what changed it.
 	raw syscall.RawConn
 	// want, dst, got, n and err are the parameters and results of lazy and
 	// read, which are method values kept in lazyFn and readFn because a
@@ -154,21 +167,31 @@ type TCP struct {
 	writeFn func(fd uintptr) bool
 }
 
-var (
-	_ LazyReader    = (*TCP)(nil)
-	_ io.ReaderFrom = (*TCP)(nil)
-)
+var _ LazyReader = (*TCP)(nil)
 
-// NewTCP wraps c.
+// polled is a socket that the runtime's poller waits for: a *net.TCPConn, or, if it
+// was in a lot, an *os.File.
+type polled interface {
+	SyscallConn() (syscall.RawConn, error)
+	SetDeadline(t time.Time) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	Close() error
+}
+
+// NewTCP wraps c, and owns it from now on.
 func NewTCP(c *net.TCPConn) *TCP {
-	t := &TCP{TCPConn: c}
+	t := &TCP{local: c.LocalAddr(), remote: c.RemoteAddr(), polled: c}
 	t.raw, _ = c.SyscallConn()
 	t.lazyFn, t.readFn, t.writeFn = t.lazy, t.read, t.write
 	return t
 }
 
-// NetConn returns the connection of the standard library.
-func (t *TCP) NetConn() net.Conn { return t.TCPConn }
+// LocalAddr implements net.Conn.
+func (t *TCP) LocalAddr() net.Addr { return t.local }
+
+// RemoteAddr implements net.Conn.
+func (t *TCP) RemoteAddr() net.Addr { return t.remote }
 
 // failed is an error as the standard library makes it.
 func (t *TCP) failed(op string, err error) error {
@@ -178,7 +201,113 @@ func (t *TCP) failed(op string, err error) error {
 		o.Op = op
 		return o
 	}
-	return &net.OpError{Op: op, Net: "tcp", Source: t.LocalAddr(), Addr: t.RemoteAddr(), Err: os.NewSyscallError(op, err)}
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		err = os.NewSyscallError(op, err)
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		// An *os.File has an error of its own for this.
+		err = net.ErrClosed
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: t.local, Addr: t.remote, Err: err}
+}
+
+// Close implements net.Conn. Who waits for the connection, in a lot too, goes on.
+func (t *TCP) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return t.failed("close", net.ErrClosed)
+	}
+	t.closed = true
+	polled, wake := t.polled, t.wake
+	if t.lot != nil {
+		t.lot.abandon(t)
+		t.leave()
+	}
+	t.mu.Unlock()
+	if polled == nil {
+		wake.Wake()
+		return nil
+	}
+	// It waits for readers and writers to go, who need not have the lock for that.
+	return polled.Close()
+}
+
+// SetDeadline implements net.Conn.
+func (t *TCP) SetDeadline(at time.Time) error { return t.deadline(polled.SetDeadline, at) }
+
+// SetReadDeadline implements net.Conn.
+func (t *TCP) SetReadDeadline(at time.Time) error { return t.deadline(polled.SetReadDeadline, at) }
+
+// SetWriteDeadline implements net.Conn.
+func (t *TCP) SetWriteDeadline(at time.Time) error { return t.deadline(polled.SetWriteDeadline, at) }
+
+// deadline sets one. They are forgotten in a lot, where nobody reads or writes.
+func (t *TCP) deadline(set func(polled, time.Time) error, at time.Time) error {
+	t.mu.Lock()
+	p := t.polled
+	t.mu.Unlock()
+	if p == nil {
+		return t.failed("set", net.ErrClosed)
+	}
+	if err := set(p, at); err != nil {
+		return t.failed("set", err)
+	}
+	return nil
+}
+
+// control calls f with the socket, wherever it is. f must not block.
+func (t *TCP) control(f func(fd uintptr)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lot != nil {
+		f(uintptr(t.fd))
+		return nil
+	}
+	// By way of t.raw the compiler does not see that f may be on the stack.
+	switch p := t.polled.(type) {
+	case *net.TCPConn:
+		return standard{p}.control(f)
+	case *os.File:
+		raw, err := p.SyscallConn()
+		if err != nil {
+			return err
+		}
+		return raw.Control(f)
+	}
+	return net.ErrClosed
+}
+
+// reading is for whoever reads past Read.
+func (t *TCP) reading() (syscall.RawConn, error) { return t.raw, nil }
+
+// CloseWrite says that nothing more will be written.
+func (t *TCP) CloseWrite() error {
+	var serr error
+	if err := t.control(func(fd uintptr) { serr = unix.Shutdown(int(fd), unix.SHUT_WR) }); err != nil {
+		return t.failed("close", err)
+	}
+	if serr != nil {
+		return t.failed("shutdown", serr)
+	}
+	return nil
+}
+
+// SetLinger is that of *net.TCPConn.
+func (t *TCP) SetLinger(seconds int) error {
+	var serr error
+	err := t.control(func(fd uintptr) {
+		l := unix.Linger{Onoff: 1, Linger: int32(seconds)}
+		if seconds < 0 {
+			l = unix.Linger{}
+		}
+		serr = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &l)
+	})
+	if err = errors.Join(err, serr); err != nil {
+		return t.failed("set", err)
+	}
+	return nil
 }
 
 // ReadLazy implements LazyReader.
@@ -473,11 +602,11 @@ func Peek(c net.Conn, dst []byte) (int, error) {
 			return copy(dst, b), nil
 		}
 	}
-	s := socket(c)
+	s := plainSocket(c)
 	if s == nil {
 		return 0, ErrPeek
 	}
-	raw, err := s.SyscallConn()
+	raw, err := s.reading()
 	if err != nil {
 		return 0, err
 	}
@@ -503,15 +632,47 @@ func Peek(c net.Conn, dst []byte) (int, error) {
 	return n, nil
 }
 
-// socket finds the TCP socket below plain wrappers, nil if there is none or
+// A socket is one of the kernel, of ours or of the standard library.
+type socket interface {
+	LocalAddr() net.Addr
+	SetLinger(seconds int) error
+	// reading is for the goroutine that reads.
+	reading() (syscall.RawConn, error)
+}
+
+// control calls f with the number of a socket. f must not block.
+func control(s socket, f func(fd uintptr)) error {
+	switch s := s.(type) {
+	case *TCP:
+		return s.control(f)
+	case standard:
+		return s.control(f)
+	}
+	return net.ErrClosed
+}
+
+// standard is a socket of the standard library.
+type standard struct{ *net.TCPConn }
+
+func (s standard) reading() (syscall.RawConn, error) { return s.SyscallConn() }
+
+func (s standard) control(f func(fd uintptr)) error {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(f)
+}
+
+// plainSocket finds the TCP socket below plain wrappers, nil if there is none or
 // something in between changes the bytes.
-func socket(c net.Conn) *net.TCPConn {
+func plainSocket(c net.Conn) socket {
 	for c != nil {
 		switch t := c.(type) {
 		case *net.TCPConn:
-			return t
+			return standard{t}
 		case *TCP:
-			return t.TCPConn
+			return t
 		case *Counting:
 			c = t.Conn
 		case *Prefix:
@@ -580,12 +741,8 @@ func Alive(c net.Conn) bool {
 	if s == nil {
 		return true
 	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return false
-	}
 	alive := false
-	err = raw.Control(func(fd uintptr) {
+	err := control(s, func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		alive = err == syscall.EAGAIN || err == syscall.EINTR
@@ -601,12 +758,8 @@ func HungUp(c net.Conn) bool {
 	if s == nil {
 		return false
 	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return true
-	}
 	hungUp := false
-	err = raw.Control(func(fd uintptr) {
+	err := control(s, func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(p, 0)
 		hungUp = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
@@ -615,13 +768,13 @@ func HungUp(c net.Conn) bool {
 }
 
 // socketBelow finds the socket below any wrappers.
-func socketBelow(c net.Conn) *net.TCPConn {
+func socketBelow(c net.Conn) socket {
 	for c != nil {
 		switch t := c.(type) {
 		case *net.TCPConn:
-			return t
+			return standard{t}
 		case *TCP:
-			return t.TCPConn
+			return t
 		}
 		c = Unwrap(c)
 	}

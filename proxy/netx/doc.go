@@ -5,7 +5,8 @@
 //
 // Wrappers around connections (Prefix, Counting, TLS) hide what the kernel can
 // do for a plain socket. They therefore tell what they wrap by NetConn, and
-// pass on CloseWrite and ReadLazy.
+// pass on CloseWrite and ReadLazy. A connection that has nothing to say for long
+// waits in a Lot, without a goroutine.
 //
 // Connections may be read by one goroutine and written by another at a time;
 // Close, CloseWrite and deadlines may be used by any.

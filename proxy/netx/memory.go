@@ -15,12 +15,8 @@ func SocketMemory(c net.Conn) int64 {
 	if s == nil {
 		return 0
 	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return 0
-	}
 	held := int64(0)
-	err = raw.Control(func(fd uintptr) {
+	err := control(s, func(fd uintptr) {
 		// SO_MEMINFO gives an array of 32-bit numbers, the first eight of
 		// which are the size of this structure: a typed getsockopt that
 		// needs no unsafe code.

@@ -42,13 +42,9 @@ func pair(t *testing.T, lo ListenOptions, d TCPDialer) (client, server net.Conn)
 // option reads a socket option.
 func option(t *testing.T, c net.Conn, level, name int) int {
 	t.Helper()
-	raw, err := c.(*TCP).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var v int
 	var serr error
-	if err := raw.Control(func(fd uintptr) { v, serr = unix.GetsockoptInt(int(fd), level, name) }); err != nil || serr != nil {
+	if err := c.(*TCP).control(func(fd uintptr) { v, serr = unix.GetsockoptInt(int(fd), level, name) }); err != nil || serr != nil {
 		t.Fatal(err, serr)
 	}
 	return v

@@ -125,14 +125,10 @@ func SocketOriginalDst(c net.Conn) (netip.AddrPort, error) {
 	if s == nil {
 		return netip.AddrPort{}, errors.New("original destination: connection is not TCP")
 	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
 	v4 := AddrPort(s.LocalAddr()).Addr().Is4()
 	var dst netip.AddrPort
 	var serr error
-	err = raw.Control(func(fd uintptr) { dst, serr = originalDst(int(fd), v4) })
+	err := control(s, func(fd uintptr) { dst, serr = originalDst(int(fd), v4) })
 	if err = errors.Join(err, serr); err != nil {
 		if errors.Is(err, unix.ENOENT) {
 			// Connection tracking knows nothing of it: nobody redirected it.
