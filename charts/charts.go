@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -182,6 +183,20 @@ func (c *Chart) Defaults() (map[string]any, error) {
 		values["linkerdVersion"] = version.Current()
 	}
 	return values, nil
+}
+
+// Mentions reports whether a template of the chart or of its library reads a
+// value of that name, wherever it stands in the tree.
+func (c *Chart) Mentions(key string) bool {
+	read := regexp.MustCompile(`[."]` + regexp.QuoteMeta(key) + `\b`)
+	for _, part := range append(c.loaded.Dependencies(), c.loaded) {
+		for _, t := range part.Templates {
+			if read.Match(t.Data) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // HighAvailability returns a fresh copy of the chart's values-ha.yaml, to be

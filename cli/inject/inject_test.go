@@ -40,6 +40,8 @@ func (c fixedChart) Defaults() (map[string]any, error) {
 
 func (fixedChart) HighAvailability() (map[string]any, error) { return nil, errors.New("not here") }
 
+func (fixedChart) Mentions(string) bool { return true }
+
 func (fixedChart) Render(string, map[string]any, ...string) ([]byte, error) {
 	return nil, errors.New("not here")
 }

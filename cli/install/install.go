@@ -181,6 +181,9 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil {
 		return nil, err
 	}
+	if err := controlplane.Given(w, o.charts, overrides); err != nil {
+		return nil, err
+	}
 	if c != nil {
 		if !valuetree.Bool(overrides, "proxyInit.runAsRoot") {
 			if err := controlplane.RefuseDocker(ctx, c); err != nil {

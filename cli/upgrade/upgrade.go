@@ -149,6 +149,9 @@ func render(ctx context.Context, w *command.World, o *options, c *cluster.Cluste
 	if err != nil {
 		return nil, err
 	}
+	if err := controlplane.Given(w, o.charts, overrides); err != nil {
+		return nil, err
+	}
 	values = valuetree.Merge(values, overrides)
 	same := controlplane.SameCredentials(before, values)
 	if !same && valuetree.Get(overrides, rotation.ValueEnabled) == nil {
