@@ -120,6 +120,10 @@ traffic to the API server alone, which must work before the mesh does.
 {{- $_ := set $proxy "inboundDiscoveryCacheUnusedTimeout" "90s" }}
 {{- $_ := set $proxy "loadTrustBundleFromConfigMap" true }}
 {{- $_ := set .values.proxyInit "ignoreOutboundPorts" .values.proxyInit.kubeAPIServerPorts }}
+{{- if not .values.identity.serviceAccountTokenProjection }}
+{{- /* Automatic mounting is off, so that the token which takes the place of the projected one would not be there. */}}
+{{- $_ := set $proxy "saMountPath" (include "partials.volumeMounts.manual-mount-service-account-token" . | fromYaml) }}
+{{- end }}
 {{- with .resources }}
 {{- $_ := set $proxy "resources" . }}
 {{- if .cores }}
