@@ -394,6 +394,71 @@ func TestCRDsFitIntoAnAnnotation(t *testing.T) {
 	}
 }
 
+// What clusters have stored, and manifests name, stays served. Source: control plane chapter, section 2.1.
+func TestCRDsServe(t *testing.T) {
+	manifests, err := mustLoad(t, CRDs).Render(Release{Namespace: "mesh"}, map[string]any{"installGatewayAPI": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, stored := map[string][]string{}, map[string]string{}
+	for _, document := range documents(Join(manifests)) {
+		var crd struct {
+			Metadata struct {
+				Name   string
+				Labels map[string]string
+			}
+			Spec struct {
+				Versions []struct {
+					Name            string
+					Served, Storage bool
+				}
+			}
+		}
+		if err := yaml.Unmarshal(document, &crd); err != nil {
+			t.Fatal(err)
+		}
+		name := crd.Metadata.Name
+		for _, v := range crd.Spec.Versions {
+			if v.Served {
+				served[name] = append(served[name], v.Name)
+			}
+			if v.Storage {
+				stored[name] = v.Name
+			}
+		}
+		if l := crd.Metadata.Labels; !strings.HasPrefix(l["helm.sh/chart"], "linkerd-crds-") || l["linkerd.io/control-plane-ns"] != "mesh" {
+			t.Errorf("%s has labels %v", name, l)
+		}
+	}
+	for name, want := range map[string]string{
+		"serviceprofiles.linkerd.io":                   "v1alpha1 v1alpha2",
+		"servers.policy.linkerd.io":                    "v1alpha1 v1beta1 v1beta2 v1beta3",
+		"serverauthorizations.policy.linkerd.io":       "v1alpha1 v1beta1",
+		"authorizationpolicies.policy.linkerd.io":      "v1alpha1",
+		"meshtlsauthentications.policy.linkerd.io":     "v1alpha1",
+		"networkauthentications.policy.linkerd.io":     "v1alpha1",
+		"httproutes.policy.linkerd.io":                 "v1alpha1 v1beta1 v1beta2 v1beta3",
+		"httplocalratelimitpolicies.policy.linkerd.io": "v1alpha1",
+		"egressnetworks.policy.linkerd.io":             "v1alpha1",
+		"externalworkloads.workload.linkerd.io":        "v1alpha1 v1beta1",
+		"httproutes.gateway.networking.k8s.io":         "v1beta1 v1",
+		"grpcroutes.gateway.networking.k8s.io":         "v1alpha2 v1",
+		"tcproutes.gateway.networking.k8s.io":          "v1alpha2",
+		"tlsroutes.gateway.networking.k8s.io":          "v1alpha2",
+	} {
+		versions := strings.Fields(want)
+		for _, version := range versions {
+			if !slices.Contains(served[name], version) {
+				t.Errorf("%s serves %v, want %s among them", name, served[name], version)
+			}
+		}
+		// The Gateway API goes on by itself.
+		if newest := versions[len(versions)-1]; stored[name] != newest && !strings.HasSuffix(name, "gateway.networking.k8s.io") {
+			t.Errorf("%s stores %s, want %s", name, stored[name], newest)
+		}
+	}
+}
+
 // TestPackage renders the archive a user installs: it has to give what the CLI
 // renders, and carry the version.
 func TestPackage(t *testing.T) {
@@ -426,7 +491,9 @@ func TestPackage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, b := string(Join(want)), string(Join(got)); a != b {
+		// The archive's version is in a label, which is as it should be.
+		label := "helm.sh/chart: " + c.loaded.Metadata.Name + "-"
+		if a, b := strings.ReplaceAll(string(Join(want)), label+c.loaded.Metadata.Version, label+"2026.3.1"), string(Join(got)); a != b {
 			t.Errorf("%s renders differently from its archive: %s", name, firstDifference(a, b))
 		}
 	}
@@ -452,7 +519,8 @@ profileValidator: {crtPEM: profile-crt, keyPEM: profile-key}
 policyValidator: {crtPEM: policy-crt, keyPEM: policy-key}
 `
 	got := render(c, values)
-	for _, part := range []string{render(mustLoad(t, CRDs), values), "name: linkerd-destination\n", "identityTrustAnchorsPEM: anchors\n"} {
+	definitions := strings.ReplaceAll(render(mustLoad(t, CRDs), values), "helm.sh/chart: "+CRDs, "helm.sh/chart: "+Single)
+	for _, part := range []string{definitions, "name: linkerd-destination\n", "identityTrustAnchorsPEM: anchors\n"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("the chart lacks %.100q", part)
 		}

@@ -44,6 +44,8 @@ type source struct {
 	// turns one on where installGatewayAPI does not say it all.
 	gateway bool
 	enable  string
+	// older is a version that clusters and manifests still have and the schema has no more, of the same shape as the newest.
+	older string
 }
 
 // sources follow the CLI chapter, section 11.
@@ -58,7 +60,7 @@ var sources = []source{
 	{template: "policy/server.yaml", from: "policy.linkerd.io_servers"},
 	{template: "serviceprofile.yaml", from: "linkerd.io_serviceprofiles"},
 	{template: "gateway/httproutes.yaml", from: "gateway.networking.k8s.io_httproutes", gateway: true, enable: "enableHttpRoutes"},
-	{template: "gateway/grpcroutes.yaml", from: "gateway.networking.k8s.io_grpcroutes", gateway: true, enable: "enableHttpRoutes"},
+	{template: "gateway/grpcroutes.yaml", from: "gateway.networking.k8s.io_grpcroutes", gateway: true, enable: "enableHttpRoutes", older: "v1alpha2"},
 	{template: "gateway/tlsroutes.yaml", from: "gateway.networking.k8s.io_tlsroutes", gateway: true, enable: "enableTlsRoutes"},
 	{template: "gateway/tcproutes.yaml", from: "gateway.networking.k8s.io_tcproutes", gateway: true, enable: "enableTcpRoutes"},
 	{template: "gateway/referencegrants.yaml", from: "gateway.networking.k8s.io_referencegrants", gateway: true, enable: "enableReferenceGrants"},
@@ -109,6 +111,11 @@ func template(s source, schema []byte) ([]byte, error) {
 		// 256 KiB, more than a schema with its documentation may take.
 		dropDescriptions(crd["spec"])
 	}
+	if s.older != "" {
+		if err := addOlder(crd, s.older); err != nil {
+			return nil, err
+		}
+	}
 	spec, err := yaml.Marshal(map[string]any{"spec": crd["spec"]})
 	if err != nil {
 		return nil, err
@@ -137,7 +144,8 @@ func template(s source, schema []byte) ([]byte, error) {
 		}
 	}
 	if s.chart == "" {
-		b.WriteString("  labels:\n    linkerd.io/control-plane-ns: {{ .Release.Namespace }}\n")
+		b.WriteString("  labels:\n    helm.sh/chart: {{ printf \"%s-%s\" .Chart.Name .Chart.Version | replace \"+\" \"_\" }}\n")
+		b.WriteString("    linkerd.io/control-plane-ns: {{ .Release.Namespace }}\n")
 	} else {
 		// Of an extension, by whose label its uninstall finds it.
 		fmt.Fprintf(&b, "  labels:\n    {{- include \"%s.labels\" . | nindent 4 }}\n", s.chart)
@@ -147,6 +155,30 @@ func template(s source, schema []byte) ([]byte, error) {
 		b.WriteString("{{- end }}\n")
 	}
 	return b.Bytes(), nil
+}
+
+// addOlder adds a version like the first one, which is served and not stored. Without it the API server refuses the definition
+// where objects have ever been stored in that version, and manifests that name it. Source: control plane chapter, section 2.1.
+func addOlder(crd map[string]any, name string) error {
+	spec, _ := crd["spec"].(map[string]any)
+	versions, _ := spec["versions"].([]any)
+	if len(versions) == 0 {
+		return errors.New("no versions")
+	}
+	text, err := yaml.Marshal(versions[0])
+	if err != nil {
+		return err
+	}
+	var older map[string]any
+	if err := yaml.Unmarshal(text, &older); err != nil {
+		return err
+	}
+	names, _ := spec["names"].(map[string]any)
+	older["deprecationWarning"] = fmt.Sprintf("The %s version of %v has been deprecated and will be removed in a future release of the API. Please upgrade to %v.",
+		name, names["kind"], older["name"])
+	older["name"], older["served"], older["storage"], older["deprecated"] = name, true, false, true
+	spec["versions"] = append(versions, older)
+	return nil
 }
 
 // dropDescriptions removes the documentation from a schema. A property that is
