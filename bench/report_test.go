@@ -3,7 +3,11 @@ package main
 import (
 	"testing"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestBar(t *testing.T) {
 	for _, c := range []struct {

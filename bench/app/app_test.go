@@ -8,7 +8,10 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/bench/app"
 	"github.com/linkerd-go/linkerd-go/bench/load"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func start(t *testing.T, serve func(net.Listener) error) netip.AddrPort {
 	t.Helper()

@@ -9,7 +9,11 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestHistogram(t *testing.T) {
 	var h Histogram

@@ -5,8 +5,11 @@ import (
 	"testing"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/internal/scrape"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // TestTrustOf: what a proxy's metrics say of the anchors that it uses.
 func TestTrustOf(t *testing.T) {

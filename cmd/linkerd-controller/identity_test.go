@@ -29,7 +29,10 @@ import (
 	"github.com/linkerd-go/linkerd-go/api/names"
 	"github.com/linkerd-go/linkerd-go/api/rotation"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // pair makes a CA certificate, of parent or of itself, that ends after a time.
 func pair(t *testing.T, name string, parent *x509.Certificate, signer *ecdsa.PrivateKey, until time.Duration) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {

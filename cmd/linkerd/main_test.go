@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"linkerd": main})
+	testscript.Main(leaks.Verified(m), map[string]func(){"linkerd": main})
 }
 
 // TestScripts runs testdata/script/*.txtar: what a user types, and what comes

@@ -3,7 +3,11 @@ package allocs
 import (
 	"strings"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 var sink []byte
 

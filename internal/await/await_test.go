@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
 // fakeWorld notes what the command does, in order.
@@ -166,7 +168,7 @@ func TestMain(m *testing.M) {
 	case "app":
 		os.Exit(app())
 	}
-	os.Exit(m.Run())
+	leaks.VerifyTestMain(m)
 }
 
 // self prepares this test binary to run as one of the programs above.

@@ -11,7 +11,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // idleStream is a stream on which nothing happens.
 type idleStream struct {

@@ -20,17 +20,30 @@ import (
 // nothing else: tests that leak nothing do not wait.
 const patience = 30 * time.Second
 
+// M are the tests of a package, as *testing.M has them.
+type M interface{ Run() int }
+
 // VerifyTestMain runs a package's tests, looks for goroutines that they left if
 // they have passed, and exits. It is called from TestMain.
-func VerifyTestMain(m interface{ Run() int }) {
-	code := m.Run()
-	if code == 0 {
-		if err := Find(); err != nil {
-			fmt.Fprintf(os.Stderr, "goroutines are left after the tests: %v\n", err)
-			code = 1
-		}
+func VerifyTestMain(m M) { os.Exit(Verified(m).Run()) }
+
+// Verified is m with the look for goroutines that are left, for a TestMain that
+// hands its tests on, to testscript say.
+func Verified(m M) M { return verified{m} }
+
+type verified struct{ M }
+
+// Run implements M.
+func (v verified) Run() int {
+	code := v.M.Run()
+	if code != 0 {
+		return code
 	}
-	os.Exit(code)
+	if err := Find(); err != nil {
+		fmt.Fprintf(os.Stderr, "goroutines are left after the tests: %v\n", err)
+		return 1
+	}
+	return 0
 }
 
 // Find returns an error with the stacks of goroutines other than the caller's

@@ -9,7 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // TestHTTP reads testdata/http.txt: each line is a quoted Go string of the
 // first bytes and the decision.

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func fieldsOf(s string) *Fields {
 	var f Fields

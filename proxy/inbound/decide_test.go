@@ -3,10 +3,13 @@ package inbound
 import (
 	"testing"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestPlan(t *testing.T) {
 	const none = detect.Protocol(255)

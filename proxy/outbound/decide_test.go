@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/balance"
 	"github.com/linkerd-go/linkerd-go/proxy/deadline"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
@@ -21,6 +22,8 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/thdr"
 	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestPlan(t *testing.T) {
 	for _, c := range []struct {

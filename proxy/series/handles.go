@@ -12,6 +12,7 @@ import (
 
 // byKey makes handles on first use and finds them without a lock afterwards.
 type byKey[K comparable, H interface{ Release() }] struct {
+	// known is replaced, never changed, with mu held.
 	known atomic.Pointer[map[K]H]
 	mu    sync.Mutex
 }

@@ -9,8 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/detect"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // script is what a client does: strings are sent, durations waited.
 func script(c net.Conn, steps ...any) {

@@ -3,7 +3,11 @@ package watch
 import (
 	"sync"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestReadersSeeTheLastValue(t *testing.T) {
 	v := New(0)

@@ -9,9 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/redirect/iptables"
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func TestParseMode(t *testing.T) {
 	cases := []struct {

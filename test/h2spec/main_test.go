@@ -4,8 +4,11 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/test/pair"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // TestConformance is `make h2spec` among the other tests. What failed is in the
 // output, as the suite prints it.

@@ -19,12 +19,15 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/policytest"
 	"github.com/linkerd-go/linkerd-go/control/policy/serve"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/authz"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/decode"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/route"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 var (
 	seed   = flag.Uint64("seed", 0, "seed of the random cases; 0 takes one from the clock")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -41,11 +42,20 @@ func within(path string) string { return strings.TrimPrefix(path, module+"/") }
 
 func list(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,Doc,Name,GoFiles,Imports,TestImports,XTestImports,Deps", "./...")
-	cmd.Dir = root(t)
-	out, err := cmd.Output()
+	all, err := packages()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
+	}
+	return all
+}
+
+// packages are all of the root module. They are asked for once: that takes seconds.
+var packages = sync.OnceValues(func() ([]pkg, error) {
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,Doc,Name,GoFiles,Imports,TestImports,XTestImports,Deps", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
 	}
 	var all []pkg
 	dec := json.NewDecoder(strings.NewReader(string(out)))
@@ -53,14 +63,14 @@ func list(t *testing.T) []pkg {
 		var p pkg
 		err := dec.Decode(&p)
 		if errors.Is(err, io.EOF) {
-			return all
+			return all, nil
 		}
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, p)
 	}
-}
+})
 
 func root(t *testing.T) string {
 	t.Helper()

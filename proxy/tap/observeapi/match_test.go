@@ -8,10 +8,13 @@ import (
 	httptypespb "github.com/linkerd-go/linkerd-go/api/lean/httptypes"
 	netpb "github.com/linkerd-go/linkerd-go/api/lean/net"
 	tappb "github.com/linkerd-go/linkerd-go/api/lean/tap"
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/tap"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 type match = tappb.ObserveRequest_Match
 
