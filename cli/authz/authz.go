@@ -102,10 +102,11 @@ func run(ctx context.Context, w *command.World, o *options, args []string) error
 		return err
 	}
 	objects := index.Objects(targets[0], nil)
+	if len(objects) == 0 && (targets[0].Name != "" || o.explain.Wanted()) {
+		// An empty table would say that it has no policies.
+		return fmt.Errorf("there is no %s in namespace %s", targets[0], namespace)
+	}
 	if o.explain.Wanted() {
-		if len(objects) == 0 {
-			return fmt.Errorf("there is no %s in namespace %s", targets[0], namespace)
-		}
 		return explanations(ctx, w, o, c, namespace, objects)
 	}
 	var pods []*corev1.Pod

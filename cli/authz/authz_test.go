@@ -82,7 +82,8 @@ func TestAuthz(t *testing.T) {
 			"items  web-http   for-route                                   \n",
 		"-n shop pod web-1":     "same",
 		"-n shop pods":          "same",
-		"-n elsewhere po/web-1": "ROUTE  SERVER  AUTHORIZATION_POLICY  SERVER_AUTHORIZATION  \n",
+		"-n elsewhere pods":     "ROUTE  SERVER  AUTHORIZATION_POLICY  SERVER_AUTHORIZATION  \n",
+		"-n elsewhere po/web-1": "there is no pod/web-1 in namespace elsewhere",
 		"-n shop thing/web":     "cannot find Kubernetes canonical name from friendly name [thing]",
 	} {
 		r := commandtest.New(t, commandtest.Cluster(t, objects...))

@@ -47,7 +47,7 @@ func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, 
 	if !command.OneOf(get("controllerLogLevel"), logLevels...) {
 		return fmt.Errorf("--controller-log-level must be one of: %s", strings.Join(logLevels, ", "))
 	}
-	if err := validateProxyLogLevel(get("proxy.logLevel")); err != nil {
+	if err := ValidateProxy(values); err != nil {
 		return err
 	}
 	if kube != nil && valuetree.Bool(values, "enableEndpointSlices") {
@@ -72,18 +72,12 @@ func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, 
 			return errors.New("--image-pull-policy must be one of: Always, IfNotPresent, Never")
 		}
 	}
-	if err := validateResources(values); err != nil {
-		return err
-	}
 	for _, p := range []string{"proxyInit.ignoreInboundPorts", "proxyInit.ignoreOutboundPorts"} {
 		if v := get(p); v != "" {
 			if err := ValidateRanges(strings.Split(v, ",")); err != nil {
 				return err
 			}
 		}
-	}
-	if err := validatePorts(values); err != nil {
-		return err
 	}
 	if err := validateDurations(values); err != nil {
 		return err
@@ -99,6 +93,18 @@ func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, 
 		return fmt.Errorf("--default-inbound-policy must be one of: %s (got %s)", strings.Join(inboundPolicies, ", "), v)
 	}
 	return validateIssuer(namespace, trustDomain, values, now)
+}
+
+// ValidateProxy refuses settings of proxies that pods could not be made with,
+// or their proxies not started.
+func ValidateProxy(values map[string]any) error {
+	if err := validateProxyLogLevel(valuetree.String(values, "proxy.logLevel")); err != nil {
+		return err
+	}
+	if err := validateResources(values); err != nil {
+		return err
+	}
+	return validatePorts(values)
 }
 
 func validateProxyLogLevel(level string) error {

@@ -200,6 +200,11 @@ func (o *options) annotations(w *command.World, base map[string]any) (map[string
 	if err := o.proxy.Apply(w, values); err != nil {
 		return nil, err
 	}
+	// One by one the flags are looked at below; together they may make no sense, either. What is wrong in the
+	// installation itself is not the business of this command.
+	if err := controlplane.ValidateProxy(values); err != nil && controlplane.ValidateProxy(base) == nil {
+		return nil, err
+	}
 	if o.flags.Changed("opaque-ports") {
 		valuetree.Set(values, "proxy.opaquePorts", strings.Join(o.opaque, ","))
 	}
