@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -83,8 +84,23 @@ func (cc *ClientConn) Wait() { cc.c.running.Wait() }
 // for, as long as windows allow; more is sent by a goroutine.
 const inline = 16 << 10
 
-// RoundTrip implements exchange.Client.
+// ErrFull is the error of TryRoundTrip: the server allows no more streams at the
+// moment.
+var ErrFull = errors.New("connection has as many streams as its server allows")
+
+// RoundTrip implements exchange.Client. If the server allows no more streams it
+// waits until one has ended.
 func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	return cc.roundTrip(cn, head, body, true)
+}
+
+// TryRoundTrip is RoundTrip for who can do without this connection: if the server
+// allows no more streams it fails, unsent, with ErrFull.
+func (cc *ClientConn) TryRoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	return cc.roundTrip(cn, head, body, false)
+}
+
+func (cc *ClientConn) roundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body, wait bool) (*exchange.Response, error) {
 	c := cc.c
 	s := getStream(c)
 	s.id = 0
@@ -99,7 +115,7 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 	end := body.Ended()
 	s.left = head.ContentLength
 	c.mu.Lock()
-	if err := c.slotLocked(s); err != nil {
+	if err := c.slotLocked(s, wait); err != nil {
 		c.mu.Unlock()
 		return nil, c.unsent(s, body, err)
 	}
@@ -155,8 +171,9 @@ func (cc *ClientConn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 }
 
 // slotLocked waits until one more stream may be opened. An error says that it
-// never may.
-func (c *conn) slotLocked(s *stream) error {
+// never may, or, without wait, not now. Before the server has said how many there
+// may be that is always waited for.
+func (c *conn) slotLocked(s *stream, wait bool) error {
 	for {
 		switch {
 		case c.err != nil:
@@ -171,6 +188,8 @@ func (c *conn) slotLocked(s *stream) error {
 			// The server does not read.
 			c.room = append(c.room, s)
 			s.send.Wait()
+		case !wait && c.gotFirst:
+			return ErrFull
 		default:
 			c.slots = append(c.slots, s)
 			s.send.Wait()

@@ -705,10 +705,8 @@ func (c *conn) settings(h header, p []byte) error {
 		}
 	}
 	c.controlLocked(header{kind: frameSettings, flags: flagAck}, nil)
-	for len(c.slots) > 0 && uint32(len(c.streams)) < c.peerMax {
-		// More of them may wake than fit; they look again.
-		c.freeSlotsLocked(1)
-	}
+	// More of them may wake than fit; they look again, also whether to wait.
+	c.freeSlotsLocked(len(c.slots))
 	return c.floodLocked()
 }
 

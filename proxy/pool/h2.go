@@ -83,6 +83,10 @@ var ErrNotConnected = errors.New("endpoint is not connected")
 // H2 keeps one HTTP/2 connection to an endpoint. It connects when it is first
 // asked to, by Connect or a request, and from then on again whenever the
 // connection is lost or drained, in the background and independent of requests.
+//
+// Servers limit the streams of a connection, often to a hundred, and the requests
+// of many clients meet here: those beyond the limit go over further connections,
+// which are closed when they have been idle for a while.
 type H2 struct {
 	o H2Options
 
@@ -99,6 +103,10 @@ type H2 struct {
 	started bool
 	closed  bool
 	changed chan struct{} // closed and replaced at each change of state
+	// more are further connections, each with a pool of its own, for what the
+	// server does not allow on the one; sweeper ends them when they are idle.
+	more    []*H2
+	sweeper clock.Timer
 }
 
 var _ exchange.Client = (*H2)(nil)
@@ -153,6 +161,14 @@ func (p *H2) Close() {
 	// Whoever waits for a connection learns at once that there will be none, and
 	// not when the last stream of the old ones has ended.
 	p.tellLocked()
+	more := p.more
+	p.more = nil
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+	}
+	for _, e := range more {
+		p.leaveLocked(e)
+	}
 	p.mu.Unlock()
 	p.cancel()
 	if !started {
@@ -160,7 +176,15 @@ func (p *H2) Close() {
 	}
 }
 
-// Wait waits until a closed pool's connection has ended.
+// leaveLocked lets a further connection end, and has Wait wait for it.
+func (p *H2) leaveLocked(e *H2) {
+	p.wg.Go(func() {
+		e.Close()
+		e.Wait()
+	})
+}
+
+// Wait waits until a closed pool's connections have ended.
 func (p *H2) Wait() { p.wg.Wait() }
 
 // set changes the state and tells.
@@ -271,13 +295,126 @@ func (p *H2) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body e
 			}
 			continue
 		}
-		resp, err := cc.RoundTrip(cn, head, body)
+		resp, err := cc.TryRoundTrip(cn, head, body)
+		if err == nil {
+			return resp, nil
+		}
+		if errors.Is(err, h2.ErrFull) {
+			resp, err = p.beyond(cc, cn, head, body)
+		}
 		if err == nil || !exchange.Unsent(err) || !cc.Draining() || tries == 3 {
 			return resp, err
 		}
 		// The connection was going away; the next one will take it.
 		tries++
 		p.current.CompareAndSwap(cc, nil)
+	}
+}
+
+const (
+	// maxMore is how many further connections there may be: with those many
+	// streams under way more connections are not what helps.
+	maxMore = 100
+	// moreIdle is how often further connections without streams are closed.
+	moreIdle = 10 * time.Second
+)
+
+// beyond sends a request for which the server allows no stream on cc. If no other
+// connection can be had it waits for one there.
+func (p *H2) beyond(cc *h2.ClientConn, cn *exchange.Canceler, head *exchange.RequestHead, body exchange.Body) (*exchange.Response, error) {
+	for i := range maxMore {
+		e := p.further(i)
+		if e == nil {
+			break
+		}
+		ec, err := e.soon(cn)
+		if err != nil {
+			body.Close(err)
+			return nil, err
+		}
+		if ec == nil {
+			break
+		}
+		resp, err := ec.TryRoundTrip(cn, head, body)
+		if err == nil || !exchange.Unsent(err) {
+			return resp, err
+		}
+		// It is full as well, or on its way out.
+	}
+	return cc.RoundTrip(cn, head, body)
+}
+
+// further gives the further connection with the number, made if there is none. It is
+// nil if the pool is closed.
+func (p *H2) further(i int) *H2 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil
+	case i < len(p.more):
+		return p.more[i]
+	}
+	e := NewH2(H2Options{Dial: p.o.Dial, HTTP2: p.o.HTTP2, Backoff: p.o.Backoff, Clock: p.o.Clock})
+	p.more = append(p.more, e)
+	if len(p.more) == 1 {
+		if p.sweeper == nil {
+			p.sweeper = p.o.Clock.AfterFunc(moreIdle, p.sweep)
+		} else {
+			p.sweeper.Reset(moreIdle)
+		}
+	}
+	return e
+}
+
+// sweep closes the further connections that have nothing to do, the last first.
+func (p *H2) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	for n := len(p.more); n > 0; n-- {
+		e := p.more[n-1]
+		cc := e.current.Load()
+		if s, _ := e.State(); s == Connecting || cc != nil && cc.Active() > 0 {
+			break
+		}
+		p.more[n-1] = nil
+		p.more = p.more[:n-1]
+		p.leaveLocked(e)
+	}
+	if len(p.more) > 0 {
+		p.sweeper.Reset(moreIdle)
+	}
+}
+
+// soon gives the connection, waiting for an attempt to make one; nil if that fails,
+// or the pool is closed. An error says that the canceler was cancelled.
+func (p *H2) soon(cn *exchange.Canceler) (*h2.ClientConn, error) {
+	p.Connect()
+	stop := make(chan struct{})
+	if cn != nil {
+		if err := cn.Bind(func(error) { close(stop) }); err != nil {
+			return nil, err
+		}
+		defer cn.Bind(nil)
+	}
+	for {
+		p.mu.Lock()
+		changed, closed := p.changed, p.closed
+		p.mu.Unlock()
+		if cc := p.current.Load(); cc != nil {
+			return cc, nil
+		}
+		if s, _ := p.State(); closed || s == Failing || s == Closed {
+			return nil, nil
+		}
+		select {
+		case <-changed:
+		case <-stop:
+			return nil, cn.Cause()
+		}
 	}
 }
 
