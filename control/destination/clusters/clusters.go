@@ -152,6 +152,8 @@ type cluster struct {
 	link   link
 	index  *index.Index
 	cancel context.CancelFunc
+	// left says that the cluster is not linked any more, by this name, and that its metrics go with the connection.
+	left atomic.Bool
 }
 
 // owner is the state of Run.
@@ -201,8 +203,8 @@ func (o *owner) set(ctx context.Context, key kube.Key, l *link) {
 		return
 	case l == nil:
 		o.store.options.Logger.Info("cluster unlinked", "cluster", old.link.cluster)
-		o.drop(old)
-		o.drop(o.complete[key])
+		o.leave(old)
+		o.leave(o.complete[key])
 		delete(o.current, key)
 		delete(o.complete, key)
 		o.offer()
@@ -228,6 +230,9 @@ func (o *owner) synced(c *cluster) {
 	old := o.complete[c.key]
 	o.complete[c.key] = c
 	o.offer()
+	if old != nil && old.link.cluster != c.link.cluster {
+		o.leave(old)
+	}
 	o.drop(old)
 }
 
@@ -253,6 +258,14 @@ func (o *owner) drop(c *cluster) {
 	}
 }
 
+// leave ends a connection, which may be nil, to a cluster that is not linked any more.
+func (o *owner) leave(c *cluster) {
+	if c != nil {
+		c.left.Store(true)
+		o.drop(c)
+	}
+}
+
 // connect starts an index and its watches for a link.
 func (o *owner) connect(ctx context.Context, key kube.Key, l link) (*cluster, error) {
 	options := o.store.options
@@ -275,7 +288,12 @@ func (o *owner) connect(ctx context.Context, key kube.Key, l link) (*cluster, er
 	group := kube.NewGroup(logger, c.index.Watches(index.Source{
 		Clients: clients, EndpointSlices: options.EndpointSlices, Remote: true,
 	})...)
-	o.running.Go(func() { c.index.Run(ctx) })
+	o.running.Go(func() {
+		c.index.Run(ctx)
+		if metrics != nil && c.left.Load() {
+			metrics.Forget()
+		}
+	})
 	o.running.Go(func() { group.Run(ctx) })
 	o.running.Go(func() {
 		for {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -164,6 +167,80 @@ func TestLinks(t *testing.T) {
 		other.Type = "Opaque"
 		if x := step("a Secret of another type", false, create(other)); x != nil {
 			t.Error("linked")
+		}
+	})
+}
+
+// TestMetricsOfLinks counts the streams of a cluster that is linked anew once, and forgets those of one that is not linked.
+func TestMetricsOfLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := kubefake.NewClientset()
+		registry := prometheus.NewRegistry()
+		store := clusters.New(clusters.Options{
+			Namespace: "linkerd", Config: core.Config{TrustDomain: "cluster.local"}, Capacity: 100, EndpointSlices: true,
+			Connect:    func([]byte) (*kube.Clients, error) { return remote(true), nil },
+			Registerer: registry, Logger: slog.New(slog.DiscardHandler),
+		})
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), store.Watch(&kube.Clients{Kube: own}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { store.Run(ctx) })
+		running.Go(func() { group.Run(ctx) })
+		defer func() { cancel(); running.Wait() }()
+		if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		// values are those of the series about the cluster, by the metric's name.
+		values := func() map[string]float64 {
+			t.Helper()
+			synctest.Wait()
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := map[string]float64{}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "cluster" && l.GetValue() == "west" }) {
+						values[family.GetName()] += m.GetGauge().GetValue()
+					}
+				}
+			}
+			return values
+		}
+		follow := func() {
+			t.Helper()
+			x, ok := store.Cluster("west")
+			if !ok {
+				t.Fatal("no cluster")
+			}
+			if _, err := x.Endpoints(ctx, index.EndpointsQuery{Service: core.ID{Namespace: "emo", Name: "web"}, Port: 80}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		secrets := own.CoreV1().Secrets("linkerd")
+		if _, err := secrets.Create(ctx, secret("one"), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		follow()
+		if got := values(); got["services_cache_size"] != 1 || got["endpoints_subscribers"] != 1 {
+			t.Errorf("linked: %v", got)
+		}
+		if _, err := secrets.Update(ctx, secret("two"), metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		follow()
+		if got := values(); got["services_cache_size"] != 1 || got["endpoints_subscribers"] != 1 {
+			t.Errorf("linked anew: %v", got)
+		}
+		if err := secrets.Delete(ctx, "cluster-credentials-west", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := values(); len(got) != 0 {
+			t.Errorf("not linked: %v", got)
 		}
 	})
 }

@@ -80,6 +80,12 @@ func (x *Index) Run(ctx context.Context) {
 	}
 	x.owner.Run(ctx, x.flush)
 	running.Wait()
+	// The streams end without being taken out. Another index of the same cluster may go on counting.
+	for key, topic := range x.endpoints {
+		for v, g := range topic.groups {
+			x.options.Metrics.subscribers(key, v, -len(g.subs))
+		}
+	}
 }
 
 // Stopped is closed when the index has stopped: its subscriptions get nothing more.

@@ -23,7 +23,7 @@ type Metrics struct {
 	profileUpdates                                       *prometheus.CounterVec
 	workloadSubs                                         prometheus.Gauge
 	workloadUpdates                                      prometheus.Counter
-	sizeOf                                               map[string]prometheus.Gauge
+	sizeOf                                               map[string]*prometheus.GaugeVec
 
 	// profileStreams has the number of streams per Service profile, to know when a series is not needed any more. It
 	// belongs to the index's goroutine.
@@ -59,9 +59,9 @@ func NewMetrics(registerer prometheus.Registerer, cluster string) *Metrics {
 	m.workloadUpdates = shared(registerer, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "workload_updates", Help: "Changes of the profile of an address.",
 	}))
-	m.sizeOf = make(map[string]prometheus.Gauge)
+	m.sizeOf = make(map[string]*prometheus.GaugeVec)
 	for _, kind := range []string{"services", "endpointslices", "pods", "externalworkloads", "serviceprofiles", "servers", "nodes"} {
-		m.sizeOf[kind] = gauge(kind+"_cache_size", "Objects known.", []string{"cluster"}).WithLabelValues(cluster)
+		m.sizeOf[kind] = gauge(kind+"_cache_size", "Objects known.", []string{"cluster"})
 	}
 	return m
 }
@@ -102,8 +102,20 @@ func (m *Metrics) sizes(t *tables) {
 		"services": len(t.services), "endpointslices": len(t.slices), "pods": len(t.pods), "externalworkloads": len(t.externals),
 		"serviceprofiles": len(t.profiles), "servers": serverCount, "nodes": len(t.zones),
 	} {
-		m.sizeOf[kind].Set(float64(n))
+		m.sizeOf[kind].WithLabelValues(m.cluster).Set(float64(n))
 	}
+}
+
+// Forget removes the series of the index's cluster, which is not linked any more. The index must have stopped.
+func (m *Metrics) Forget() {
+	of := prometheus.Labels{"cluster": m.cluster}
+	for _, sizes := range m.sizeOf {
+		sizes.DeletePartialMatch(of)
+	}
+	for _, gauge := range []*prometheus.GaugeVec{m.endpointsSubscribers, m.endpointsPods, m.endpointsExists} {
+		gauge.DeletePartialMatch(of)
+	}
+	m.endpointsUpdates.DeletePartialMatch(of)
 }
 
 // updated counts a change of what a group sees.
