@@ -35,7 +35,7 @@ func (s *state) versions() health.Category {
 				}
 				s.latest, err = channel.Fetch(ctx, s.world.HTTP, server, s.client, uuid)
 				if err != nil {
-					err = fmt.Errorf("%w\n%s", err, versionHint)
+					err = fmt.Errorf("%w\n    %s", err, versionHint)
 				}
 				return err
 			},

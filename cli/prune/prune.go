@@ -22,7 +22,8 @@ func New(w *command.World, g *command.Globals, charts controlplane.Charts) *cobr
 		Args:    cobra.NoArgs,
 		Short:   "Output extraneous Kubernetes resources in the linkerd control plane",
 		Long:    `Output extraneous Kubernetes resources in the linkerd control plane.`,
-		Example: `  # Prune extraneous resources.  linkerd prune | kubectl delete -f -`,
+		Example: `  # Prune extraneous resources.
+  linkerd prune | kubectl delete -f -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), w, g, charts, output)
 		},

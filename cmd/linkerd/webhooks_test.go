@@ -168,7 +168,7 @@ func TestCheckAsksWhomItIsTold(t *testing.T) {
 		"the user": {check: []string{"--version-server=https://user.example/v"}, install: []string{"--set", "versionCheckURL=https://cluster.example/v"},
 			asked: "https://user.example/v", want: "‼ " + latest + "\n"},
 		"the installation": {install: []string{"--set", "versionCheckURL=https://cluster.example/v"}, asked: "https://cluster.example/v",
-			want: "without a way to it use --expected-version, or --version-server=none"},
+			want: "\n    without a way to it use --expected-version, or --version-server=none"},
 		"nobody":         {check: []string{"--version-server=none"}, want: "√ control plane and cli versions match\n", without: "up-to-date"},
 		"nobody, always": {install: []string{"--set", "versionCheckURL=none"}, want: "√ control plane and cli versions match\n", without: latest},
 	} {

@@ -93,7 +93,13 @@ func Real() *World {
 
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	// The other character device that output is sent to. Reports on standard
+	// error would be coloured, wherever they go.
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // maxDownload bounds what is read from a URL on the command line.
