@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -149,28 +147,4 @@ func (c *Controller) Admin(ctx context.Context, path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s", path, resp.Status)
 	}
 	return b, err
-}
-
-// Counter adds up the series of a metric whose labels have a text in them.
-func (c *Controller) Counter(ctx context.Context, name, label string) (float64, error) {
-	b, err := c.Admin(ctx, "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	sum, found := 0., false
-	for line := range strings.Lines(string(b)) {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest == "" || (rest[0] != '{' && rest[0] != ' ') || !strings.Contains(rest, label) {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:]), 64)
-		if err != nil {
-			return 0, fmt.Errorf("metric %s: %w", name, err)
-		}
-		sum, found = sum+v, true
-	}
-	if !found {
-		return 0, errors.New("there is no metric " + name + " with " + label)
-	}
-	return sum, nil
 }

@@ -225,8 +225,6 @@ var (
 	nameStatus    = []byte(":status")
 	nameLength    = []byte("content-length")
 	nameDate      = []byte("date")
-	schemeHTTP    = []byte("http")
-	slash         = []byte("/")
 )
 
 // blockBound is an upper bound for the encoded size of the fields.

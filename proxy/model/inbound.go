@@ -1,9 +1,7 @@
 package model
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -156,16 +154,6 @@ const (
 
 // AuditName is the name of authorizations that log each use.
 const AuditName = string(AuditPolicy)
-
-// ParseDefaultPolicy returns the policy called s.
-func ParseDefaultPolicy(s string) (DefaultPolicy, error) {
-	p := DefaultPolicy(s)
-	if slices.Contains([]DefaultPolicy{AllUnauthenticated, AllAuthenticated, ClusterUnauthenticated,
-		ClusterAuthenticated, AuditPolicy, DenyPolicy}, p) {
-		return p, nil
-	}
-	return "", fmt.Errorf("%q is not a default policy", s)
-}
 
 // NeedsClusterNetworks reports whether the policy is meaningless without
 // cluster networks, so that configuration must refuse it.

@@ -119,7 +119,7 @@ func TestBackendKeyTellsForwardsApart(t *testing.T) {
 		return &Backend{Kind: BackendForward, Forward: &Endpoint{
 			Addr: netip.MustParseAddrPort("10.0.0.1:80"), Labels: Labels{{"pod", label}}}}
 	}
-	if e("a").Key() != e("a").Key() {
+	if a, again := e("a"), e("a"); a.Key() != again.Key() {
 		t.Error("same backend, different keys")
 	}
 	if e("a").Key() == e("b").Key() {

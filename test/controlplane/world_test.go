@@ -3,7 +3,6 @@ package controlplane
 import (
 	"bufio"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -379,11 +378,4 @@ lines:
 		total += value
 	}
 	return total
-}
-
-// pool is the authority of the webhooks.
-func (w *world) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(w.cert)
-	return pool
 }

@@ -61,13 +61,8 @@ func (u User) ServeProxy(t testing.TB, name, network, address string) {
 	})
 }
 
-// Ask connects from inside the namespace and returns the one line that a
-// server made by ServeText answers.
-func (u User) Ask(ctx context.Context, address string) (string, error) {
-	return u.AskFrom(ctx, netip.Addr{}, address)
-}
-
-// AskFrom is Ask from a given local address.
+// AskFrom connects from inside the namespace, from a given local address, and
+// returns the one line that a server made by ServeText answers.
 func (u User) AskFrom(ctx context.Context, local netip.Addr, address string) (string, error) {
 	c, err := u.DialFrom(ctx, "tcp", local, address)
 	if err != nil {

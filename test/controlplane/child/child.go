@@ -73,9 +73,6 @@ func Start(tb testing.TB, o Options) *Process {
 	return p
 }
 
-// PID is the process's number.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
