@@ -7,6 +7,8 @@ package deadline
 import (
 	"errors"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/netx"
 )
 
 // Kind is the limit that was reached.
@@ -43,9 +45,9 @@ type Error struct {
 func (e *Error) Error() string {
 	switch e.Kind {
 	case Profile:
-		return "HTTP response timeout after " + e.Limit.String()
+		return "HTTP response timeout after " + netx.Duration(e.Limit)
 	case Connect:
-		return "connect timed out after " + e.Limit.String()
+		return "connect timed out after " + netx.Duration(e.Limit)
 	}
 	what := "timed out waiting for response headers: "
 	if e.Streaming {
@@ -63,7 +65,7 @@ func (e *Error) Error() string {
 	default:
 		what += "request timeout: "
 	}
-	return what + e.Limit.String()
+	return what + netx.Duration(e.Limit)
 }
 
 // Timeout is true, as in net.Error.
