@@ -79,7 +79,8 @@ func read(pod *corev1.Pod) (Pod, error) {
 	return Pod{UID: pod.UID, Broken: broken(pod)}, nil
 }
 
-// broken reports whether a pod's validator has failed for want of redirection.
+// broken reports whether a pod's validator has failed for want of redirection, and has not passed since: its last failure stays
+// in the status of a pod that has long been running, which must not be deleted when this controller starts anew.
 func broken(pod *corev1.Pod) bool {
 	if pod.DeletionTimestamp != nil {
 		return false
@@ -87,7 +88,8 @@ func broken(pod *corev1.Pod) bool {
 	for _, status := range pod.Status.InitContainerStatuses {
 		if last := status.LastTerminationState.Terminated; status.Name == names.ContainerNetworkValidator &&
 			last != nil && last.ExitCode == exitUnredirected {
-			return true
+			passed := status.State.Terminated
+			return passed == nil || passed.ExitCode != 0
 		}
 	}
 	return false

@@ -52,6 +52,12 @@ func TestBroken(t *testing.T) {
 			s := &p.Status.InitContainerStatuses[0]
 			s.State, s.LastTerminationState = s.LastTerminationState, corev1.ContainerState{}
 		}, false},
+		"passed in the end": {func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses[0].State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 0}
+		}, false},
+		"failed again": {func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses[0].State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 95}
+		}, true},
 		"another container": {func(p *corev1.Pod) { p.Status.InitContainerStatuses[0].Name = "linkerd-init" }, false},
 		"second of two": {func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = append([]corev1.ContainerStatus{{Name: "first"}}, p.Status.InitContainerStatuses...)
