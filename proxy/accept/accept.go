@@ -108,13 +108,14 @@ func Loop(ln net.Listener, o Options) {
 			break
 		}
 		// A connection that outlives the drain's patience is cut.
+		conn = o.Memory.Pace(conn)
 		h.Attach(conn)
 		if o.Memory != nil {
 			h.OnWeigh(unknown)
 		}
 		conns.Add(1)
 		go func() {
-			if rest := o.Handle(o.Memory.Pace(conn), h); rest != nil {
+			if rest := o.Handle(conn, h); rest != nil {
 				go (&connection{&conns, &lot, h, rest}).goOn()
 				return
 			}

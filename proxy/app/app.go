@@ -318,7 +318,7 @@ func (a *App) expendable() []overload.Conn {
 	}
 	out := make([]overload.Conn, len(conns))
 	for i, c := range conns {
-		out[i] = overload.Conn{Conn: c.Conn, Held: int64(c.Weight)}
+		out[i] = overload.Conn{Conn: c.Conn, Held: int64(c.Weight), Client: netx.AddrPort(c.RemoteAddr()).Addr()}
 	}
 	return out
 }

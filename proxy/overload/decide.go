@@ -2,6 +2,8 @@ package overload
 
 import (
 	"cmp"
+	"container/heap"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -132,22 +134,89 @@ const longestWait = time.Second
 // buffer, the kernel's structures.
 const leastHeld = 24 << 10
 
-// victims are the connections to be reset, by index, so that about excess bytes
-// are freed: those that hold most first, and of those that hold the same the
-// newest, since the others have waited longer. conns has the newest first.
-func victims(conns []Conn, excess int64) []int {
-	order := make([]int, len(conns))
-	for i := range order {
-		order[i] = i
+// client is who a connection comes from: an address, or all of an IPv6 network
+// that is commonly one host's. The zero value stands for all who are not known.
+func client(a netip.Addr) netip.Addr {
+	if a = a.Unmap().WithZone(""); !a.Is6() {
+		return a
 	}
+	prefix, err := a.Prefix(64)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return prefix.Addr()
+}
+
+// holder is a client on the way to its fair share.
+type holder struct {
+	// conns are its connections, by index, in the order in which they go; held
+	// is what all of them hold.
+	conns []int
+	held  int64
+}
+
+// victims are the connections to be reset, by index, so that about excess bytes
+// are freed. Clients lose some of theirs as long as they hold more than others
+// do, so that in the end nobody has to give who holds less than somebody else
+// keeps. Of a client those go first that hold most, and of those that hold the
+// same the newest, since the others have waited longer. conns has the newest
+// first.
+func victims(conns []Conn, excess int64) []int {
 	// What hardly differs is the same.
-	class := func(i int) int64 { return conns[i].Held / leastHeld }
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(class(j), class(i)) })
-	for n, i := range order {
-		if excess <= 0 {
-			return order[:n]
+	class := func(held int64) int64 { return held / leastHeld }
+	byClient := make(map[netip.Addr]*holder)
+	var holders holders
+	for i := range conns {
+		who := client(conns[i].Client)
+		h := byClient[who]
+		if h == nil {
+			h = &holder{}
+			byClient[who] = h
+			holders = append(holders, h)
 		}
-		excess -= conns[i].Held + leastHeld
+		h.conns = append(h.conns, i)
+		h.held += conns[i].Held + leastHeld
+	}
+	for _, h := range holders {
+		slices.SortStableFunc(h.conns, func(i, j int) int { return cmp.Compare(class(conns[j].Held), class(conns[i].Held)) })
+	}
+	heap.Init(&holders)
+	order := []int{}
+	for excess > 0 && len(holders) > 0 {
+		h := holders[0]
+		i := h.conns[0]
+		order = append(order, i)
+		held := conns[i].Held + leastHeld
+		excess -= held
+		h.held -= held
+		if h.conns = h.conns[1:]; len(h.conns) == 0 {
+			heap.Pop(&holders)
+		} else {
+			heap.Fix(&holders, 0)
+		}
 	}
 	return order
+}
+
+// holders is a heap of those that have connections, who holds most on top.
+type holders []*holder
+
+func (h holders) Len() int      { return len(h) }
+func (h holders) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *holders) Push(x any)   { *h = append(*h, x.(*holder)) }
+
+func (h *holders) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+func (h holders) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	return cmp.Or(cmp.Compare(b.held/leastHeld, a.held/leastHeld), cmp.Compare(a.conns[0], b.conns[0])) < 0
+}
+
+// several reports whether connections come from more than one client.
+func several(conns []Conn) bool {
+	return slices.ContainsFunc(conns, func(c Conn) bool { return client(c.Client) != client(conns[0].Client) })
 }

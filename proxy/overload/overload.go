@@ -23,10 +23,15 @@
 //	           and their connections closed, except on connections that were
 //	           answered before; opaque connections are closed; heads that need
 //	           large buffers are refused; connections are accepted slowly; if that
-//	           does not help, the connections that hold most are reset
+//	           does not help, connections are reset
 //	critical   besides, nothing is accepted, clients without standing are read from
 //	           slowly, and connections are reset at once
 //	desperate  besides, there are no exceptions any more
+//
+// Connections that are to be reset are those of the clients that hold most, until
+// no client holds more than what there is for each; a client is an address. If
+// there is more than one, they are known as soon as memory is scarce, and are no
+// exceptions.
 //
 // The heap's own limit follows: the collector is told to keep the heap below
 // what the rest leaves over, so that memory is scarce only when collecting does
@@ -42,6 +47,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -79,6 +85,8 @@ type Conn struct {
 	// Held are the bytes that the process holds for it, roughly; those in
 	// its socket are added.
 	Held int64
+	// Client is where it comes from, zero if that is not known.
+	Client netip.Addr
 }
 
 // Stats tells what a guard saw and did.
@@ -112,21 +120,22 @@ type Guard struct {
 	// calm is closed when nothing is critical any more; nil if nothing is.
 	calm chan struct{}
 
-	// resetting and collecting are set while that is done, on goroutines that
-	// working counts.
-	resetting, collecting atomic.Bool
-	working               sync.WaitGroup
+	// resetting, collecting and weighing are set while that is done, on
+	// goroutines that working counts.
+	resetting, collecting, weighing atomic.Bool
+	working                         sync.WaitGroup
 
 	// looking is held by whoever takes a reading. It guards the rest, and is
 	// only tried, so that nobody waits for it, but by Run at its end.
 	looking sync.Mutex
 	// stopped says that Run has ended. quiet is for pause. heap is the limit that was set last, heapSet when; shedAt is when load
-	// began to be shed, relievedAt when connections were reset last.
-	stopped            bool
-	quiet              int
-	heap               int64
-	heapSet            time.Time
-	shedAt, relievedAt time.Time
+	// began to be shed, relievedAt when connections were reset last, weighedAt
+	// when it was looked who holds most.
+	stopped                       bool
+	quiet                         int
+	heap                          int64
+	heapSet                       time.Time
+	shedAt, relievedAt, weighedAt time.Time
 }
 
 // New makes a guard. It acts while Run runs.
@@ -303,6 +312,9 @@ func (g *Guard) lookLocked(now time.Time) {
 	case before != normal && l == normal:
 		g.say(news{u: u, after: now.Sub(g.shedAt)})
 	}
+	if l != normal && now.Sub(g.weighedAt) >= weighPause || l == normal && before != normal {
+		g.weigh(now, u, l != normal)
+	}
 	if l >= critical || l == scarce && now.Sub(g.relievedAt) >= patience {
 		g.relieve(now, u)
 	}
@@ -351,6 +363,41 @@ func (g *Guard) limitHeap(now time.Time, u Usage) {
 	g.o.LimitHeap(want)
 }
 
+// weighPause is the time between looks at who holds most.
+const weighPause = 100 * time.Millisecond
+
+// weigh notes whose connections are over their client's share, or that none is if
+// memory is not scarce. As with relieve, a goroutine does it.
+func (g *Guard) weigh(now time.Time, u Usage, scarce bool) {
+	if g.stopped || !g.weighing.CompareAndSwap(false, true) {
+		return
+	}
+	g.weighedAt = now
+	g.working.Go(func() {
+		defer g.weighing.Store(false)
+		conns := g.o.Conns()
+		over := make([]bool, len(conns))
+		if scarce && several(conns) {
+			g.heavier(conns)
+			for _, i := range victims(conns, u.Used-(u.Limit-headroom(u.Limit).calm)) {
+				over[i] = true
+			}
+		}
+		for i, c := range conns {
+			if s := StandingOf(c.Conn); s != nil && s.over.Load() != over[i] {
+				s.over.Store(over[i])
+			}
+		}
+	})
+}
+
+// heavier adds what connections hold in the kernel.
+func (g *Guard) heavier(conns []Conn) {
+	for i := range conns {
+		conns[i].Held += netx.SocketMemory(conns[i].Conn)
+	}
+}
+
 // relieve resets connections until enough will have been freed. What they held
 // in the heap shows only after a collection: until then more are reset only in
 // the very last moment. It leaves the work to a goroutine, for to close a
@@ -362,9 +409,7 @@ func (g *Guard) relieve(now time.Time, u Usage) {
 	g.relievedAt = now
 	g.working.Go(func() {
 		conns := g.o.Conns()
-		for i := range conns {
-			conns[i].Held += netx.SocketMemory(conns[i].Conn)
-		}
+		g.heavier(conns)
 		for _, i := range victims(conns, u.Used-(u.Limit-headroom(u.Limit).calm)) {
 			g.reset.Add(1)
 			g.o.Reset(conns[i].Conn)

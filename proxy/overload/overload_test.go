@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -106,6 +108,98 @@ func TestVictims(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+// TestFairShares: who holds most gives, however many connections it has.
+func TestFairShares(t *testing.T) {
+	const k = 1 << 10
+	for _, c := range []struct {
+		name string
+		// conns are "client held" in KiB, the newest first.
+		conns  string
+		excess int64
+		want   []int
+	}{
+		{"many small ones hold more than a large one", "10.0.0.1 0,10.0.0.1 0,10.0.0.1 0,10.0.0.1 0,10.0.0.2 48", 30 * k, []int{0, 1}},
+		{"until it is no more than another's", "10.0.0.1 0,10.0.0.1 0,10.0.0.1 0,10.0.0.1 0,10.0.0.2 48", 60 * k, []int{0, 1, 4}},
+		{"the client's heaviest goes first", "10.0.0.2 0,10.0.0.1 0,10.0.0.1 500,10.0.0.1 300", 1, []int{2}},
+		{"small clients keep theirs", "10.0.0.2 0,10.0.0.3 0,10.0.0.1 100,10.0.0.1 100,10.0.0.1 100", 300 * k, []int{2, 3, 4}},
+		{"equals in turn, the newest first", "10.0.0.1 0,10.0.0.1 0,10.0.0.2 0,10.0.0.2 0", 70 * k, []int{0, 2, 1}},
+		{"a network of IPv6 is one client", "2001:db8::1 0,2001:db8::2 0,2001:db8::3 0,2001:db8:0:1::1 30", 60 * k, []int{0, 1, 3}},
+		{"so are all forms of an address", "::ffff:10.0.0.1 0,10.0.0.1 0,10.0.0.2 30", 24 * k, []int{0}},
+	} {
+		var conns []Conn
+		for _, text := range strings.Split(c.conns, ",") {
+			addr, held, _ := strings.Cut(text, " ")
+			n, err := strconv.ParseInt(held, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, Conn{Client: netip.MustParseAddr(addr), Held: n * k})
+		}
+		if got := victims(conns, c.excess); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestHeavyClientsGoFirst: while memory is scarce, connections that are over their
+// client's share are served no more, and others are as before; alone, a client has
+// no share to exceed.
+func TestHeavyClientsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		g := w.guard()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { g.Run(ctx) })
+		conn := func(addr string, held int64) Conn {
+			a, b := net.Pipe()
+			t.Cleanup(func() { a.Close(); b.Close() })
+			c := g.Pace(a)
+			g.Served(StandingOf(c))
+			return Conn{Conn: c, Held: held, Client: netip.MustParseAddr(addr)}
+		}
+		const mb = 1 << 20
+		heavy, heavier, light := conn("10.0.0.1", 40*mb), conn("10.0.0.1", 80*mb), conn("10.0.0.2", mb)
+		refused := func() (list []bool) {
+			// Every reading that is taken has its consequences before the next.
+			for range 20 {
+				g.Full()
+				synctest.Wait()
+				time.Sleep(5 * time.Millisecond)
+			}
+			for _, c := range []Conn{heavy, heavier, light} {
+				list = append(list, g.Refuse(time.Now(), StandingOf(c.Conn)))
+			}
+			return list
+		}
+		set := func(percent int64, conns ...Conn) {
+			w.set(percent)
+			w.mu.Lock()
+			w.conns = conns
+			w.mu.Unlock()
+		}
+		// At 86 % there are some 20 MB above what would be calm.
+		for _, c := range []struct {
+			name    string
+			percent int64
+			conns   []Conn
+			want    []bool
+		}{
+			{"plenty", 50, []Conn{light, heavy, heavier}, []bool{false, false, false}},
+			{"scarce", 86, []Conn{light, heavy, heavier}, []bool{false, true, false}},
+			{"plenty again", 50, []Conn{light, heavy, heavier}, []bool{false, false, false}},
+			{"alone", 86, []Conn{heavy, heavier}, []bool{false, false, false}},
+		} {
+			set(c.percent, c.conns...)
+			if got := refused(); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%s: refused %v, want %v", c.name, got, c.want)
+			}
+		}
+		cancel()
+		running.Wait()
+	})
 }
 
 // whole is large enough for all margins to be shares of it.

@@ -11,7 +11,12 @@ import (
 // is scarce, since it is the others that take it: a flood is made of connections
 // that never come to the end of a request. A new connection has none, and nil is
 // that of one that never will.
-type Standing struct{ known atomic.Bool }
+type Standing struct {
+	known atomic.Bool
+	// over says that the connection is over its client's share, which takes
+	// its standing from it while memory is scarce.
+	over atomic.Bool
+}
 
 // StandingOf gives that of a connection that came from Pace, and nil for others.
 func StandingOf(c net.Conn) *Standing {
@@ -41,5 +46,5 @@ func (g *Guard) TakeOn(s *Standing) func(n int) bool {
 
 // excuses reports whether the connection may go on while others may not.
 func (g *Guard) excuses(s *Standing) bool {
-	return s != nil && s.known.Load() && level(g.level.Load()) < desperate
+	return s != nil && s.known.Load() && !s.over.Load() && level(g.level.Load()) < desperate
 }
