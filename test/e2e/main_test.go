@@ -38,7 +38,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// setUp installs the mesh as the README says.
+// forPauses are settings of the mesh for a machine that stands still for seconds at
+// a time: probes of the kubelet and pings between proxies have a limit beside which
+// such a pause is long, and to miss them ends pods and connections.
+const forPauses = " --set proxy.livenessProbe.timeoutSeconds=10,proxy.readinessProbe.timeoutSeconds=10,proxy.startupProbe.timeoutSeconds=10" +
+	",identity.livenessProbe.timeoutSeconds=10,identity.readinessProbe.timeoutSeconds=10" +
+	",destinationController.livenessProbe.timeoutSeconds=10,destinationController.readinessProbe.timeoutSeconds=10" +
+	",policyController.livenessProbe.timeoutSeconds=10,policyController.readinessProbe.timeoutSeconds=10" +
+	",spValidator.livenessProbe.timeoutSeconds=10,spValidator.readinessProbe.timeoutSeconds=10" +
+	",proxyInjector.livenessProbe.timeoutSeconds=10,proxyInjector.readinessProbe.timeoutSeconds=10" +
+	",proxy.inbound.server.http2.keepAliveTimeout=20s,proxy.outbound.server.http2.keepAliveTimeout=20s" +
+	",destinationController.meshedHttp2ClientProtobuf.keep_alive.timeout.seconds=20"
+
+// setUp installs the mesh as the README says, with those settings.
 func setUp() error {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -80,7 +92,7 @@ func setUp() error {
 	for _, line := range []string{
 		"linkerd check --pre",
 		"linkerd install --crds | kubectl apply -f -",
-		"linkerd install | kubectl apply -f -",
+		"linkerd install" + forPauses + " | kubectl apply -f -",
 		"linkerd check",
 	} {
 		out, err := shell(6*time.Minute, line)
