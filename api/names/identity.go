@@ -69,8 +69,3 @@ func ParseIdentity(name string) (Identity, bool) {
 	}
 	return id, true
 }
-
-// ServiceName returns the DNS name of a Service, without a trailing dot.
-func ServiceName(service, namespace, clusterDomain string) string {
-	return service + "." + namespace + ".svc." + clusterDomain
-}

@@ -120,9 +120,6 @@ func TestIdentity(t *testing.T) {
 	if got, want := NamespaceIdentity("emo", "linkerd", "cluster.local"), "*.emo.serviceaccount.identity.linkerd.cluster.local"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got, want := ServiceName("web", "emo", "cluster.local"), "web.emo.svc.cluster.local"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
 }
 
 func TestParseIdentity(t *testing.T) {

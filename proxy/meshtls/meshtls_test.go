@@ -21,6 +21,12 @@ import (
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
+// peer is the first name of a peer.
+func peer(cs *tls.ConnectionState) string {
+	first, _ := meshtls.PeerIdentities(cs)
+	return first.String()
+}
+
 const (
 	web = "web.ns.serviceaccount.identity.linkerd.cluster.local"
 	api = "api.ns.serviceaccount.identity.linkerd.cluster.local"
@@ -57,10 +63,10 @@ func TestMutualTLS(t *testing.T) {
 	if cerr != nil || serr != nil {
 		t.Fatal(cerr, serr)
 	}
-	if got := meshtls.PeerIdentity(&s).String(); got != web {
+	if got := peer(&s); got != web {
 		t.Errorf("server sees %q", got)
 	}
-	if got := meshtls.PeerIdentity(&c).String(); got != api {
+	if got := peer(&c); got != api {
 		t.Errorf("client sees %q", got)
 	}
 	// The tests are run as a FIPS build, too: build/runtests.
@@ -105,7 +111,7 @@ func TestHandshakes(t *testing.T) {
 		if !says(serr, c.serr) {
 			t.Errorf("%s: server: %v, want %q", c.name, serr, c.serr)
 		}
-		if got := meshtls.PeerIdentity(&s).String(); serr == nil && got != c.peer {
+		if got := peer(&s); serr == nil && got != c.peer {
 			t.Errorf("%s: server sees %q, want %q", c.name, got, c.peer)
 		}
 		if s.NegotiatedProtocol != c.proto {
@@ -238,7 +244,7 @@ func TestFirstNameOfMixedCertificate(t *testing.T) {
 	if cerr != nil || serr != nil {
 		t.Fatal(cerr, serr)
 	}
-	if got := meshtls.PeerIdentity(&state).String(); got != web {
+	if got := peer(&state); got != web {
 		t.Error(got)
 	}
 	first, others := meshtls.PeerIdentities(&state)

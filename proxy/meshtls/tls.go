@@ -120,15 +120,9 @@ func hasIdentity(c *x509.Certificate, id model.Identity) bool {
 	return false
 }
 
-// PeerIdentity is who a verified peer is: the first name in its certificate
-// that is a DNS name or a URI. It is zero if the peer has no certificate.
-func PeerIdentity(cs *tls.ConnectionState) model.Identity {
-	first, _ := PeerIdentities(cs)
-	return first
-}
-
-// PeerIdentities is PeerIdentity, and the names after the first in the order of
-// the certificate.
+// PeerIdentities is who a verified peer is: the first name in its certificate
+// that is a DNS name or a URI, and those after it in the order of the
+// certificate. The first is zero if the peer has no certificate.
 func PeerIdentities(cs *tls.ConnectionState) (first model.Identity, others []model.Identity) {
 	if len(cs.PeerCertificates) == 0 {
 		return model.Identity{}, nil

@@ -155,12 +155,6 @@ const (
 // AuditName is the name of authorizations that log each use.
 const AuditName = string(AuditPolicy)
 
-// NeedsClusterNetworks reports whether the policy is meaningless without
-// cluster networks, so that configuration must refuse it.
-func (p DefaultPolicy) NeedsClusterNetworks() bool {
-	return p == ClusterUnauthenticated || p == ClusterAuthenticated || p == AuditPolicy
-}
-
 // AnyNetworks are all addresses.
 func AnyNetworks() []Network {
 	return []Network{{Net: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, {Net: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"go/ast"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,43 @@ func TestPackagesIntroduceThemselves(t *testing.T) {
 		}
 		if strings.TrimSpace(p.Doc) == "" {
 			t.Errorf("%s has no package comment: say what it is, how it is used, and from which goroutines", within(p.ImportPath))
+		}
+	}
+}
+
+// TestExportedThingsAreDocumented: who calls a thing of another package reads its
+// comment, not its code. Methods that everybody knows need none.
+func TestExportedThingsAreDocumented(t *testing.T) {
+	known := []string{"Error", "String", "Unwrap"}
+	for _, files := range parsed(t) {
+		for _, f := range files {
+			if f.test || f.tree.Name.Name == "main" {
+				continue
+			}
+			say := func(at ast.Node, name string) {
+				t.Errorf("%s: say in a comment what %s is", f.set.Position(at.Pos()), name)
+			}
+			for _, d := range f.tree.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					if d.Name.IsExported() && d.Doc == nil && (d.Recv == nil || ast.IsExported(receiver(d.Recv.List[0].Type)) && !slices.Contains(known, d.Name.Name)) {
+						say(d, d.Name.Name)
+					}
+				case *ast.GenDecl:
+					for _, spec := range d.Specs {
+						switch spec := spec.(type) {
+						case *ast.TypeSpec:
+							if spec.Name.IsExported() && d.Doc == nil && spec.Doc == nil {
+								say(spec, spec.Name.Name)
+							}
+						case *ast.ValueSpec:
+							if spec.Names[0].IsExported() && d.Doc == nil && spec.Doc == nil && spec.Comment == nil {
+								say(spec, spec.Names[0].Name)
+							}
+						}
+					}
+				}
+			}
 		}
 	}
 }

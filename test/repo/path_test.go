@@ -11,21 +11,24 @@ import (
 	"testing"
 )
 
-// TestPathNamesExist: docs/path.md is only worth reading if its names resolve.
+// TestPathNamesExist: docs/path.md is only worth reading if its names resolve, and
+// are on the way.
 func TestPathNamesExist(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), "docs/path.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := functions(t, filepath.Join(root(t), "proxy"))
-	for name := range functions(t, filepath.Join(root(t), "cmd/linkerd-proxy")) {
-		known[name] = true
+	known, used := map[string]bool{}, map[string]bool{}
+	for _, dir := range []string{"proxy", "cmd/linkerd-proxy"} {
+		functions(t, filepath.Join(root(t), dir), known, used)
 	}
 	n := 0
 	for _, m := range regexp.MustCompile("`([a-z0-9]+(?:\\.[A-Za-z0-9]+)+)`").FindAllStringSubmatch(string(text), -1) {
 		n++
 		if !known[m[1]] {
 			t.Errorf("docs/path.md names %s, which does not exist: find what took its place and say so there", m[1])
+		} else if name := m[1][strings.LastIndexByte(m[1], '.')+1:]; !used[name] {
+			t.Errorf("docs/path.md names %s, which nothing calls: find what is called instead and say so there", m[1])
 		}
 	}
 	if n < 50 {
@@ -33,11 +36,10 @@ func TestPathNamesExist(t *testing.T) {
 	}
 }
 
-// functions are the functions and methods below dir, as package.Function and
-// package.Type.Function.
-func functions(t *testing.T, dir string) map[string]bool {
+// functions puts the functions and methods below dir in known, as package.Function
+// and package.Type.Function, and the names that they refer to in used.
+func functions(t *testing.T, dir string, known, used map[string]bool) {
 	t.Helper()
-	out := map[string]bool{}
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
@@ -49,20 +51,34 @@ func functions(t *testing.T, dir string) map[string]bool {
 		for _, d := range f.Decls {
 			fn, ok := d.(*ast.FuncDecl)
 			if !ok {
+				names(d, used)
 				continue
+			}
+			names(fn.Type, used)
+			if fn.Body != nil {
+				names(fn.Body, used)
 			}
 			name := f.Name.Name + "."
 			if fn.Recv != nil {
 				name += receiver(fn.Recv.List[0].Type) + "."
 			}
-			out[name+fn.Name.Name] = true
+			known[name+fn.Name.Name] = true
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+}
+
+// names puts the names in n in used.
+func names(n ast.Node, used map[string]bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok {
+			used[id.Name] = true
+		}
+		return true
+	})
 }
 
 // receiver is the name of a receiver's type, without pointer and parameters.
