@@ -26,6 +26,7 @@ import (
 	// The client of the cases orca_*, which a balancer of its own reports to.
 	_ "google.golang.org/grpc/balancer/pickfirst"
 
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/test/pair"
 )
 
@@ -102,7 +103,7 @@ func dial(addr string) (*grpc.ClientConn, error) {
 func TestMain(m *testing.M) {
 	name := os.Getenv("INTEROP_CASE")
 	if name == "" {
-		os.Exit(m.Run())
+		leaks.VerifyTestMain(m)
 	}
 	for _, c := range cases {
 		if c.name != name {
