@@ -395,23 +395,39 @@ func (p *parser) field(line []byte) error {
 			if p.fr.chunked {
 				return errCoding // chunked was not last
 			}
+			first := !p.fr.coded
 			p.fr.coded = true
+			n := 0
 			for rest := value; len(rest) > 0; {
 				var tok []byte
 				tok, rest = exchange.NextToken(rest)
 				if len(tok) == 0 {
+					if p.req != nil {
+						return errCoding
+					}
 					continue
 				}
 				if p.fr.chunked {
 					return errCoding
 				}
+				n++
 				p.fr.chunked = fold(tok, "chunked")
+			}
+			if p.req != nil && (n == 0 || value[len(value)-1] == ',') {
+				return errCoding
+			}
+			if first && n == 1 && p.fr.chunked {
+				// However it was spelt: to a server that does not know it by that
+				// spelling the body would be the next request.
+				f.Value = chunkedValue
 			}
 		}
 	}
 	p.fields.List = append(p.fields.List, f)
 	return nil
 }
+
+var chunkedValue = []byte("chunked")
 
 func (p *parser) connection(value []byte) {
 	for len(value) > 0 {
