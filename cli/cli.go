@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
+	"github.com/linkerd-go/linkerd-go/cli/older"
 	"github.com/linkerd-go/linkerd-go/internal/command"
 )
 
@@ -81,13 +82,22 @@ func New(w *command.World, parts Parts) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	completeFlags(w, g, root)
+	completeResources(w, g, root)
 	return root
 }
 
 // Run executes one command line and returns the exit code.
 func Run(ctx context.Context, w *command.World, parts Parts, args []string) int {
 	root := New(w, parts)
+	if len(args) > 1 && args[0] == "-l" {
+		// Releases up to 2.7; below commands -l is a selector.
+		fmt.Fprintln(w.Err, "Flag -l has been deprecated, use -L or --linkerd-namespace")
+		args = append([]string{"-L"}, args[1:]...)
+	}
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		root.SetOut(w.Out)
+	}
 	if code, done := plugin(ctx, w, root, args); done {
 		return code
 	}
@@ -116,10 +126,11 @@ func plugin(ctx context.Context, w *command.World, root *cobra.Command, args []s
 	case "help", "__complete", "__completeNoDesc":
 		return 0, false
 	}
-	if _, _, err := root.Find(args); err == nil {
+	cmd, _, err := root.Find(args)
+	if err == nil && cmd.Annotations[older.Absent] == "" {
 		return 0, false
 	}
-	if strings.HasPrefix(args[0], "-") {
+	if err != nil && strings.HasPrefix(args[0], "-") {
 		fmt.Fprintln(w.Err, "Cannot accept flags before Linkerd extension name")
 		return 1, true
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/authz"
 	"github.com/linkerd-go/linkerd-go/cli/check"
 	"github.com/linkerd-go/linkerd-go/cli/diagnostics"
+	"github.com/linkerd-go/linkerd-go/cli/doc"
 	"github.com/linkerd-go/linkerd-go/cli/identity"
 	"github.com/linkerd-go/linkerd-go/cli/install"
 	"github.com/linkerd-go/linkerd-go/cli/installcni"
@@ -26,7 +27,12 @@ func own(parts Parts) []Constructor {
 		authz.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return check.New(w, g, parts.Charts) },
 		newCompletion,
-		diagnostics.New,
+		func(w *command.World, g *command.Globals) *cobra.Command {
+			cmd := diagnostics.New(w, g)
+			cmd.AddCommand(older.NewInstallSP(w))
+			return cmd
+		},
+		doc.New,
 		identity.New,
 		func(w *command.World, g *command.Globals) *cobra.Command { return install.New(w, g, parts.Charts) },
 		func(w *command.World, g *command.Globals) *cobra.Command { return installcni.New(w, g, parts.CNI) },
@@ -39,7 +45,9 @@ func own(parts Parts) []Constructor {
 		version.New,
 		older.NewAlpha,
 		older.NewGet,
-		older.NewInstallSP,
+		func(w *command.World, _ *command.Globals) *cobra.Command { return older.NewInstallSP(w) },
+		older.NewMulticluster,
+		older.NewJaeger,
 		older.NewLogs,
 		func(w *command.World, g *command.Globals) *cobra.Command { return older.NewRepair(w, g, parts.Charts) },
 		// Names of releases up to 2.9 (CLI chapter, section 9).

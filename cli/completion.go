@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/workload"
 )
 
 // completeWithin bounds what a completion may ask of a cluster.
@@ -102,4 +105,72 @@ func completeFlags(w *command.World, g *command.Globals, root *cobra.Command) {
 		}
 	}
 	walk(root)
+}
+
+// resourceTypes are offered for arguments that name resources.
+var resourceTypes = []string{
+	workload.CronJob, workload.DaemonSet, workload.Deployment, workload.Job, workload.Namespace, workload.Pod,
+	workload.ReplicaSet, workload.ReplicationController, workload.Service, workload.StatefulSet,
+}
+
+// completeResources adds types and names of resources to the commands that
+// take them: TYPE, TYPE NAME... and TYPE/NAME.
+func completeResources(w *command.World, g *command.Globals, root *cobra.Command) {
+	names := func(cmd *cobra.Command, kind string) []string {
+		c, err := g.Connect(w)
+		if err != nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
+		defer cancel()
+		namespace := command.ContextNamespace(cmd.Flags().Lookup("namespace").Value.String(), c)
+		index, err := workload.Read(ctx, c.Kube, namespace)
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for _, object := range index.Objects(workload.Target{Type: kind}, nil) {
+			out = append(out, object.Name)
+		}
+		sort.Strings(out)
+		return out
+	}
+	// pods says that an argument may be the name of a pod alone.
+	complete := func(pods bool) cobra.CompletionFunc {
+		return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			var all []string
+			friendly, _, isPath := strings.Cut(begun, "/")
+			switch {
+			case isPath:
+				if kind, err := workload.Canonical(friendly); err == nil {
+					for _, name := range names(cmd, kind) {
+						all = append(all, friendly+"/"+name)
+					}
+				}
+			case pods:
+				all = names(cmd, workload.Pod)
+			case len(args) == 0:
+				all = resourceTypes
+			default:
+				if kind, err := workload.Canonical(args[0]); err == nil {
+					all = names(cmd, kind)
+				}
+			}
+			var out []string
+			for _, candidate := range all {
+				if strings.HasPrefix(candidate, begun) && !slices.Contains(args, candidate) {
+					out = append(out, candidate)
+				}
+			}
+			return out, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	for _, line := range [][]string{
+		{"authz"}, {"viz", "stat"}, {"viz", "edges"}, {"stat"}, {"edges"}, {"diagnostics", "proxy-metrics"}, {"metrics"}, {"identity"},
+	} {
+		cmd, rest, err := root.Find(line)
+		if err == nil && len(rest) == 0 && cmd.Flags().Lookup("namespace") != nil {
+			cmd.ValidArgsFunction = complete(line[0] == "identity")
+		}
+	}
 }

@@ -146,7 +146,7 @@ func (f *Flags) accepted(fs *pflag.FlagSet, namespace *string) {
 		fs.String(name, "", "accepted and ignored: the init container runs the proxy image")
 		_ = fs.MarkHidden(name)
 	}
-	for _, name := range []string{"omit-webhook-side-effects", "skip-checks"} {
+	for _, name := range []string{"omit-webhook-side-effects", "skip-checks", "restrict-dashboard-privileges"} {
 		fs.Bool(name, false, "accepted and ignored")
 		_ = fs.MarkHidden(name)
 	}

@@ -1,5 +1,6 @@
 // Package older has commands of releases up to 2.11 that scripts still call
-// (CLI chapter, section 9): get, logs, repair, alpha and install-sp.
+// (CLI chapter, section 9): get, logs, repair, alpha and install-sp; and says of
+// extensions that are not here what to do instead.
 //
 // They are hidden, and do what they did with what there is today.
 package older
@@ -89,7 +90,7 @@ func NewAlpha(w *command.World, _ *command.Globals) *cobra.Command {
 
 // NewInstallSP returns the command install-sp. The control plane has no
 // ServiceProfiles any more, so there is nothing to print.
-func NewInstallSP(w *command.World, _ *command.Globals) *cobra.Command {
+func NewInstallSP(w *command.World) *cobra.Command {
 	return &cobra.Command{
 		Use:    "install-sp",
 		Short:  "Output Kubernetes configs to install Linkerd Service Profiles",
@@ -98,6 +99,37 @@ func NewInstallSP(w *command.World, _ *command.Globals) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			fmt.Fprintln(w.Err, "The services of the control plane need no ServiceProfiles; nothing to install")
 			return nil
+		},
+	}
+}
+
+// NewMulticluster returns the command multicluster, which this version does not
+// have: users' documents have it, and an unknown command would leave them
+// guessing whether they mistyped.
+func NewMulticluster(w *command.World, _ *command.Globals) *cobra.Command {
+	cmd := notHere("multicluster", "the extension for linked clusters is not part of this version")
+	cmd.Aliases = []string{"mc"}
+	return cmd
+}
+
+// NewJaeger returns the command jaeger, likewise.
+func NewJaeger(w *command.World, _ *command.Globals) *cobra.Command {
+	return notHere("jaeger", "proxies send spans to any collector by themselves; see the values below proxy.tracing of linkerd install and linkerd upgrade")
+}
+
+// Absent is an annotation of commands that only say what to use instead. A
+// plugin of that name goes first.
+const Absent = "absent"
+
+func notHere(name, instead string) *cobra.Command {
+	return &cobra.Command{
+		Use:                name,
+		Annotations:        map[string]string{Absent: "true"},
+		Short:              "not part of this version",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return command.Failf("linkerd %s is not available: %s", name, instead)
 		},
 	}
 }

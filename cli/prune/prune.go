@@ -18,10 +18,10 @@ import (
 func New(w *command.World, g *command.Globals, charts controlplane.Charts) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:     "prune [flags]",
-		Args:    cobra.NoArgs,
-		Short:   "Output extraneous Kubernetes resources in the linkerd control plane",
-		Long:    `Output extraneous Kubernetes resources in the linkerd control plane.`,
+		Use:   "prune [flags]",
+		Args:  cobra.NoArgs,
+		Short: "Output extraneous Kubernetes resources in the linkerd control plane",
+		Long:  `Output extraneous Kubernetes resources in the linkerd control plane.`,
 		Example: `  # Prune extraneous resources.
   linkerd prune | kubectl delete -f -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
