@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -34,15 +35,16 @@ type ServerOptions struct {
 	Again bool
 }
 
-// ErrAgain is what Serve returns, if it may, when the connection is about to wait for
-// its next request, probably for long: Serve has to be called once more, best when
+// ErrAgain is what Serve returns, if it may, when the connection waits, or is about to
+// wait, for its next request, probably for long: Serve has to be called once more, best when
 // there is something to read, on a goroutine whose stack has not grown yet. Nothing
 // that was read is held then, nor any buffer.
 var ErrAgain = errors.New("http/1: connection waits")
 
-// The states of a server connection, for Drain.
+// The states of a server connection, for Drain and the Watcher.
 const (
 	idle    int32 = iota // waits for a request
+	called               // does so, and the watcher wants it to wait elsewhere
 	active               // from the first byte of a request to the end of its response
 	stopped              // takes no more requests
 	tunnel               // has left HTTP
@@ -70,11 +72,16 @@ type Server struct {
 	// rested says that the connection was seen to wait since its last request.
 	// A new one counts as such: many do a request and no other.
 	rested atomic.Bool
+	// quiet says that the watcher saw it wait, and there was no request since.
+	quiet atomic.Bool
+	// parks says that it can wait in a netx.Lot. It is not known, and false, before
+	// the first ErrAgain, and changes only while the watcher does not look.
+	parks bool
 
 	// watchPrev and watchNext are the watcher's, guarded by its lock.
 	watchPrev, watchNext *Server
 
-	serving   bool // Serve was called before
+	watched   bool // the watcher looks
 	beganFn   func() error
 	limited   bool // the request's head has a read deadline
 	responded bool // Respond or Tunnel was called
@@ -115,7 +122,7 @@ func Serve(conn net.Conn, h exchange.Handler, o ServerOptions) error {
 // one side closes (proxy chapter, section 3).
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	if s.state.CompareAndSwap(idle, stopped) {
+	if s.state.CompareAndSwap(idle, stopped) || s.state.CompareAndSwap(called, stopped) {
 		s.conn.Close()
 	}
 }
@@ -125,13 +132,37 @@ func (s *Server) Close() error { return s.conn.Close() }
 
 // began is called when the first byte of a request is there.
 func (s *Server) began() error {
-	if !s.state.CompareAndSwap(idle, active) {
+	if !s.state.CompareAndSwap(idle, active) && !s.uncall(active) {
 		return net.ErrClosed
+	}
+	if s.quiet.Load() {
+		s.quiet.Store(false)
 	}
 	if s.o.IdleTimeout > 0 {
 		return s.conn.SetReadDeadline(time.Time{})
 	}
 	return nil
+}
+
+// uncall takes back what the watcher did to have the connection wait elsewhere, and
+// sets its state. It is false if it did nothing, or the connection was stopped since.
+//
+//go:noinline
+func (s *Server) uncall(state int32) bool {
+	if s.state.Load() != called {
+		return false
+	}
+	// It is done with it when it does not look any more.
+	s.o.Watcher.looked()
+	return s.conn.SetReadDeadline(time.Time{}) == nil && s.state.CompareAndSwap(called, state)
+}
+
+// called reports whether a read was ended by the watcher, and the connection is to
+// wait elsewhere.
+//
+//go:noinline
+func (s *Server) called(err error) bool {
+	return s.state.Load() == called && errors.Is(err, os.ErrDeadlineExceeded) && s.uncall(idle)
 }
 
 // limit is called when a request's head has begun and does not go on.
@@ -150,6 +181,9 @@ func (s *Server) Serve() error {
 		if !over {
 			if err = s.rd.readHead(&s.p, s.beganFn); err == nil {
 				over, err = s.one()
+			} else if s.called(err) {
+				s.rest()
+				return ErrAgain
 			} else {
 				over, err = true, s.headError(err)
 			}
@@ -166,11 +200,23 @@ func (s *Server) Serve() error {
 }
 
 // rest gives up what a connection that waits has no use for.
+//
+//go:noinline
 func (s *Server) rest() {
 	s.rested.Store(false)
 	s.rd.rewind()
 	s.req = exchange.RequestHead{}
 	s.body.trailers, s.body.tbuf = exchange.Fields{}, nil
+	s.unwatch()
+	s.parks = netx.Parks(s.conn)
+}
+
+// unwatch has the watcher look no more.
+func (s *Server) unwatch() {
+	if s.watched {
+		s.watched = false
+		s.o.Watcher.remove(s)
+	}
 }
 
 // end is what comes after the last request.
@@ -180,20 +226,16 @@ func (s *Server) end() {
 	s.rd.release()
 	s.w.flush()
 	s.conn.Close()
-	if w := s.o.Watcher; w != nil {
-		w.remove(s)
-	}
+	s.unwatch()
 }
 
 // prepare is what comes before a request.
 //
 //go:noinline
 func (s *Server) prepare() error {
-	if !s.serving {
-		s.serving = true
-		if w := s.o.Watcher; w != nil {
-			w.add(s)
-		}
+	if !s.watched && s.o.Watcher != nil {
+		s.watched = true
+		s.o.Watcher.add(s)
 	}
 	s.p.request(&s.req)
 	if s.o.IdleTimeout > 0 {

@@ -13,7 +13,9 @@ import (
 // answered, and cancels the exchange. The goroutine of an HTTP/1 connection
 // cannot see that: it waits for the server. One watcher serves all connections;
 // it looks at those with a request in flight now and then, which costs a
-// request nothing. It is safe for concurrent use.
+// request nothing. Connections that have waited for their next request from one look
+// to the next, and can wait at less cost than in a read, it has do that (ErrAgain).
+// It is safe for concurrent use.
 //
 // A client that closes only its sending half while it waits counts as gone, as
 // it does for upstream's server.
@@ -67,20 +69,52 @@ func (w *Watcher) remove(s *Server) {
 		s.watchNext.watchPrev = s.watchPrev
 	}
 	s.watchPrev, s.watchNext = nil, nil
+	s.quiet.Store(false)
 	if w.first == nil {
 		w.timer.Stop()
 	}
 }
 
+// looked returns when no look is under way that began before.
+func (w *Watcher) looked() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+}
+
+// mostCalls is how many connections are to wait elsewhere after a look at most: to go
+// there is some work, and others have work to do.
+const mostCalls = 256
+
+// call is for a connection that waits; true if it is to wait elsewhere. w.mu is held.
+func (w *Watcher) call(s *Server) bool {
+	switch {
+	case !s.o.Again:
+	case !s.parks:
+		// It gets another goroutine after its next request at least.
+		if !s.rested.Load() {
+			s.rested.Store(true)
+		}
+	case !s.quiet.Load():
+		s.quiet.Store(true)
+	case s.o.IdleTimeout == 0 && s.state.CompareAndSwap(idle, called):
+		// It reads no more until it has taken notice. If it is being closed there
+		// is nothing to be noticed.
+		_ = s.conn.SetReadDeadline(past)
+		return true
+	}
+	return false
+}
+
 // look is called by the timer.
 func (w *Watcher) look() {
 	var gone []*Server
+	calls := 0
 	w.mu.Lock()
 	for s := w.first; s != nil; s = s.watchNext {
 		switch s.state.Load() {
 		case idle:
-			if s.o.Again && !s.rested.Load() {
-				s.rested.Store(true)
+			if calls < mostCalls && w.call(s) {
+				calls++
 			}
 		case active:
 			if w.gone(s) {

@@ -67,6 +67,9 @@ func (l *Lot) Park(c net.Conn, w Waker) bool {
 	return t != nil && t.park(l, w)
 }
 
+// Parks reports whether c can wait in a Lot. The caller is the goroutine that reads.
+func Parks(c net.Conn) bool { return waiting(c) != nil }
+
 // waiting is what is waited for when c is read: a *TCP, or nil.
 func waiting(c net.Conn) *TCP {
 	for {
