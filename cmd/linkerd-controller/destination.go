@@ -45,12 +45,15 @@ type destinationOptions struct {
 	queueCapacity  int
 	// hostname is the name of this process in leases: the pod's name. It is no flag: Kubernetes puts it in the environment.
 	hostname string
+	// registry is not a flag: tests have one each.
+	registry prometheus.Registerer
 }
 
 func (o *destinationOptions) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("destination", flag.ContinueOnError)
 	o.common.Register(fs)
 	o.hostname = os.Getenv(names.EnvHostname)
+	o.registry = prometheus.DefaultRegisterer
 	// Watches are few and long; the limits are for the time of startup.
 	o.kube = kube.Config{QPS: 100, Burst: 200, Component: "destination"}
 	o.kube.Register(fs)
@@ -169,7 +172,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		Config:   o.config,
 		Capacity: o.queueCapacity,
 		Resolver: net.DefaultResolver,
-		Metrics:  index.NewMetrics(prometheus.DefaultRegisterer, index.LocalCluster),
+		Metrics:  index.NewMetrics(o.registry, index.LocalCluster),
 		Logger:   logger,
 	})
 	linked := clusters.New(clusters.Options{
@@ -180,10 +183,12 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		Connect: func(kubeconfig []byte) (*kube.Clients, error) {
 			return kube.ConnectKubeconfig(kubeconfig, kube.Config{QPS: o.kube.QPS, Burst: o.kube.Burst, Component: "remote"})
 		},
-		Registerer: prometheus.DefaultRegisterer,
+		Registerer: o.registry,
 		Logger:     logger,
 	})
-	prometheus.MustRegister(linked.Collector())
+	if err := o.registry.Register(linked.Collector()); err != nil {
+		return p.fail(err)
+	}
 	watches := append(local.Watches(index.Source{Clients: clients, EndpointSlices: o.endpointSlices}), linked.Watch(clients))
 	var external *externalworkload.Controller
 	if o.endpointSlices {
@@ -191,15 +196,15 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 			Clients:   clients,
 			Namespace: o.config.ControllerNamespace,
 			Identity:  o.hostname,
-			Metrics:   reconcile.NewMetrics(prometheus.DefaultRegisterer),
+			Metrics:   reconcile.NewMetrics(o.registry),
 			Logger:    logger,
 		})
 		watches = append(watches, external.Watches()...)
 	}
 	group := kube.NewGroup(logger, watches...)
-	p.Go(func() error { local.Run(p.ctx); return nil })
-	p.Go(func() error { linked.Run(p.ctx); return nil })
-	p.Go(func() error { group.Run(p.ctx); return nil })
+	p.feed(local.Run)
+	p.feed(linked.Run)
+	p.feed(group.Run)
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
 		return p.fail(err)
 	}
@@ -209,7 +214,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		Clusters:      linked,
 		ClusterDomain: o.config.ClusterDomain,
 		HTTP2:         http2,
-		Metrics:       serve.NewMetrics(prometheus.DefaultRegisterer),
+		Metrics:       serve.NewMetrics(o.registry),
 		Logger:        logger,
 	})
 	if external != nil {
@@ -221,6 +226,7 @@ func (o *destinationOptions) run(ctx context.Context, clients *kube.Clients, log
 		err := server.Serve(p.ctx, lis)
 		service.Stop()
 		service.Wait()
+		p.fed()
 		return err
 	})
 	up()

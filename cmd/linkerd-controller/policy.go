@@ -212,9 +212,9 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 	}
 	defer o.registry.Unregister(x)
 	group := kube.NewGroup(logger, watches...)
-	p.Go(func() error { x.Run(p.ctx); return nil })
-	p.Go(func() error { group.Run(p.ctx); return nil })
-	p.Go(func() error { x.WatchLater(p.ctx, clients, missing); return nil })
+	p.feed(x.Run)
+	p.feed(group.Run)
+	p.feed(func(ctx context.Context) { x.WatchLater(ctx, clients, missing) })
 	if err := group.WaitSynced(p.ctx, kube.SyncTimeout); err != nil {
 		return p.fail(err)
 	}
@@ -248,6 +248,7 @@ func (o *policyOptions) run(ctx context.Context, clients *kube.Clients, logger *
 		err := server.Serve(p.ctx, lis)
 		service.Stop()
 		service.Wait()
+		p.fed()
 		return err
 	})
 	up()

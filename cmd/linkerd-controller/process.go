@@ -77,6 +77,15 @@ type process struct {
 	ctx context.Context
 	// gate is what the admin server's /ready shows.
 	gate *ready.Gate
+	// feeding ends when fed is called.
+	feeding context.Context
+	fed     context.CancelFunc
+}
+
+// feed runs a part that streams are fed from. It outlives the process's context: the streams of a process that stops end over some
+// seconds, and until then their clients have to hear of changes. Who serves the streams calls fed when they have ended.
+func (p *process) feed(run func(context.Context)) {
+	p.Go(func() error { run(p.feeding); return nil })
 }
 
 // start begins a process: the admin server is bound and answers at once, so that the kubelet sees a live process while the
@@ -84,6 +93,7 @@ type process struct {
 func start(ctx context.Context, options admin.Options) (*process, func(), error) {
 	group, ctx := errgroup.WithContext(ctx)
 	p := &process{Group: group, ctx: ctx, gate: new(ready.Gate)}
+	p.feeding, p.fed = context.WithCancel(context.WithoutCancel(ctx))
 	release := p.gate.Hold("startup")
 	options.Ready = p.gate
 	server := admin.New(options)
@@ -100,6 +110,7 @@ func start(ctx context.Context, options admin.Options) (*process, func(), error)
 // fail stops the process because of an error at startup and waits until its parts have ended. One that is told to stop while
 // it starts has not failed.
 func (p *process) fail(err error) error {
+	p.fed()
 	if errors.Is(err, context.Canceled) && p.ctx.Err() != nil {
 		return p.Wait()
 	}
