@@ -199,7 +199,7 @@ var settings = []string{
 	`disableIPv6: false`,
 	`proxyInit: {runAsRoot: true, closeWaitTimeoutSecs: 3, iptablesMode: legacy, skipSubnets: 10.0.0.0/8, logLevel: debug, logFormat: json}`,
 	`proxy: {gid: 1000660000, uid: 1000660000, securityContext: {runAsUser: 7}, accessLog: json, shutdownGracePeriod: 3s}`,
-	`proxy: {outboundAccessLog: json, inboundForwardedFor: append, shutdownTCPGracePeriod: 1s}`,
+	`proxy: {outboundAccessLog: json, inboundForwardedFor: append, inboundProxyProtocolPorts: "8080,8443", shutdownTCPGracePeriod: 1s}`,
 	`controllerGID: 12`,
 	`identity: {serviceAccountTokenProjection: false, externalCA: true}`,
 	`identity: {additionalEnv: [{name: A, value: b}]}

@@ -108,6 +108,9 @@ const (
 	// AnnotationInboundForwardedFor says how applications are told their clients' addresses in
 	// X-Forwarded-For: `append` or `replace`. An addition of ours.
 	AnnotationInboundForwardedFor = "config.linkerd.io/inbound-forwarded-for"
+	// AnnotationInboundProxyProtocolPorts lists ports where connections may begin with a header
+	// of the PROXY protocol, which says who the client is. An addition of ours.
+	AnnotationInboundProxyProtocolPorts = "config.linkerd.io/inbound-proxy-protocol-ports"
 	// AnnotationProxyMetricsHostnameLabels fills the hostname label of outbound metrics.
 	AnnotationProxyMetricsHostnameLabels = "config.linkerd.io/proxy-metrics-hostname-labels"
 
@@ -236,6 +239,7 @@ var inheritable = []string{
 	AnnotationAccessLog,
 	AnnotationOutboundAccessLog,
 	AnnotationInboundForwardedFor,
+	AnnotationInboundProxyProtocolPorts,
 	AnnotationProxyMetricsHostnameLabels,
 	AnnotationEnableExternalProfiles,
 	AnnotationProxyRequireIdentityInboundPorts,

@@ -20,6 +20,7 @@ func TestFuzzTargets(t *testing.T) {
 		"HPACK":                         {"./proxy/h2/hpack", "FuzzDecode"},
 		"ClientHello":                   {"./proxy/detect", "FuzzClientHello"},
 		"first bytes of HTTP":           {"./proxy/detect", "FuzzHTTP"},
+		"PROXY protocol":                {"./proxy/detect", "FuzzProxy"},
 		"transport header":              {"./proxy/thdr", "FuzzParse"},
 		"messages of the control plane": {"./api/lean", "FuzzParse"},
 		"outbound policies":             {"./proxy/discovery/decode", "FuzzClientPolicy"},

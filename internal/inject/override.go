@@ -99,6 +99,7 @@ var settings = []setting{
 		"apache": "apache", "apache-extended": "apache-extended", "json": "json",
 	})},
 	{names.AnnotationInboundForwardedFor, oneOf("proxy.inboundForwardedFor", map[string]any{"append": "append", "replace": "replace"})},
+	{names.AnnotationInboundProxyProtocolPorts, ports("proxy.inboundProxyProtocolPorts", true)},
 	{names.AnnotationProxyMetricsHostnameLabels, boolean("proxy.metrics.hostnameLabels")},
 	{names.AnnotationEnableExternalProfiles, boolean("proxy.enableExternalProfiles")},
 	{names.AnnotationDefaultInboundPolicy, policy("proxy.defaultInboundPolicy")},

@@ -607,7 +607,7 @@ func (a *App) inboundConfig(set *series.Set) (inbound.Config, error) {
 		dst = netx.SocketOriginalDst
 	}
 	ic := inbound.Config{
-		Port: netx.AddrPort(a.inboundLn.Addr()).Port(), IPs: c.IPs, Ports: c.Ports, Detect: c.DetectTimeout,
+		Port: netx.AddrPort(a.inboundLn.Addr()).Port(), IPs: c.IPs, Ports: c.Ports, Proxied: c.ProxyProtocolPorts, Detect: c.DetectTimeout,
 		Queue: int(c.HTTPQueue.Capacity), FailFast: c.HTTPQueue.FailFast, MaxInFlight: int(c.MaxInFlight),
 		MaxIdleConns: int(c.MaxIdleConns), IdleTimeout: c.IdleTimeout, Backoff: backoff(c.ConnectBackoff),
 		HTTP2Server: http2Server(c.Server), HTTP2Client: http2Client(c.Direction), AuthorityLabels: c.AuthorityLabels,

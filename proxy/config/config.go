@@ -126,6 +126,9 @@ type Inbound struct {
 	// ForwardedFor is how applications are told the client's address in
 	// x-forwarded-for: "", "append" or "replace".
 	ForwardedFor string
+	// ProxyProtocolPorts are those where connections may begin with a header of
+	// the PROXY protocol.
+	ProxyProtocolPorts PortSet
 }
 
 // Outbound has the settings of traffic from the application.

@@ -103,6 +103,7 @@ func describe(c *Config) map[string]string {
 		"h2.keepalive": fmt.Sprint(c.Inbound.Server.KeepAliveInterval, c.Inbound.Server.KeepAliveTimeout),
 		"streams":      c.Streams, "failfast": c.Outbound.HTTPQueue, "inbound.idle": c.Inbound.MaxIdleConns,
 		"trace.sample": c.Trace.Sample, "trace.http": c.Trace.HTTP, "forwarded": c.Inbound.ForwardedFor,
+		"proxied":        c.Inbound.ProxyProtocolPorts,
 		"shutdown.bytes": c.ShutdownBytes,
 	} {
 		f[name] = fmt.Sprint(v)

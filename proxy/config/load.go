@@ -275,14 +275,15 @@ func (l *loader) inbound() Inbound {
 			connect: 300 * time.Millisecond, maxDelay: 10 * time.Second, failFast: time.Second,
 			idleConns: "MAX_IDLE_CONNS_PER_ENDPOINT", discovery: 90 * time.Second,
 		}),
-		Addr:            get(l, "INBOUND_LISTEN_ADDR", AddrPort, netip.MustParseAddrPort("0.0.0.0:4143")),
-		ProfileTimeout:  l.duration("DESTINATION_PROFILE_INITIAL_TIMEOUT", 500*time.Millisecond),
-		ClusterNetworks: get(l, "POLICY_CLUSTER_NETWORKS", networks, nil),
-		Ports:           get(l, "INBOUND_PORTS", portSet, nil),
-		OpaquePorts:     get(l, "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", portSet, nil),
-		GatewaySuffixes: get(l, "INBOUND_GATEWAY_SUFFIXES", suffixes, nil),
-		IPs:             get(l, "INBOUND_IPS", ipSet, nil),
-		ForwardedFor:    get(l, "INBOUND_FORWARDED_FOR", orEmpty(oneOf("append", "replace")), ""),
+		Addr:               get(l, "INBOUND_LISTEN_ADDR", AddrPort, netip.MustParseAddrPort("0.0.0.0:4143")),
+		ProfileTimeout:     l.duration("DESTINATION_PROFILE_INITIAL_TIMEOUT", 500*time.Millisecond),
+		ClusterNetworks:    get(l, "POLICY_CLUSTER_NETWORKS", networks, nil),
+		Ports:              get(l, "INBOUND_PORTS", portSet, nil),
+		OpaquePorts:        get(l, "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", portSet, nil),
+		GatewaySuffixes:    get(l, "INBOUND_GATEWAY_SUFFIXES", suffixes, nil),
+		IPs:                get(l, "INBOUND_IPS", ipSet, nil),
+		ForwardedFor:       get(l, "INBOUND_FORWARDED_FOR", orEmpty(oneOf("append", "replace")), ""),
+		ProxyProtocolPorts: get(l, "INBOUND_PROXY_PROTOCOL_PORTS", portSet, nil),
 		AuthorityLabels: get(l, "INBOUND_METRICS_AUTHORITY_LABELS", func(s string) (bool, error) {
 			switch s {
 			case "":

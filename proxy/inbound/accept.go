@@ -165,6 +165,12 @@ func (c *Conn) accept(detectTimeout time.Duration) error {
 	if c.target.Port() == p.cfg.Port {
 		return c.direct()
 	}
+	// A load balancer says who the client is, where it is to be believed.
+	if p.cfg.Proxied != nil && p.cfg.Proxied.Contains(c.target.Port()) {
+		if err := c.proxied(); err != nil {
+			return err
+		}
+	}
 	// The policy of the target's port decides the rest.
 	if err := c.lease(c.target.Port()); err != nil {
 		return err
@@ -245,6 +251,16 @@ func (c *Conn) Client() netip.AddrPort { return c.client }
 // who is the client as authorizations see it.
 func (c *Conn) who() authz.Client {
 	return authz.Client{Addr: c.client.Addr(), TLS: c.tls.State == series.TLSMesh, ID: c.tls.Client, Others: c.others}
+}
+
+// proxied takes the client from the header of a load balancer, if there is one.
+func (c *Conn) proxied() error {
+	conn, client, err := sniff.Proxy(c.conn)
+	c.conn = conn
+	if client.IsValid() {
+		c.client = client
+	}
+	return err
 }
 
 // lease gets hold of the state of a port.

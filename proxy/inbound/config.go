@@ -51,6 +51,9 @@ type Config struct {
 	IPs []netip.Addr
 	// Ports are those that the pod declares; nil for none.
 	Ports interface{ Contains(port uint16) bool }
+	// Proxied are the ports where connections may begin with a header of the
+	// PROXY protocol; nil for none.
+	Proxied interface{ Contains(port uint16) bool }
 	// Detect limits the detection of TLS and transport headers.
 	Detect time.Duration
 	// Queue and FailFast bound how requests wait for the application.

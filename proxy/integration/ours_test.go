@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,6 +47,60 @@ func TestForwardedFor(t *testing.T) {
 				if got := strings.Join(resp.Header.Values("X-Seen"), "|"); got != c.want {
 					t.Errorf("the application sees %q, want %q", got, c.want)
 				}
+			}
+		})
+	}
+}
+
+// portList is a set of ports.
+type portList []uint16
+
+func (l portList) Contains(port uint16) bool { return slices.Contains(l, port) }
+
+// TestProxyProtocol: on the ports that are for it, and on no others, policy,
+// application and log go by the client that a load balancer names.
+func TestProxyProtocol(t *testing.T) {
+	const (
+		v1 = "PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+		v2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\xc0\x00\x02\x01\x9c\x40\x01\xbb"
+	)
+	for _, c := range []struct {
+		name  string
+		ports portList
+		begin string
+		want  string
+	}{
+		{"version 1", portList{8080}, v1, "200 203.0.113.7"},
+		{"version 2", portList{8080}, v2, "200 203.0.113.7"},
+		{"a balancer's own", portList{8080}, "PROXY UNKNOWN\r\n", "403 "},
+		{"no header", portList{8080}, "", "403 "},
+		{"a wrong one", portList{8080}, "PROXY TCP4 a b c d\r\n", "closed"},
+		// Elsewhere it is the beginning of a request that is none.
+		{"another port", portList{8081}, v1, "400 "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
+				viaProxy(oc, ic)
+				ic.ForwardedFor, ic.Proxied = inbound.ForwardedForReplace, c.ports
+			})
+			m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["X-Seen"] = r.Header["X-Forwarded-For"]
+			}))
+			port(func(p *model.ServerPolicy) {
+				p.Protocol = model.ProtocolHTTP1
+				p.Authorizations[0].Networks = []model.Network{{Net: netip.MustParsePrefix("203.0.113.0/24")}}
+			})(m)
+			conn := m.dial(m.inAddr)
+			if _, err := io.WriteString(conn, c.begin+"GET / HTTP/1.1\r\nHost: web\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			got := "closed"
+			if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+				resp.Body.Close()
+				got = fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("X-Seen"))
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}

@@ -40,7 +40,7 @@ func TestHTTP(t *testing.T) {
 		{"request", []any{"GET / HTTP/1.1\r\n\r\n"}, detect.HTTP1, nil, 0, "GET / HTTP/1.1\r\n\r\n"},
 		{"in tiny segments", []any{"GE", time.Second, "T / HTTP/1.1\r\n", "\r\n"}, detect.HTTP1, nil, time.Second, "GET / HTTP/1.1\r\n\r\n"},
 		{"another protocol", []any{"EHLO", time.Second, " x\r\n"}, detect.NotHTTP, nil, 0, "EHLO x\r\n"},
-		{"closed", nil, detect.NotHTTP, ErrClosed, 0, ""},
+		{"closed", []any{time.Millisecond}, detect.NotHTTP, ErrClosed, time.Millisecond, ""},
 		{"silent", []any{time.Minute, "late"}, detect.Undecided, ErrReadTimeout, 10 * time.Second, "late"},
 		{"begins and stops", []any{"GET /", time.Minute, "x"}, detect.Undecided, ErrReadTimeout, 10 * time.Second, "GET /x"},
 		{"begins and ends", []any{"GET /"}, detect.NotHTTP, nil, 0, "GET /"},

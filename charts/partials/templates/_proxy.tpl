@@ -331,6 +331,10 @@ volumeMounts:
 - name: LINKERD2_PROXY_INBOUND_FORWARDED_FOR
   value: {{ quote . }}
 {{- end }}
+{{- with $proxy.inboundProxyProtocolPorts }}
+- name: LINKERD2_PROXY_INBOUND_PROXY_PROTOCOL_PORTS
+  value: {{ quote . }}
+{{- end }}
 {{- with $proxy.shutdownGracePeriod }}
 - name: LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD
   value: {{ quote . }}
