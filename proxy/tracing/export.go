@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"strings"
 
 	"github.com/linkerd-go/linkerd-go/api/lean"
 	"github.com/linkerd-go/linkerd-go/proxy/rpc"
@@ -57,7 +58,7 @@ func appendSpan(b []byte, s *Span) []byte {
 	b = lean.AppendString(b, 1, s.Trace[:])
 	b = lean.AppendString(b, 2, s.ID[:])
 	b = appendParent(b, 4, s)
-	b = lean.AppendString(b, 5, s.Name)
+	b = lean.AppendString(b, 5, text(s.Name))
 	b = lean.AppendVarint(b, 6, kind)
 	b = lean.AppendFixed64(b, 7, uint64(s.Start.UnixNano()))
 	b = lean.AppendFixed64(b, 8, uint64(s.End.UnixNano()))
@@ -65,7 +66,7 @@ func appendSpan(b []byte, s *Span) []byte {
 	if s.Failed {
 		var status int
 		b, status = lean.Begin(b, 15)
-		b = lean.AppendString(b, 2, s.Message)
+		b = lean.AppendString(b, 2, text(s.Message))
 		b = lean.AppendVarint(b, 3, statusError)
 		b = lean.End(b, status)
 	}
@@ -84,6 +85,10 @@ func appendParent(b []byte, num uint64, s *Span) []byte {
 	return lean.AppendString(b, num, s.Parent[:])
 }
 
+// text is s as it may stand in a message. Paths and header fields may have any
+// bytes, and a collector refuses a whole batch for one that is not UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
 // appendAttributes appends a list of KeyValue.
 func appendAttributes(b []byte, num uint64, list []Attribute) []byte {
 	for _, a := range list {
@@ -94,7 +99,7 @@ func appendAttributes(b []byte, num uint64, list []Attribute) []byte {
 		if a.IsInt {
 			b = lean.KeepVarint(b, 3, uint64(a.Int))
 		} else {
-			b = lean.KeepString(b, 1, a.Value)
+			b = lean.KeepString(b, 1, text(a.Value))
 		}
 		b = lean.End(b, value)
 		b = lean.End(b, pair)

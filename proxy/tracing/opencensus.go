@@ -108,7 +108,7 @@ func appendOpenCensusSpan(b []byte, s *Span) []byte {
 		var status int
 		b, status = lean.Begin(b, 11)
 		b = lean.AppendVarint(b, 1, openCensusUnknown)
-		b = lean.AppendString(b, 2, s.Message)
+		b = lean.AppendString(b, 2, text(s.Message))
 		b = lean.End(b, status)
 	}
 	return lean.AppendVarint(b, 14, kind)
@@ -121,7 +121,7 @@ const openCensusUnknown = 2
 // appendTruncatable appends a TruncatableString that was not truncated.
 func appendTruncatable(b []byte, num uint64, s string) []byte {
 	b, at := lean.Begin(b, num)
-	b = lean.AppendString(b, 1, s)
+	b = lean.AppendString(b, 1, text(s))
 	return lean.End(b, at)
 }
 

@@ -31,7 +31,7 @@ func encode(base uint32, e *tap.Event) *tappb.TapEvent {
 	switch e.Kind {
 	case tap.RequestInit:
 		http.Event = &tappb.TapEvent_Http_RequestInit_{RequestInit: &tappb.TapEvent_Http_RequestInit{
-			Id: id, Method: httpMethod(e.Method), Scheme: httpScheme(e.Scheme), Authority: e.Authority, Path: e.Path, Headers: headers(e.Headers),
+			Id: id, Method: httpMethod(e.Method), Scheme: httpScheme(e.Scheme), Authority: text(e.Authority), Path: text(e.Path), Headers: headers(e.Headers),
 		}}
 	case tap.ResponseInit:
 		http.Event = &tappb.TapEvent_Http_ResponseInit_{ResponseInit: &tappb.TapEvent_Http_ResponseInit{
@@ -54,6 +54,10 @@ func encode(base uint32, e *tap.Event) *tappb.TapEvent {
 	}
 	return out
 }
+
+// text is s as it may stand in a message: a path may have any bytes, and clients
+// give up a stream for one that is not UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func since(d time.Duration) *lean.Duration { return lean.NewDuration(d) }
 
