@@ -143,7 +143,7 @@ func (o *policyOptions) admission(overlaps func(*core.Server) []string, logger *
 		return nil, nil, err
 	}
 	validator := policyvalidator.New(policyvalidator.Options{Config: &o.config, Overlaps: overlaps, Logger: logger})
-	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Logger: logger})
+	server := webhook.New(webhook.Options{Addr: o.serverAddr, Certificate: certificate, Admit: validator.Admit, Linger: webhook.Linger, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
 		return nil, nil, err

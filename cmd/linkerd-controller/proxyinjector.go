@@ -85,7 +85,7 @@ func (o *injectorOptions) run(ctx context.Context, clients *kube.Clients, logger
 	if err != nil {
 		return err
 	}
-	server := webhook.New(webhook.Options{Addr: o.addr, Certificate: certificate, Admit: handler.Admit, Logger: logger})
+	server := webhook.New(webhook.Options{Addr: o.addr, Certificate: certificate, Admit: handler.Admit, Linger: webhook.Linger, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func runSPValidator(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	server := webhook.New(webhook.Options{Addr: options.addr, Certificate: certificate, Admit: spvalidator.Admit, Logger: logger})
+	server := webhook.New(webhook.Options{Addr: options.addr, Certificate: certificate, Admit: spvalidator.Admit, Linger: webhook.Linger, Logger: logger})
 	lis, err := server.Listen()
 	if err != nil {
 		return err

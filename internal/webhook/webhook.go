@@ -53,9 +53,16 @@ type Options struct {
 	Certificate *Certificate
 	// Admit decides about each request.
 	Admit Admit
+	// Linger is for how long reviews are still taken when the process has been told to stop; see Linger.
+	Linger time.Duration
 	// Logger takes the refusals and the errors of connections.
 	Logger *slog.Logger
 }
+
+// Linger is for how long a webhook goes on in a cluster. The API server hears that a replica goes only after the replica itself:
+// what it sends until then would find nobody, and, with the failure policy Ignore, pods would be made without a proxy, and policies
+// with mistakes in them.
+const Linger = 3 * time.Second
 
 // Server is a webhook server.
 type Server struct {
@@ -78,7 +85,7 @@ func (s *Server) Listen() (net.Listener, error) {
 	}), nil
 }
 
-// Serve answers on lis until ctx is done, then waits for requests in flight. It closes lis.
+// Serve answers on lis until ctx is done and the time to linger has passed, then waits for requests in flight. It closes lis.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
@@ -86,12 +93,20 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	stopped := make(chan struct{})
+	stopped, failed := make(chan struct{}), make(chan struct{})
 	stop, cancelStop := context.WithCancel(ctx)
 	defer cancelStop()
 	go func() {
 		defer close(stopped)
 		<-stop.Done()
+		if s.options.Linger > 0 {
+			linger := time.NewTimer(s.options.Linger)
+			select {
+			case <-linger.C:
+			case <-failed:
+			}
+			linger.Stop()
+		}
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
@@ -99,6 +114,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		}
 	}()
 	err := srv.Serve(lis)
+	close(failed)
 	cancelStop()
 	<-stopped
 	if !errors.Is(err, http.ErrServerClosed) {

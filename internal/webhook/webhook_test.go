@@ -177,3 +177,44 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLingers asks a server that has been told to stop, as the API server does that has not heard of it.
+func TestLingers(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "one")
+	cert, err := webhook.LoadCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := webhook.New(webhook.Options{
+		Addr: "127.0.0.1:0", Certificate: cert, Linger: time.Hour, Logger: slog.New(slog.DiscardHandler),
+		Admit: func(context.Context, *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+			return &admissionv1.AdmissionResponse{Allowed: true}, nil
+		},
+	})
+	lis, err := srv.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, lis) }()
+	cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for range 3 {
+		response, err := client.Post("https://"+lis.Addr().String(), "application/json", strings.NewReader(`{"request":{"uid":"u1"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || !strings.Contains(string(body), `"allowed":true`) {
+			t.Errorf("got %s, %v", body, err)
+		}
+	}
+	// A server that cannot go on does not linger.
+	lis.Close()
+	if err := <-served; err == nil {
+		t.Error("a listener that is closed is no error")
+	}
+}
