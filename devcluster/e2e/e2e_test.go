@@ -39,7 +39,7 @@ type bench struct {
 
 // run runs devcluster and returns its output; standard error goes to the test's log.
 func (b bench) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, b.binary, args...)
 	var stdout, stderr bytes.Buffer
@@ -79,7 +79,7 @@ func (b bench) down(name string) {
 		return // down already
 	}
 	// The test's context has ended when this runs as a cleanup.
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, b.binary, "down", "--cluster", name).CombinedOutput(); err != nil {
 		b.t.Errorf("down: %v: %s", err, out)
@@ -192,7 +192,8 @@ func TestOneCluster(t *testing.T) {
 
 	begin := time.Now()
 	b.must("up", "--cluster", name)
-	if took := time.Since(begin); took > 5*time.Second {
+	// It has nothing to do, which is told from starting anew even on a busy machine.
+	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("a second up took %s", took)
 	}
 	b.must("load", "--cluster", name, probe)
@@ -201,13 +202,13 @@ func TestOneCluster(t *testing.T) {
 	}
 
 	b.apply(name, objects)
-	b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=90s")
-	b.must("--cluster", name, "kubectl", "wait", "--for=condition=Complete", "job/once", "--timeout=90s")
+	b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=300s")
+	b.must("--cluster", name, "kubectl", "wait", "--for=condition=Complete", "job/once", "--timeout=300s")
 
 	t.Run("host reaches pod, node port and load balancer", func(t *testing.T) {
 		b := bench{t, b.binary}
 		pod := b.must("--cluster", name, "kubectl", "get", "pod", "server", "-o", "jsonpath={.status.podIP}")
-		b.must("--cluster", name, "kubectl", "wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/web", "--timeout=30s")
+		b.must("--cluster", name, "kubectl", "wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/web", "--timeout=300s")
 		balancer := b.must("--cluster", name, "kubectl", "get", "service", "web", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
 		for _, address := range []string{net.JoinHostPort(pod, "8080"), c.NodeIP().String() + ":30123", balancer + ":80"} {
 			reach(t, "http://"+address+"/")
@@ -242,7 +243,7 @@ func TestOneCluster(t *testing.T) {
 	t.Run("aggregated API", func(t *testing.T) {
 		b := bench{t, b.binary}
 		b.apply(name, aggregated)
-		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Available", "apiservice/v1.probe.test", "--timeout=60s")
+		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Available", "apiservice/v1.probe.test", "--timeout=300s")
 		if got, want := b.must("--cluster", name, "kubectl", "get", "--raw", "/apis/probe.test/v1/whoami"), "front-proxy-client for kubernetes-admin"; got != want {
 			t.Errorf("the API server came as %q, want %q", got, want)
 		}
@@ -264,7 +265,7 @@ func TestOneCluster(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		b.must("up", "--cluster", name)
-		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=90s")
+		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=300s")
 	})
 	t.Run("everything killed, then down", func(t *testing.T) {
 		killComponents(t, c, config.Components()...)
@@ -287,7 +288,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: probe, image: `+probeImage+`}]
 `)
-		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=90s")
+		b.must("--cluster", name, "kubectl", "wait", "--for=condition=Ready", "pod/server", "--timeout=300s")
 		addresses[name] = b.must("--cluster", name, "kubectl", "get", "pod", "server", "-o", "jsonpath={.status.podIP}")
 	}
 	for i, name := range names {
@@ -305,7 +306,7 @@ spec:
 // reach asks url until it answers: kube-proxy needs a moment to learn of a new Service.
 func reach(t *testing.T, url string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
