@@ -142,10 +142,13 @@ func (v *Validator) policyHTTPRoute(route *gatewayv1.HTTPRoute) error {
 	if err := parents(route.Spec.ParentRefs, route.Namespace); err != nil {
 		return err
 	}
+	var warnings []string
 	for i, rule := range route.Spec.Rules {
 		for j, ref := range rule.BackendRefs {
+			// Upstream's webhook does not look at these, so that there are manifests of routes for Servers, where they mean
+			// nothing, without a port.
 			if err := backendPort(fmt.Sprintf("spec.rules[%d].backendRefs[%d]", i, j), ref.BackendObjectReference); err != nil {
-				return err
+				warnings = append(warnings, err.Error()+"; requests to it fail")
 			}
 		}
 		if rule.Timeouts == nil {
@@ -164,7 +167,10 @@ func (v *Validator) policyHTTPRoute(route *gatewayv1.HTTPRoute) error {
 			return fmt.Errorf("%s.backendRequest: must not be greater than request", field)
 		}
 	}
-	return v.httpRoute(route, core.GroupPolicy)
+	if err := v.httpRoute(route, core.GroupPolicy); err != nil || len(warnings) == 0 {
+		return err
+	}
+	return worthKnowing{warnings}
 }
 
 func timeout(field string, text *gatewayv1.Duration) (d time.Duration, set bool, err error) {
