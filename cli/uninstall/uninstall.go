@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
@@ -97,6 +98,10 @@ func refuse(ctx context.Context, w *command.World, c *cluster.Cluster, namespace
 	first := true
 	for _, p := range pods.Items {
 		if p.Namespace == namespace || ofExtension[p.Namespace] {
+			continue
+		}
+		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			// Of a Job that is done: no proxy runs there that could miss the control plane.
 			continue
 		}
 		if first {

@@ -521,6 +521,11 @@ func TestUninstall(t *testing.T) {
 	golden(t, "uninstall.golden", stdout)
 
 	o["Pod/web"] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: map[string]string{"linkerd.io/control-plane-ns": "linkerd"}}}
+	// A Job that is done does not hold anything up.
+	o["Pod/done"] = &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "done", Labels: map[string]string{"linkerd.io/control-plane-ns": "linkerd"}},
+		Status:     corev1.PodStatus{Phase: corev1.PodSucceeded},
+	}
 	o["Namespace/viz"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "linkerd-viz", Labels: map[string]string{"linkerd.io/extension": "viz"}}}
 	code, stdout, stderr = run(t, o, "uninstall")
 	want := "Please uninstall the following extensions before uninstalling the control-plane:\n\t* viz\n" +
