@@ -310,11 +310,12 @@ func (s *Server) refuse(status int) {
 // gets the response and not a reset; and for how long a connection that was to
 // be kept is read for the rest of a body. The times have no limit in bytes
 // beside them: a client that has seen the response may stop, and one that has
-// not would not get it.
+// not would not get it. They are nothing to a client that runs, and enough for one
+// that has to wait for a processor.
 const (
 	maxUnread     = 256 << 10
-	lingerTime    = time.Second
-	discardPeriod = 2 * time.Second
+	lingerTime    = 5 * time.Second
+	discardPeriod = 5 * time.Second
 )
 
 // linger closes the writing side and reads until the client has closed too.
