@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
@@ -463,9 +464,23 @@ func (b *body) parseTrailers() error {
 			return err
 		}
 	}
-	// Framing has no place in trailers (RFC 9110, section 6.5.1).
-	for _, name := range []string{"content-length", "transfer-encoding", "host", "connection"} {
-		b.trailers.Del(name)
-	}
+	b.trailers.List = slices.DeleteFunc(b.trailers.List, func(f exchange.Field) bool { return notInTrailers(f.Name) })
 	return nil
+}
+
+// notInTrailers reports whether a field has no place in trailers, since it says how
+// a message is framed or whom it is for (RFC 9110, section 6.5.1). A server that
+// puts trailers beside the other fields might heed it.
+func notInTrailers(name []byte) bool {
+	switch len(name) {
+	case 4:
+		return exchange.EqualFold(name, "host")
+	case 10:
+		return exchange.EqualFold(name, "connection")
+	case 14:
+		return exchange.EqualFold(name, "content-length")
+	case 17:
+		return exchange.EqualFold(name, "transfer-encoding")
+	}
+	return false
 }

@@ -137,7 +137,11 @@ func (w *writer) lastChunk(trailers *exchange.Fields) {
 	w.str("0\r\n")
 	if trailers != nil {
 		for i := range trailers.List {
-			w.field(trailers.List[i].Name, trailers.List[i].Value)
+			f := &trailers.List[i]
+			if notInTrailers(f.Name) {
+				continue // from HTTP/2, where it does no harm
+			}
+			w.field(f.Name, f.Value)
 		}
 	}
 	w.str("\r\n")

@@ -19,6 +19,7 @@ const (
 	tagPath
 	tagStatus
 	tagContentLength
+	tagHost
 	tagForbidden // belongs to an HTTP/1 connection
 )
 
@@ -55,6 +56,8 @@ func classify(name, value []byte) uint16 {
 	switch string(name) {
 	case "content-length":
 		return tagContentLength
+	case "host":
+		return tagHost
 	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
 		return tagForbidden
 	case "te":
@@ -103,6 +106,7 @@ type list struct {
 	malformed bool
 	tooLarge  bool
 	regular   bool // a regular field was seen: no pseudo-header may follow
+	host      bool // a host field was seen: there is one at most, as in HTTP/1
 	trailers  bool
 	size      uint32
 	length    int64 // content-length, -1 if there is none
@@ -137,6 +141,13 @@ func (c *conn) decode(block []byte, l *list) error {
 		case tagInvalid, tagForbidden:
 			l.malformed = true
 			continue
+		case tagHost:
+			l.regular = true
+			if l.host && c.server {
+				l.malformed = true
+				continue
+			}
+			l.host = true
 		case tagContentLength:
 			l.regular = true
 			n := parseLength(f.Value)
