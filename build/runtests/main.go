@@ -163,7 +163,7 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 		return err
 	}
 	r.say("End-to-end tests of the embedded cluster itself")
-	if err := r.goTest(ctx, clusterModule, "-trimpath", "-tags=e2e", "-count=1", "./e2e"); err != nil {
+	if err := r.goTest(ctx, clusterModule, "-trimpath", "-tags=e2e", "-timeout=1h", "-count=1", "./e2e"); err != nil {
 		return err
 	}
 	if err := r.mesh(ctx); err != nil {
@@ -171,7 +171,7 @@ func (r *runner) e2e(ctx context.Context, keep bool) error {
 	}
 	return r.onCluster(ctx, "e2e", keep, func() error {
 		r.say("End-to-end tests")
-		return r.goTest(ctx, ".", "-timeout=40m", "-count=1", "./test/e2e/...")
+		return r.goTest(ctx, ".", "-timeout=2h", "-count=1", "./test/e2e/...")
 	})
 }
 
@@ -254,7 +254,7 @@ func (r *runner) onCluster(ctx context.Context, cluster string, keep bool, tests
 			r.say("Removing the cluster")
 			// The tests' context may be over already; the cluster has
 			// to go all the same.
-			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 			defer cancel()
 			if err := command(c, ".", "bin/devcluster", "down", "--cluster", cluster).Run(); err != nil {
 				fmt.Fprintln(os.Stderr, "runtests: removing the cluster:", err)
@@ -286,7 +286,7 @@ func (r *runner) controlplane(ctx context.Context) error {
 	if err := os.Setenv("LINKERD_DEVCLUSTER", program); err != nil {
 		return err
 	}
-	return r.goTest(ctx, ".", "-timeout=20m", "-count=1", "-parallel=4", "./test/controlplane")
+	return r.goTest(ctx, ".", "-timeout=1h", "-count=1", "-parallel=4", "./test/controlplane")
 }
 
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
