@@ -171,6 +171,10 @@ func ErrorLabel(err error) string {
 	var reset *exchange.ResetError
 	switch {
 	case errors.As(err, &reset):
+		if !reset.Known() {
+			// Peers choose codes, and must not make up any number of labels.
+			return "h2(UNKNOWN)"
+		}
 		return "h2(" + reset.CodeName() + ")"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"

@@ -54,6 +54,8 @@ func TestClassify(t *testing.T) {
 		{503, "", "", classes, nil, Class{Outcome: breaker.Success}},
 		{504, "", "", classes, nil, Class{Failure: true, Outcome: breaker.Failure}},
 		{200, "", "", nil, fmt.Errorf("x: %w", &exchange.ResetError{Code: exchange.CodeRefusedStream, Remote: true}), Class{Failure: true, Error: "h2(REFUSED_STREAM)", Outcome: breaker.Failure}},
+		// Each code of a client that makes them up would be a series of its own.
+		{200, "", "", nil, &exchange.ResetError{Code: 0xdeadbeef, Remote: true}, Class{Failure: true, Error: "h2(UNKNOWN)", Outcome: breaker.Failure}},
 		{200, "", "", nil, &deadline.Error{Kind: deadline.Request, Limit: time.Second}, Class{Failure: true, Error: "timeout", Outcome: breaker.Failure}},
 		{200, "", "", nil, errors.New("broken pipe"), Class{Failure: true, Error: "unclassified", Outcome: breaker.Failure}},
 		{200, "", "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{Failure: true, Error: "unclassified", Outcome: breaker.Unknown}},

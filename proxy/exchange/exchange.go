@@ -215,9 +215,12 @@ const (
 	CodeEnhanceYourCalm uint32 = 0xb
 )
 
+// Known reports whether the error's code is one that has a name.
+func (e *ResetError) Known() bool { return uint64(e.Code) < uint64(len(resetNames)) }
+
 // CodeName gives the name of the error's code, or its number in hexadecimal.
 func (e *ResetError) CodeName() string {
-	if int(e.Code) < len(resetNames) {
+	if e.Known() {
 		return resetNames[e.Code]
 	}
 	return fmt.Sprintf("0x%x", e.Code)
