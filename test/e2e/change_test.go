@@ -15,7 +15,7 @@ import (
 // second.
 func TestRollingRestartLosesNothing(t *testing.T) {
 	unsteady.Mark(t, "200 requests a second while pods start on the same processors: one that waits for a processor longer than its limit has failed")
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(200)
 	w.steady(200)
 	w.reset("traffic")
@@ -96,7 +96,7 @@ func (w *world) acquainted() {
 // new endpoints within a second of their being ready, and none that is gone.
 func TestScalingSpreadsLoad(t *testing.T) {
 	unsteady.Mark(t, "new endpoints have to be in use within a second, while eight pods start on the same processors")
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(100)
 	w.steady(100)
 	client := w.pods("app=traffic")[0].Name
@@ -159,7 +159,7 @@ func (w *world) pickUp(client string, n int) time.Duration {
 // warning.
 func TestKilledPodCostsOnlyWhatWasInFlight(t *testing.T) {
 	unsteady.Mark(t, "how many requests are in flight when a pod is killed goes by how fast the machine answers them")
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(200)
 	w.steady(200)
 	w.reset("traffic")

@@ -95,7 +95,7 @@ func setUp() error {
 		"linkerd install" + forPauses + " | kubectl apply -f -",
 		"linkerd check",
 	} {
-		out, err := shell(6*time.Minute, line)
+		out, err := shell(shellLimit, line)
 		if err != nil {
 			pods, _ := shell(time.Minute, "kubectl -n linkerd get pods -o wide; kubectl -n linkerd get events --sort-by=.lastTimestamp | tail -30")
 			return fmt.Errorf("%w\n%s\n%s", err, out, pods)

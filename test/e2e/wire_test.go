@@ -18,7 +18,7 @@ import (
 // TestTheWireCarriesOnlyTLS13 captures what passes between two meshed pods from
 // their first packet on.
 func TestTheWireCarriesOnlyTLS13(t *testing.T) {
-	w := newWorld(t, injected)
+	w := newWorld(t, injected, patient)
 	w.shop(30)
 	pods := map[netip.Addr]string{}
 	note := func(app string) {

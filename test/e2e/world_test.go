@@ -112,6 +112,9 @@ func (w *world) shop(rate int) {
 	_, m, _ = strings.Cut(m, "\n---\n")
 	m = strings.ReplaceAll(m, "namespace: shop", "namespace: "+w.ns)
 	m = strings.ReplaceAll(m, "-rate=20", fmt.Sprintf("-rate=%d", rate))
+	// Callers that wait for a processor learn later that a pod goes than the sample
+	// serves on for.
+	m = regexp.MustCompile(`args: \[(front|catalog|checkout|ledger)\]`).ReplaceAllString(m, "args: [$1, -grace=8s]")
 	w.apply(m)
 	w.available("--all")
 	w.must("kubectl -n " + w.ns + " wait --for=condition=Complete --timeout=300s job/stocktake")
@@ -171,14 +174,19 @@ func (w *world) stats(app string) traffic.Stats {
 	if len(pods) != 1 {
 		w.t.Fatalf("%d pods of %s, want one", len(pods), app)
 	}
-	raw, err := w.get(pods[0].Name, 8080, "/stats")
-	if err != nil {
-		w.t.Fatalf("stats of %s: %v", app, err)
-	}
 	var s traffic.Stats
-	if err := json.Unmarshal([]byte(raw), &s); err != nil {
-		w.t.Fatalf("stats of %s: %v in %q", app, err, raw)
-	}
+	// The API server, too, has to reach the pod; that is not what is tested.
+	w.eventually(patience, "stats of "+app, func() error {
+		raw, err := w.get(pods[0].Name, 8080, "/stats")
+		if err != nil {
+			return err
+		}
+		s = traffic.Stats{}
+		if err := json.Unmarshal([]byte(raw), &s); err != nil {
+			return fmt.Errorf("%w in %q", err, raw)
+		}
+		return nil
+	})
 	return s
 }
 
@@ -188,11 +196,10 @@ func (w *world) reset(app string) {
 	if len(pods) != 1 {
 		w.t.Fatalf("%d pods of %s, want one", len(pods), app)
 	}
-	err := cluster.client.CoreV1().RESTClient().Post().Namespace(w.ns).Resource("pods").
-		Name(pods[0].Name + ":8080").SubResource("proxy").Suffix("stats").Do(w.t.Context()).Error()
-	if err != nil {
-		w.t.Fatalf("reset of %s: %v", app, err)
-	}
+	w.eventually(patience, "reset of "+app, func() error {
+		return cluster.client.CoreV1().RESTClient().Post().Namespace(w.ns).Resource("pods").
+			Name(pods[0].Name + ":8080").SubResource("proxy").Suffix("stats").Do(w.t.Context()).Error()
+	})
 }
 
 // metrics reads the metrics of a pod's proxy, from outside of the mesh if its
