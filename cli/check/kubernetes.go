@@ -75,7 +75,7 @@ func (s *state) gatewayAPI() health.Category {
 			}
 			if state == controlplane.GatewayAbsent {
 				if s.options.pre {
-					return health.Note("not yet: linkerd install --crds will install them")
+					return health.Note("    not yet: linkerd install --crds will install them")
 				}
 				return controlplane.ErrGatewayAbsent
 			}

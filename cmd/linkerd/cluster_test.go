@@ -188,6 +188,14 @@ func TestCheckHealthy(t *testing.T) {
 		t.Errorf("check --pre exits with %d: %s%s", code, stdout, stderr)
 	}
 	golden(t, "check-pre.golden", stdout)
+	for key := range bare {
+		if strings.HasSuffix(key, ".gateway.networking.k8s.io") {
+			delete(bare, key)
+		}
+	}
+	if code, stdout, _ = run(t, bare, "check", "--pre", "--expected-version=dev-undefined"); code != 0 || !strings.Contains(stdout, "√ Gateway API CRDs are installed\n    not yet: linkerd install --crds will install them\n") {
+		t.Errorf("check --pre without the Gateway API exits with %d: %s", code, stdout)
+	}
 }
 
 // TestCheckFinds breaks an installation in one place at a time.

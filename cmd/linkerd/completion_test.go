@@ -11,8 +11,8 @@ import (
 func TestCompletion(t *testing.T) {
 	o := installed(t)
 	for line, want := range map[string]string{
-		"authz ":                                       "cronjob daemonset deployment job namespace pod replicaset replicationcontroller service statefulset",
-		"viz stat -n linkerd deploy ":                  "linkerd-destination linkerd-identity linkerd-proxy-injector",
+		"authz ":                      "cronjob daemonset deployment job namespace pod replicaset replicationcontroller service statefulset",
+		"viz stat -n linkerd deploy ": "linkerd-destination linkerd-identity linkerd-proxy-injector",
 		"viz stat -n linkerd deploy linkerd-identity ": "linkerd-destination linkerd-proxy-injector",
 		"stat -n linkerd deploy/linkerd-d":             "deploy/linkerd-destination",
 		"diagnostics proxy-metrics -n linkerd po/":     "po/linkerd-destination-6d5f-x2x9z po/linkerd-identity-6d5f-x2x9z po/linkerd-proxy-injector-6d5f-x2x9z",
