@@ -142,7 +142,11 @@ func TestInterop(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	p := pair.New(t)
+	// Proxies give up what takes long, which on a busy machine may be anything.
+	p := pair.New(t, pair.Env{
+		"OUTBOUND_CONNECT_TIMEOUT": "1m", "INBOUND_CONNECT_TIMEOUT": "1m", "OUTBOUND_TCP_FAILFAST_TIMEOUT": "1m",
+		"OUTBOUND_HTTP_FAILFAST_TIMEOUT": "1m", "INBOUND_HTTP_FAILFAST_TIMEOUT": "1m",
+	})
 	p.Serve(pair.Web, l)
 	for _, path := range []struct{ name, addr string }{{"pair", p.Outbound(pair.Web)}, {"inbound only", p.Inbound(pair.Web)}} {
 		t.Run(path.name, func(t *testing.T) {

@@ -244,7 +244,11 @@ func TestSoak(t *testing.T) {
 		opaque.Close()
 		servers.Wait()
 	})
-	p := pair.New(t)
+	// Proxies give up what takes long, which on a busy machine may be anything.
+	p := pair.New(t, pair.Env{
+		"OUTBOUND_CONNECT_TIMEOUT": "1m", "INBOUND_CONNECT_TIMEOUT": "1m", "OUTBOUND_TCP_FAILFAST_TIMEOUT": "1m",
+		"OUTBOUND_HTTP_FAILFAST_TIMEOUT": "1m", "INBOUND_HTTP_FAILFAST_TIMEOUT": "1m",
+	})
 	p.Serve(pair.Web, web)
 	p.Serve(pair.Opaque, opaque)
 	w := &world{t: t, p: p, h1: client(p.Outbound(pair.Web), false), h2: client(p.Outbound(pair.Web), true)}
