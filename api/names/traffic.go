@@ -63,12 +63,25 @@ const (
 	AnnotationFailureAccrualMinReady = "balancer.linkerd.io/failure-accrual-min-ready-endpoints"
 	// AnnotationLoadBiaserPenaltyDecay is how fast a penalty is forgotten.
 	AnnotationLoadBiaserPenaltyDecay = "balancer.alpha.linkerd.io/load-biaser-penalty-decay"
+	// AnnotationSessionAffinity sends what belongs together to one endpoint:
+	// `header:NAME`, `cookie:NAME` or SessionAffinityClient.
+	AnnotationSessionAffinity = "balancer.linkerd.io/session-affinity"
+	// AnnotationSessionAffinityMaxLoad is how many requests an endpoint may have in flight for
+	// that, as a percentage of its share.
+	AnnotationSessionAffinityMaxLoad = "balancer.linkerd.io/session-affinity-max-load"
 	// AnnotationRetryMaxRequestBytes is how long the body of a request may be that is retried.
 	AnnotationRetryMaxRequestBytes = "retry.linkerd.io/max-request-bytes"
 	// AnnotationRetryBudgetPercent is how many retries there may be for a hundred requests.
 	AnnotationRetryBudgetPercent = "retry.linkerd.io/budget-percent"
 	// AnnotationRetryBudgetMinPerSecond is how many there may be in any case.
 	AnnotationRetryBudgetMinPerSecond = "retry.linkerd.io/budget-min-per-second"
+)
+
+// Values of AnnotationSessionAffinity; a name follows the first two.
+const (
+	SessionAffinityHeader = "header:"
+	SessionAffinityCookie = "cookie:"
+	SessionAffinityClient = "client"
 )
 
 // Annotations of HTTPLocalRateLimitPolicies that are ours, not upstream's: docs/policy.md.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/proxy/balance/affinity"
 	"github.com/linkerd-go/linkerd-go/proxy/balance/ewma"
 	"github.com/linkerd-go/linkerd-go/proxy/breaker"
 	"github.com/linkerd-go/linkerd-go/proxy/lookup"
@@ -61,6 +62,9 @@ type Config[S Service] struct {
 	// QueueLatency, if not nil, is called for every request that gets an
 	// endpoint with the time it waited.
 	QueueLatency func(time.Duration)
+	// MaxLoad bounds, in percent of their share, how much endpoints have in
+	// flight for the sake of sessions; 0 does not.
+	MaxLoad uint32
 	// IntN and Float64 replace math/rand in tests.
 	IntN    func(n int) int
 	Float64 func() float64
@@ -97,6 +101,8 @@ type member[S Service] struct {
 	// weight is the endpoint's, and scale what it makes of its load.
 	weight uint64
 	scale  float64
+	// hash is that of the endpoint's address.
+	hash uint64
 }
 
 // weigh sets the endpoint and what follows from its weight.
@@ -234,6 +240,7 @@ func (b *Balancer[S]) apply(members map[netip.AddrPort]*member[S], set *model.En
 			load:    ewma.New(b.cfg.Load.DefaultRTT, b.cfg.Load.Decay, b.cfg.Load.PenaltyDecay, b.now()),
 		}
 		m.weigh(e)
+		m.hash = affinity.Hash(e.Addr)
 		members[e.Addr] = m
 	}
 	for addr, m := range members {

@@ -36,11 +36,11 @@ func (b *Balancer[S]) Pick(c *exchange.Canceler) (Pick[S], error) {
 			return p, nil
 		}
 	}
-	return b.wait(c)
+	return b.wait(c, 0)
 }
 
 // wait is Pick once nothing is ready.
-func (b *Balancer[S]) wait(c *exchange.Canceler) (Pick[S], error) {
+func (b *Balancer[S]) wait(c *exchange.Canceler, key uint64) (Pick[S], error) {
 	entered := time.Now()
 	round, err := b.queue.enter()
 	if err != nil {
@@ -58,7 +58,7 @@ func (b *Balancer[S]) wait(c *exchange.Canceler) (Pick[S], error) {
 	for {
 		// After entering, so that whoever becomes ready from now on closes
 		// this round.
-		if p, ok := b.try(); ok {
+		if p, ok := b.tryFor(key); ok {
 			if b.cfg.QueueLatency != nil {
 				b.cfg.QueueLatency(time.Since(entered))
 			}

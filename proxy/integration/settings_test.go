@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -254,6 +255,98 @@ func TestCircuitBreakersEverywhere(t *testing.T) {
 				t.Errorf("%d requests reached the endpoint", n)
 			}
 		})
+	}
+}
+
+// TestSessionAffinity: requests with the same header or cookie, or all that a
+// client sends, go to one endpoint, and elsewhere if that is gone; others go to any.
+func TestSessionAffinity(t *testing.T) {
+	type field struct{ name, value string }
+	for _, c := range []struct {
+		name     string
+		affinity model.Affinity
+		session  func(i int) field
+		sticks   bool
+	}{
+		{"header", model.Affinity{Kind: model.AffinityHeader, Name: "x-user"}, func(i int) field { return field{"X-User", fmt.Sprint(i)} }, true},
+		{"cookie", model.Affinity{Kind: model.AffinityCookie, Name: "sid"}, func(i int) field { return field{"Cookie", fmt.Sprintf("a=b; sid=%d", i)} }, true},
+		{"client", model.Affinity{Kind: model.AffinityClient}, func(int) field { return field{"X-Any", "x"} }, true},
+		{"no session yet", model.Affinity{Kind: model.AffinityHeader, Name: "x-user"}, func(int) field { return field{"X-Any", "x"} }, false},
+	} {
+		for _, version := range []string{"1", "2"} {
+			t.Run(c.name+" HTTP/"+version, func(t *testing.T) {
+				m := newMesh(t, nil)
+				var all []*model.Endpoint
+				for i := range 3 {
+					m.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, i) }))
+					addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(80 + i)}), 8080)
+					m.net.set(addr, m.net.get(serverAddr))
+					all = append(all, &model.Endpoint{Addr: addr})
+				}
+				m.endpoints.Set(endpoints(all...))
+				m.target.Set(servicePolicy(func(p *model.ClientPolicy) {
+					p.HTTP1.Routes.List[0].Rules[0].Distribution.Backends[0].Backend.Affinity = c.affinity
+				}))
+				client := m.client(version == "2")
+				ask := func(i int) string {
+					req, err := http.NewRequest("GET", "http://web.ns.svc.cluster.local/", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					f := c.session(i)
+					req.Header.Set(f.name, f.value)
+					resp, err := client.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					if err != nil || resp.StatusCode != 200 {
+						t.Fatalf("got %d %q, %v", resp.StatusCode, body, err)
+					}
+					return string(body)
+				}
+				// Over HTTP/2 endpoints are ready once they are connected to.
+				ready := "outbound_http_balancer_endpoints{" + balancerLabels + `,endpoint_state="ready"} 3`
+				eventually(t, "all endpoints are ready", func() bool {
+					ask(0)
+					return strings.Contains(string(m.out.reg.AppendText(nil)), ready+"\n")
+				})
+				seen := map[string]bool{}
+				for range 5 {
+					at := map[int]string{}
+					for i := range 20 {
+						first := ask(i)
+						at[i], seen[first] = first, true
+						if again := ask(i); c.sticks && again != first {
+							t.Fatalf("session %d is at %s and %s", i, first, again)
+						}
+					}
+					for i, first := range at {
+						if again := ask(i); c.sticks && again != first {
+							t.Fatalf("session %d is at %s and %s", i, first, again)
+						}
+					}
+				}
+				want := 3
+				if c.affinity.Kind == model.AffinityClient {
+					want = 1
+				}
+				if len(seen) != want {
+					t.Errorf("sessions are at %d endpoints, want %d", len(seen), want)
+				}
+				// Who is left has all of them.
+				gone := ask(0)
+				var left []*model.Endpoint
+				for i, e := range all {
+					if fmt.Sprint(i) != gone {
+						left = append(left, e)
+					}
+				}
+				m.endpoints.Set(endpoints(left...))
+				eventually(t, "the session moves", func() bool { return ask(0) != gone })
+			})
+		}
 	}
 }
 

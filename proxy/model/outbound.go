@@ -101,16 +101,18 @@ type Distribution struct {
 func (d *Distribution) balancing() (Balancing, bool) {
 	for i := range d.Backends {
 		if b := d.Backends[i].Backend; b != nil && b.Kind == BackendBalance {
-			return Balancing{b.Load, b.Queue}, true
+			return Balancing{b.Load, b.Queue, b.Affinity}, true
 		}
 	}
 	return Balancing{}, false
 }
 
-// Balancing is how a balancer measures load and lets requests wait.
+// Balancing is how a balancer measures load, lets requests wait, and keeps
+// sessions together.
 type Balancing struct {
-	Load  Load
-	Queue Queue
+	Load     Load
+	Queue    Queue
+	Affinity Affinity
 }
 
 // RouteBackend is a backend of a rule.
@@ -146,8 +148,35 @@ type Backend struct {
 	Load Load
 	// Queue is what was asked for of the backend's queue.
 	Queue Queue
+	// Affinity says which requests of BackendBalance go to one endpoint.
+	Affinity Affinity
 	// Message is what a failing backend says.
 	Message string
+}
+
+// AffinityKind says what sessions are.
+type AffinityKind uint8
+
+// The kinds of affinity.
+const (
+	// AffinityNone: every request goes where it is served best.
+	AffinityNone AffinityKind = iota
+	// AffinityHeader and AffinityCookie: requests with the same value of a header
+	// field, or a cookie, belong together.
+	AffinityHeader
+	AffinityCookie
+	// AffinityClient: all that this proxy sends belongs together.
+	AffinityClient
+)
+
+// Affinity says which requests go to one endpoint, as long as that is ready.
+type Affinity struct {
+	Kind AffinityKind
+	// Name is the header field's, in lower case, or the cookie's.
+	Name string
+	// MaxLoad is how many requests an endpoint may have in flight, in percent of
+	// its share of all, before its sessions go elsewhere; 0 does not bound it.
+	MaxLoad uint32
 }
 
 // Queue is where requests wait for a backend. Fields that are 0 are the proxy's
@@ -179,6 +208,7 @@ type BackendKey struct {
 	Path  string
 	Load  Load
 	Queue Queue
+	Stick Affinity
 	Addr  netip.AddrPort
 	TLS   TLSIdentity
 	Hint  Hint
@@ -191,7 +221,7 @@ type BackendKey struct {
 
 // Key returns the backend's key.
 func (b *Backend) Key() BackendKey {
-	k := BackendKey{Meta: b.Meta, Kind: b.Kind, Path: b.Path, Load: b.Load, Queue: b.Queue}
+	k := BackendKey{Meta: b.Meta, Kind: b.Kind, Path: b.Path, Load: b.Load, Queue: b.Queue, Stick: b.Affinity}
 	if e := b.Forward; e != nil {
 		k.Addr, k.TLS, k.Hint, k.Port, k.Auth, k.HTTP2 = e.Addr, e.TLS, e.Hint, e.TransportPort, e.Authority, e.HTTP2
 		var s strings.Builder

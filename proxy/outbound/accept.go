@@ -48,6 +48,8 @@ type Proxy struct {
 	hungUp *h1.Watcher
 	// scarce tells HTTP/1 connections that memory is; nil without a limit.
 	scarce func() bool
+	// self is the key of sessions that are all that this proxy sends.
+	self uint64
 }
 
 // New makes the proxy. Close has to be called in the end.
@@ -57,6 +59,7 @@ func New(cfg Config) *Proxy {
 	if cfg.Memory != nil {
 		p.scarce = cfg.Memory.Full
 	}
+	p.self = self(cfg.Own)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.targets = lookup.NewCache(cfg.Idle, p.watchTarget)
 	return p

@@ -67,7 +67,7 @@ func (t *target) newBackend(key backendKey, m *model.Backend, accrual *model.Fai
 		Capacity: queue.Capacity, Failfast: queue.FailFast,
 		New:          func(e *model.Endpoint, notify func()) *endpoint { return p.newEndpoint(b, e, notify) },
 		QueueLatency: func(d time.Duration) { b.latency.ObserveDuration(d) },
-		Avoid:        (*endpoint).avoided,
+		Avoid:        (*endpoint).avoided, MaxLoad: m.Affinity.MaxLoad,
 	})
 	if m.Kind == model.BackendBalance {
 		b.latency = families.Latency.Histogram(labels)

@@ -426,7 +426,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	}
 	// The request's time runs while it waits for an endpoint, too.
 	a.limit()
-	pick, err := b.balancer.Pick(a.c)
+	pick, err := b.balancer.PickFor(a.c, r.p.session(b, head))
 	if err != nil {
 		return nil, err
 	}

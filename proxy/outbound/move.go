@@ -37,7 +37,7 @@ func (a *attempt) move(b *backend, head *exchange.RequestHead, err error) (*endp
 	}
 	a.picked = false
 	a.pick.Release()
-	pick, err := b.balancer.Pick(a.c)
+	pick, err := b.balancer.PickFor(a.c, a.r.p.session(b, head))
 	if err != nil {
 		return nil, err
 	}

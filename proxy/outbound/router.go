@@ -279,7 +279,7 @@ func (b *builder) overrides(t *model.Target, like model.Balancing, accrual *mode
 	var weights []uint32
 	for _, o := range list {
 		backends = append(backends, b.backend(t.Policy.Parent, &model.Backend{
-			Meta: t.Policy.Parent, Kind: model.BackendBalance, Path: o.Path, Load: like.Load, Queue: like.Queue,
+			Meta: t.Policy.Parent, Kind: model.BackendBalance, Path: o.Path, Load: like.Load, Queue: like.Queue, Affinity: like.Affinity,
 		}, accrual))
 		weights = append(weights, o.Weight)
 	}

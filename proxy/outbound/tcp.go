@@ -119,7 +119,7 @@ func (w *way) reach(p *Proxy, b *backend) error {
 		return fmt.Errorf("backend %s: %w: %s", b, errInvalidBackend, b.fail)
 	}
 	for n := 1; ; n++ {
-		pick, err := b.balancer.Pick(nil)
+		pick, err := b.balancer.PickFor(nil, p.session(b, nil))
 		if err != nil {
 			return fmt.Errorf("backend %s: %w", b, err)
 		}

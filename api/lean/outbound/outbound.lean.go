@@ -4462,8 +4462,9 @@ func (m *Backend_EndpointDiscovery_DestinationGet) Parse(d *lean.Decoder) error 
 
 // Backend_BalanceP2C is io.linkerd.proxy.outbound.Backend.BalanceP2c.
 type Backend_BalanceP2C struct {
-	Discovery *Backend_EndpointDiscovery
-	Load      isBackend_BalanceP2C_Load
+	Discovery       *Backend_EndpointDiscovery
+	Load            isBackend_BalanceP2C_Load
+	SessionAffinity *SessionAffinity
 }
 
 type isBackend_BalanceP2C_Load interface{ isBackend_BalanceP2C_Load() }
@@ -4516,6 +4517,14 @@ func (m *Backend_BalanceP2C) GetPenaltyPeakEwma() (v *Backend_BalanceP2C_Penalty
 	return v
 }
 
+// GetSessionAffinity gives the field; its zero value for nil.
+func (m *Backend_BalanceP2C) GetSessionAffinity() (v *SessionAffinity) {
+	if m != nil {
+		return m.SessionAffinity
+	}
+	return v
+}
+
 // AppendWire appends the wire form to b.
 func (m *Backend_BalanceP2C) AppendWire(b []byte) []byte {
 	if m == nil {
@@ -4533,6 +4542,10 @@ func (m *Backend_BalanceP2C) AppendWire(b []byte) []byte {
 	case *Backend_BalanceP2C_PenaltyPeakEwma_:
 		b, at = lean.Begin(b, 3)
 		b = lean.End(x.PenaltyPeakEwma.AppendWire(b), at)
+	}
+	if m.SessionAffinity != nil {
+		b, at = lean.Begin(b, 1001)
+		b = lean.End(m.SessionAffinity.AppendWire(b), at)
 	}
 	return b
 }
@@ -4569,6 +4582,12 @@ func (m *Backend_BalanceP2C) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(x.PenaltyPeakEwma.Parse(&s))
+		case 1001<<3 | lean.Bytes:
+			if m.SessionAffinity == nil {
+				m.SessionAffinity = new(SessionAffinity)
+			}
+			s := d.Sub()
+			d.Done(m.SessionAffinity.Parse(&s))
 		}
 	}
 	return d.Err()
@@ -4758,6 +4777,119 @@ func (m *Backend_BalanceP2C_PenaltyPeakEwma) Parse(d *lean.Decoder) error {
 			}
 			s := d.Sub()
 			d.Done(m.PenaltyDecay.Parse(&s))
+		}
+	}
+	return d.Err()
+}
+
+// SessionAffinity is io.linkerd.proxy.outbound.SessionAffinity.
+type SessionAffinity struct {
+	By             isSessionAffinity_By
+	MaxLoadPercent uint32
+}
+
+type isSessionAffinity_By interface{ isSessionAffinity_By() }
+
+// SessionAffinity_Header is header as by of SessionAffinity.
+type SessionAffinity_Header struct{ Header string }
+
+func (*SessionAffinity_Header) isSessionAffinity_By() {}
+
+// SessionAffinity_Cookie is cookie as by of SessionAffinity.
+type SessionAffinity_Cookie struct{ Cookie string }
+
+func (*SessionAffinity_Cookie) isSessionAffinity_By() {}
+
+// SessionAffinity_Client is client as by of SessionAffinity.
+type SessionAffinity_Client struct{ Client bool }
+
+func (*SessionAffinity_Client) isSessionAffinity_By() {}
+
+// GetBy gives the oneof; nil for nil.
+func (m *SessionAffinity) GetBy() isSessionAffinity_By {
+	if m == nil {
+		return nil
+	}
+	return m.By
+}
+
+// GetHeader gives the field; its zero value for nil.
+func (m *SessionAffinity) GetHeader() (v string) {
+	if m != nil {
+		if x, ok := m.By.(*SessionAffinity_Header); ok {
+			return x.Header
+		}
+	}
+	return v
+}
+
+// GetCookie gives the field; its zero value for nil.
+func (m *SessionAffinity) GetCookie() (v string) {
+	if m != nil {
+		if x, ok := m.By.(*SessionAffinity_Cookie); ok {
+			return x.Cookie
+		}
+	}
+	return v
+}
+
+// GetClient gives the field; its zero value for nil.
+func (m *SessionAffinity) GetClient() (v bool) {
+	if m != nil {
+		if x, ok := m.By.(*SessionAffinity_Client); ok {
+			return x.Client
+		}
+	}
+	return v
+}
+
+// GetMaxLoadPercent gives the field; its zero value for nil.
+func (m *SessionAffinity) GetMaxLoadPercent() (v uint32) {
+	if m != nil {
+		return m.MaxLoadPercent
+	}
+	return v
+}
+
+// AppendWire appends the wire form to b.
+func (m *SessionAffinity) AppendWire(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	switch x := m.By.(type) {
+	case *SessionAffinity_Header:
+		b = lean.KeepString(b, 1, x.Header)
+	case *SessionAffinity_Cookie:
+		b = lean.KeepString(b, 2, x.Cookie)
+	case *SessionAffinity_Client:
+		if x.Client {
+			b = lean.KeepVarint(b, 3, 1)
+		} else {
+			b = lean.KeepVarint(b, 3, 0)
+		}
+	}
+	b = lean.AppendVarint(b, 4, uint64(m.MaxLoadPercent))
+	return b
+}
+
+// ParseWire reads the wire form, on top of what there is.
+func (m *SessionAffinity) ParseWire(b []byte) error {
+	d := lean.NewDecoder(b, 0)
+	return m.Parse(&d)
+}
+
+// Parse reads the fields that d comes to.
+func (m *SessionAffinity) Parse(d *lean.Decoder) error {
+	for d.Next() {
+		switch d.Tag {
+		case 1<<3 | lean.Bytes:
+			m.By = &SessionAffinity_Header{d.String()}
+		case 2<<3 | lean.Bytes:
+			m.By = &SessionAffinity_Cookie{d.String()}
+		case 3<<3 | lean.Varint:
+			m.By = &SessionAffinity_Client{d.Uint64() != 0}
+		case 4<<3 | lean.Varint:
+			m.MaxLoadPercent = uint32(d.Uint64())
 		}
 	}
 	return d.Err()

@@ -732,6 +732,118 @@ func (*Backend_Forward) isBackend_Kind() {}
 
 func (*Backend_Balancer) isBackend_Kind() {}
 
+// SessionAffinity says what sessions are. Ours alone.
+type SessionAffinity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to By:
+	//
+	//	*SessionAffinity_Header
+	//	*SessionAffinity_Cookie
+	//	*SessionAffinity_Client
+	By isSessionAffinity_By `protobuf_oneof:"by"`
+	// How many requests an endpoint may have in flight, in percent of its share of all, before sessions
+	// go elsewhere; 0 does not bound it.
+	MaxLoadPercent uint32 `protobuf:"varint,4,opt,name=max_load_percent,json=maxLoadPercent,proto3" json:"max_load_percent,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SessionAffinity) Reset() {
+	*x = SessionAffinity{}
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionAffinity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionAffinity) ProtoMessage() {}
+
+func (x *SessionAffinity) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionAffinity.ProtoReflect.Descriptor instead.
+func (*SessionAffinity) Descriptor() ([]byte, []int) {
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SessionAffinity) GetBy() isSessionAffinity_By {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *SessionAffinity) GetHeader() string {
+	if x != nil {
+		if x, ok := x.By.(*SessionAffinity_Header); ok {
+			return x.Header
+		}
+	}
+	return ""
+}
+
+func (x *SessionAffinity) GetCookie() string {
+	if x != nil {
+		if x, ok := x.By.(*SessionAffinity_Cookie); ok {
+			return x.Cookie
+		}
+	}
+	return ""
+}
+
+func (x *SessionAffinity) GetClient() bool {
+	if x != nil {
+		if x, ok := x.By.(*SessionAffinity_Client); ok {
+			return x.Client
+		}
+	}
+	return false
+}
+
+func (x *SessionAffinity) GetMaxLoadPercent() uint32 {
+	if x != nil {
+		return x.MaxLoadPercent
+	}
+	return 0
+}
+
+type isSessionAffinity_By interface {
+	isSessionAffinity_By()
+}
+
+type SessionAffinity_Header struct {
+	// The value of a header field, if there is one.
+	Header string `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
+}
+
+type SessionAffinity_Cookie struct {
+	// The value of a cookie, if there is one.
+	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3,oneof"`
+}
+
+type SessionAffinity_Client struct {
+	// All that comes from one client, which is one proxy.
+	Client bool `protobuf:"varint,3,opt,name=client,proto3,oneof"`
+}
+
+func (*SessionAffinity_Header) isSessionAffinity_By() {}
+
+func (*SessionAffinity_Cookie) isSessionAffinity_By() {}
+
+func (*SessionAffinity_Client) isSessionAffinity_By() {}
+
 // Queue holds requests while no endpoint is ready.
 type Queue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -749,7 +861,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +873,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[9]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +886,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{9}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Queue) GetCapacity() uint32 {
@@ -822,7 +934,7 @@ type FailureAccrual struct {
 
 func (x *FailureAccrual) Reset() {
 	*x = FailureAccrual{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +946,7 @@ func (x *FailureAccrual) String() string {
 func (*FailureAccrual) ProtoMessage() {}
 
 func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[10]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +959,7 @@ func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAccrual.ProtoReflect.Descriptor instead.
 func (*FailureAccrual) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FailureAccrual) GetKind() isFailureAccrual_Kind {
@@ -912,7 +1024,7 @@ type EjectionConfig struct {
 
 func (x *EjectionConfig) Reset() {
 	*x = EjectionConfig{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1036,7 @@ func (x *EjectionConfig) String() string {
 func (*EjectionConfig) ProtoMessage() {}
 
 func (x *EjectionConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[11]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1049,7 @@ func (x *EjectionConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EjectionConfig.ProtoReflect.Descriptor instead.
 func (*EjectionConfig) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EjectionConfig) GetMinReadyEndpoints() uint32 {
@@ -971,7 +1083,7 @@ type ExponentialBackoff struct {
 
 func (x *ExponentialBackoff) Reset() {
 	*x = ExponentialBackoff{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1095,7 @@ func (x *ExponentialBackoff) String() string {
 func (*ExponentialBackoff) ProtoMessage() {}
 
 func (x *ExponentialBackoff) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[12]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1108,7 @@ func (x *ExponentialBackoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExponentialBackoff.ProtoReflect.Descriptor instead.
 func (*ExponentialBackoff) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{12}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExponentialBackoff) GetMinBackoff() *durationpb.Duration {
@@ -1048,7 +1160,7 @@ type ProxyProtocol_Detect struct {
 
 func (x *ProxyProtocol_Detect) Reset() {
 	*x = ProxyProtocol_Detect{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1172,7 @@ func (x *ProxyProtocol_Detect) String() string {
 func (*ProxyProtocol_Detect) ProtoMessage() {}
 
 func (x *ProxyProtocol_Detect) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[13]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1241,7 @@ type ProxyProtocol_Opaque struct {
 
 func (x *ProxyProtocol_Opaque) Reset() {
 	*x = ProxyProtocol_Opaque{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1253,7 @@ func (x *ProxyProtocol_Opaque) String() string {
 func (*ProxyProtocol_Opaque) ProtoMessage() {}
 
 func (x *ProxyProtocol_Opaque) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[14]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1288,7 @@ type ProxyProtocol_Http1 struct {
 
 func (x *ProxyProtocol_Http1) Reset() {
 	*x = ProxyProtocol_Http1{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1300,7 @@ func (x *ProxyProtocol_Http1) String() string {
 func (*ProxyProtocol_Http1) ProtoMessage() {}
 
 func (x *ProxyProtocol_Http1) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[15]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1342,7 @@ type ProxyProtocol_Http2 struct {
 
 func (x *ProxyProtocol_Http2) Reset() {
 	*x = ProxyProtocol_Http2{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1354,7 @@ func (x *ProxyProtocol_Http2) String() string {
 func (*ProxyProtocol_Http2) ProtoMessage() {}
 
 func (x *ProxyProtocol_Http2) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[16]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1404,7 @@ type ProxyProtocol_Grpc struct {
 
 func (x *ProxyProtocol_Grpc) Reset() {
 	*x = ProxyProtocol_Grpc{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1416,7 @@ func (x *ProxyProtocol_Grpc) String() string {
 func (*ProxyProtocol_Grpc) ProtoMessage() {}
 
 func (x *ProxyProtocol_Grpc) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[17]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1484,7 @@ type ProxyProtocol_Tls struct {
 
 func (x *ProxyProtocol_Tls) Reset() {
 	*x = ProxyProtocol_Tls{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1496,7 @@ func (x *ProxyProtocol_Tls) String() string {
 func (*ProxyProtocol_Tls) ProtoMessage() {}
 
 func (x *ProxyProtocol_Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[18]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1546,7 @@ type HttpRoute_Rule struct {
 
 func (x *HttpRoute_Rule) Reset() {
 	*x = HttpRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1558,7 @@ func (x *HttpRoute_Rule) String() string {
 func (*HttpRoute_Rule) ProtoMessage() {}
 
 func (x *HttpRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[19]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1654,7 @@ type HttpRoute_Filter struct {
 
 func (x *HttpRoute_Filter) Reset() {
 	*x = HttpRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1666,7 @@ func (x *HttpRoute_Filter) String() string {
 func (*HttpRoute_Filter) ProtoMessage() {}
 
 func (x *HttpRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[20]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1796,7 @@ type HttpRoute_Distribution struct {
 
 func (x *HttpRoute_Distribution) Reset() {
 	*x = HttpRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1808,7 @@ func (x *HttpRoute_Distribution) String() string {
 func (*HttpRoute_Distribution) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[21]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1902,7 @@ type HttpRoute_Retry struct {
 
 func (x *HttpRoute_Retry) Reset() {
 	*x = HttpRoute_Retry{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1914,7 @@ func (x *HttpRoute_Retry) String() string {
 func (*HttpRoute_Retry) ProtoMessage() {}
 
 func (x *HttpRoute_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[22]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1988,7 @@ type HttpRoute_RouteBackend struct {
 
 func (x *HttpRoute_RouteBackend) Reset() {
 	*x = HttpRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2000,7 @@ func (x *HttpRoute_RouteBackend) String() string {
 func (*HttpRoute_RouteBackend) ProtoMessage() {}
 
 func (x *HttpRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[23]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2050,7 @@ type HttpRoute_WeightedRouteBackend struct {
 
 func (x *HttpRoute_WeightedRouteBackend) Reset() {
 	*x = HttpRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2062,7 @@ func (x *HttpRoute_WeightedRouteBackend) String() string {
 func (*HttpRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *HttpRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[24]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2101,7 @@ type HttpRoute_Distribution_Empty struct {
 
 func (x *HttpRoute_Distribution_Empty) Reset() {
 	*x = HttpRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2113,7 @@ func (x *HttpRoute_Distribution_Empty) String() string {
 func (*HttpRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[25]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2140,7 @@ type HttpRoute_Distribution_FirstAvailable struct {
 
 func (x *HttpRoute_Distribution_FirstAvailable) Reset() {
 	*x = HttpRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2152,7 @@ func (x *HttpRoute_Distribution_FirstAvailable) String() string {
 func (*HttpRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[26]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2186,7 @@ type HttpRoute_Distribution_RandomAvailable struct {
 
 func (x *HttpRoute_Distribution_RandomAvailable) Reset() {
 	*x = HttpRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2198,7 @@ func (x *HttpRoute_Distribution_RandomAvailable) String() string {
 func (*HttpRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *HttpRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[27]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2231,7 @@ type HttpRoute_Retry_Conditions struct {
 
 func (x *HttpRoute_Retry_Conditions) Reset() {
 	*x = HttpRoute_Retry_Conditions{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2243,7 @@ func (x *HttpRoute_Retry_Conditions) String() string {
 func (*HttpRoute_Retry_Conditions) ProtoMessage() {}
 
 func (x *HttpRoute_Retry_Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[28]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2277,7 @@ type HttpRoute_Retry_Conditions_StatusRange struct {
 
 func (x *HttpRoute_Retry_Conditions_StatusRange) Reset() {
 	*x = HttpRoute_Retry_Conditions_StatusRange{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2289,7 @@ func (x *HttpRoute_Retry_Conditions_StatusRange) String() string {
 func (*HttpRoute_Retry_Conditions_StatusRange) ProtoMessage() {}
 
 func (x *HttpRoute_Retry_Conditions_StatusRange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[29]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2344,7 @@ type GrpcRoute_Rule struct {
 
 func (x *GrpcRoute_Rule) Reset() {
 	*x = GrpcRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2356,7 @@ func (x *GrpcRoute_Rule) String() string {
 func (*GrpcRoute_Rule) ProtoMessage() {}
 
 func (x *GrpcRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[30]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2440,7 @@ type GrpcRoute_Filter struct {
 
 func (x *GrpcRoute_Filter) Reset() {
 	*x = GrpcRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2452,7 @@ func (x *GrpcRoute_Filter) String() string {
 func (*GrpcRoute_Filter) ProtoMessage() {}
 
 func (x *GrpcRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[31]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2545,7 @@ type GrpcRoute_Distribution struct {
 
 func (x *GrpcRoute_Distribution) Reset() {
 	*x = GrpcRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2557,7 @@ func (x *GrpcRoute_Distribution) String() string {
 func (*GrpcRoute_Distribution) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[32]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2651,7 @@ type GrpcRoute_Retry struct {
 
 func (x *GrpcRoute_Retry) Reset() {
 	*x = GrpcRoute_Retry{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2663,7 @@ func (x *GrpcRoute_Retry) String() string {
 func (*GrpcRoute_Retry) ProtoMessage() {}
 
 func (x *GrpcRoute_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[33]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2737,7 @@ type GrpcRoute_RouteBackend struct {
 
 func (x *GrpcRoute_RouteBackend) Reset() {
 	*x = GrpcRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2749,7 @@ func (x *GrpcRoute_RouteBackend) String() string {
 func (*GrpcRoute_RouteBackend) ProtoMessage() {}
 
 func (x *GrpcRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[34]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +2799,7 @@ type GrpcRoute_WeightedRouteBackend struct {
 
 func (x *GrpcRoute_WeightedRouteBackend) Reset() {
 	*x = GrpcRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2811,7 @@ func (x *GrpcRoute_WeightedRouteBackend) String() string {
 func (*GrpcRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *GrpcRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[35]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2850,7 @@ type GrpcRoute_Distribution_Empty struct {
 
 func (x *GrpcRoute_Distribution_Empty) Reset() {
 	*x = GrpcRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2862,7 @@ func (x *GrpcRoute_Distribution_Empty) String() string {
 func (*GrpcRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[36]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2889,7 @@ type GrpcRoute_Distribution_FirstAvailable struct {
 
 func (x *GrpcRoute_Distribution_FirstAvailable) Reset() {
 	*x = GrpcRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2901,7 @@ func (x *GrpcRoute_Distribution_FirstAvailable) String() string {
 func (*GrpcRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[37]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2935,7 @@ type GrpcRoute_Distribution_RandomAvailable struct {
 
 func (x *GrpcRoute_Distribution_RandomAvailable) Reset() {
 	*x = GrpcRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +2947,7 @@ func (x *GrpcRoute_Distribution_RandomAvailable) String() string {
 func (*GrpcRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *GrpcRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[38]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2985,7 @@ type GrpcRoute_Retry_Conditions struct {
 
 func (x *GrpcRoute_Retry_Conditions) Reset() {
 	*x = GrpcRoute_Retry_Conditions{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2997,7 @@ func (x *GrpcRoute_Retry_Conditions) String() string {
 func (*GrpcRoute_Retry_Conditions) ProtoMessage() {}
 
 func (x *GrpcRoute_Retry_Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[39]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3061,7 @@ type OpaqueRoute_Rule struct {
 
 func (x *OpaqueRoute_Rule) Reset() {
 	*x = OpaqueRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3073,7 @@ func (x *OpaqueRoute_Rule) String() string {
 func (*OpaqueRoute_Rule) ProtoMessage() {}
 
 func (x *OpaqueRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[40]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3117,7 @@ type OpaqueRoute_Filter struct {
 
 func (x *OpaqueRoute_Filter) Reset() {
 	*x = OpaqueRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3017,7 +3129,7 @@ func (x *OpaqueRoute_Filter) String() string {
 func (*OpaqueRoute_Filter) ProtoMessage() {}
 
 func (x *OpaqueRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[41]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3201,7 @@ type OpaqueRoute_Distribution struct {
 
 func (x *OpaqueRoute_Distribution) Reset() {
 	*x = OpaqueRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3213,7 @@ func (x *OpaqueRoute_Distribution) String() string {
 func (*OpaqueRoute_Distribution) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[42]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3297,7 @@ type OpaqueRoute_RouteBackend struct {
 
 func (x *OpaqueRoute_RouteBackend) Reset() {
 	*x = OpaqueRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3309,7 @@ func (x *OpaqueRoute_RouteBackend) String() string {
 func (*OpaqueRoute_RouteBackend) ProtoMessage() {}
 
 func (x *OpaqueRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[43]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3351,7 @@ type OpaqueRoute_WeightedRouteBackend struct {
 
 func (x *OpaqueRoute_WeightedRouteBackend) Reset() {
 	*x = OpaqueRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3363,7 @@ func (x *OpaqueRoute_WeightedRouteBackend) String() string {
 func (*OpaqueRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *OpaqueRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[44]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3402,7 @@ type OpaqueRoute_Distribution_Empty struct {
 
 func (x *OpaqueRoute_Distribution_Empty) Reset() {
 	*x = OpaqueRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3414,7 @@ func (x *OpaqueRoute_Distribution_Empty) String() string {
 func (*OpaqueRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[45]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3441,7 @@ type OpaqueRoute_Distribution_FirstAvailable struct {
 
 func (x *OpaqueRoute_Distribution_FirstAvailable) Reset() {
 	*x = OpaqueRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3453,7 @@ func (x *OpaqueRoute_Distribution_FirstAvailable) String() string {
 func (*OpaqueRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[46]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3487,7 @@ type OpaqueRoute_Distribution_RandomAvailable struct {
 
 func (x *OpaqueRoute_Distribution_RandomAvailable) Reset() {
 	*x = OpaqueRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3499,7 @@ func (x *OpaqueRoute_Distribution_RandomAvailable) String() string {
 func (*OpaqueRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *OpaqueRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[47]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3535,7 @@ type TlsRoute_Rule struct {
 
 func (x *TlsRoute_Rule) Reset() {
 	*x = TlsRoute_Rule{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3435,7 +3547,7 @@ func (x *TlsRoute_Rule) String() string {
 func (*TlsRoute_Rule) ProtoMessage() {}
 
 func (x *TlsRoute_Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[48]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3479,7 +3591,7 @@ type TlsRoute_Filter struct {
 
 func (x *TlsRoute_Filter) Reset() {
 	*x = TlsRoute_Filter{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +3603,7 @@ func (x *TlsRoute_Filter) String() string {
 func (*TlsRoute_Filter) ProtoMessage() {}
 
 func (x *TlsRoute_Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[49]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3675,7 @@ type TlsRoute_Distribution struct {
 
 func (x *TlsRoute_Distribution) Reset() {
 	*x = TlsRoute_Distribution{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3687,7 @@ func (x *TlsRoute_Distribution) String() string {
 func (*TlsRoute_Distribution) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[50]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3771,7 @@ type TlsRoute_RouteBackend struct {
 
 func (x *TlsRoute_RouteBackend) Reset() {
 	*x = TlsRoute_RouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3783,7 @@ func (x *TlsRoute_RouteBackend) String() string {
 func (*TlsRoute_RouteBackend) ProtoMessage() {}
 
 func (x *TlsRoute_RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[51]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3713,7 +3825,7 @@ type TlsRoute_WeightedRouteBackend struct {
 
 func (x *TlsRoute_WeightedRouteBackend) Reset() {
 	*x = TlsRoute_WeightedRouteBackend{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3837,7 @@ func (x *TlsRoute_WeightedRouteBackend) String() string {
 func (*TlsRoute_WeightedRouteBackend) ProtoMessage() {}
 
 func (x *TlsRoute_WeightedRouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[52]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3876,7 @@ type TlsRoute_Distribution_Empty struct {
 
 func (x *TlsRoute_Distribution_Empty) Reset() {
 	*x = TlsRoute_Distribution_Empty{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +3888,7 @@ func (x *TlsRoute_Distribution_Empty) String() string {
 func (*TlsRoute_Distribution_Empty) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[53]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3803,7 +3915,7 @@ type TlsRoute_Distribution_FirstAvailable struct {
 
 func (x *TlsRoute_Distribution_FirstAvailable) Reset() {
 	*x = TlsRoute_Distribution_FirstAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3927,7 @@ func (x *TlsRoute_Distribution_FirstAvailable) String() string {
 func (*TlsRoute_Distribution_FirstAvailable) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_FirstAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[54]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3849,7 +3961,7 @@ type TlsRoute_Distribution_RandomAvailable struct {
 
 func (x *TlsRoute_Distribution_RandomAvailable) Reset() {
 	*x = TlsRoute_Distribution_RandomAvailable{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3861,7 +3973,7 @@ func (x *TlsRoute_Distribution_RandomAvailable) String() string {
 func (*TlsRoute_Distribution_RandomAvailable) ProtoMessage() {}
 
 func (x *TlsRoute_Distribution_RandomAvailable) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[55]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +4009,7 @@ type Backend_EndpointDiscovery struct {
 
 func (x *Backend_EndpointDiscovery) Reset() {
 	*x = Backend_EndpointDiscovery{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4021,7 @@ func (x *Backend_EndpointDiscovery) String() string {
 func (*Backend_EndpointDiscovery) ProtoMessage() {}
 
 func (x *Backend_EndpointDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[56]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,14 +4074,17 @@ type Backend_BalanceP2C struct {
 	//
 	//	*Backend_BalanceP2C_PeakEwma_
 	//	*Backend_BalanceP2C_PenaltyPeakEwma_
-	Load          isBackend_BalanceP2C_Load `protobuf_oneof:"load"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Load isBackend_BalanceP2C_Load `protobuf_oneof:"load"`
+	// If set, what belongs to one session goes to one endpoint as long as that is ready; the rest
+	// goes as without. An extension of ours.
+	SessionAffinity *SessionAffinity `protobuf:"bytes,1001,opt,name=session_affinity,json=sessionAffinity,proto3" json:"session_affinity,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Backend_BalanceP2C) Reset() {
 	*x = Backend_BalanceP2C{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +4096,7 @@ func (x *Backend_BalanceP2C) String() string {
 func (*Backend_BalanceP2C) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[57]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,6 +4144,13 @@ func (x *Backend_BalanceP2C) GetPenaltyPeakEwma() *Backend_BalanceP2C_PenaltyPea
 	return nil
 }
 
+func (x *Backend_BalanceP2C) GetSessionAffinity() *SessionAffinity {
+	if x != nil {
+		return x.SessionAffinity
+	}
+	return nil
+}
+
 type isBackend_BalanceP2C_Load interface {
 	isBackend_BalanceP2C_Load()
 }
@@ -4056,7 +4178,7 @@ type Backend_EndpointDiscovery_DestinationGet struct {
 
 func (x *Backend_EndpointDiscovery_DestinationGet) Reset() {
 	*x = Backend_EndpointDiscovery_DestinationGet{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4190,7 @@ func (x *Backend_EndpointDiscovery_DestinationGet) String() string {
 func (*Backend_EndpointDiscovery_DestinationGet) ProtoMessage() {}
 
 func (x *Backend_EndpointDiscovery_DestinationGet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[58]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4226,7 @@ type Backend_BalanceP2C_PeakEwma struct {
 
 func (x *Backend_BalanceP2C_PeakEwma) Reset() {
 	*x = Backend_BalanceP2C_PeakEwma{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4238,7 @@ func (x *Backend_BalanceP2C_PeakEwma) String() string {
 func (*Backend_BalanceP2C_PeakEwma) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C_PeakEwma) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[59]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4287,7 @@ type Backend_BalanceP2C_PenaltyPeakEwma struct {
 
 func (x *Backend_BalanceP2C_PenaltyPeakEwma) Reset() {
 	*x = Backend_BalanceP2C_PenaltyPeakEwma{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4299,7 @@ func (x *Backend_BalanceP2C_PenaltyPeakEwma) String() string {
 func (*Backend_BalanceP2C_PenaltyPeakEwma) ProtoMessage() {}
 
 func (x *Backend_BalanceP2C_PenaltyPeakEwma) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[60]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4241,7 +4363,7 @@ type FailureAccrual_ConsecutiveFailures struct {
 
 func (x *FailureAccrual_ConsecutiveFailures) Reset() {
 	*x = FailureAccrual_ConsecutiveFailures{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4375,7 @@ func (x *FailureAccrual_ConsecutiveFailures) String() string {
 func (*FailureAccrual_ConsecutiveFailures) ProtoMessage() {}
 
 func (x *FailureAccrual_ConsecutiveFailures) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[61]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4388,7 @@ func (x *FailureAccrual_ConsecutiveFailures) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use FailureAccrual_ConsecutiveFailures.ProtoReflect.Descriptor instead.
 func (*FailureAccrual_ConsecutiveFailures) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10, 0}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *FailureAccrual_ConsecutiveFailures) GetMaxFailures() uint32 {
@@ -4302,7 +4424,7 @@ type FailureAccrual_Unified struct {
 
 func (x *FailureAccrual_Unified) Reset() {
 	*x = FailureAccrual_Unified{}
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4436,7 @@ func (x *FailureAccrual_Unified) String() string {
 func (*FailureAccrual_Unified) ProtoMessage() {}
 
 func (x *FailureAccrual_Unified) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_outbound_outbound_proto_msgTypes[62]
+	mi := &file_api_proto_outbound_outbound_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4449,7 @@ func (x *FailureAccrual_Unified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAccrual_Unified.ProtoReflect.Descriptor instead.
 func (*FailureAccrual_Unified) Descriptor() ([]byte, []int) {
-	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{10, 1}
+	return file_api_proto_outbound_outbound_proto_rawDescGZIP(), []int{11, 1}
 }
 
 func (x *FailureAccrual_Unified) GetSuccessRateThreshold() float64 {
@@ -4578,7 +4700,7 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\afilters\x18\x03 \x03(\v2*.io.linkerd.proxy.outbound.TlsRoute.FilterR\afiltersJ\x04\b\x02\x10\x03\x1az\n" +
 	"\x14WeightedRouteBackend\x12J\n" +
 	"\abackend\x18\x01 \x01(\v20.io.linkerd.proxy.outbound.TlsRoute.RouteBackendR\abackend\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\rR\x06weightJ\x04\b\x04\x10\x05\"\x99\t\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weightJ\x04\b\x04\x10\x05\"\xf1\t\n" +
 	"\aBackend\x12;\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1f.io.linkerd.proxy.meta.MetadataR\bmetadata\x12F\n" +
 	"\aforward\x18\x02 \x01(\v2*.io.linkerd.proxy.destination.WeightedAddrH\x00R\aforward\x12K\n" +
@@ -4588,12 +4710,13 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x03dst\x18\x01 \x01(\v2C.io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGetH\x00R\x03dst\x1a$\n" +
 	"\x0eDestinationGet\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04pathB\x06\n" +
-	"\x04kind\x1a\xde\x05\n" +
+	"\x04kind\x1a\xb6\x06\n" +
 	"\n" +
 	"BalanceP2c\x12R\n" +
 	"\tdiscovery\x18\x01 \x01(\v24.io.linkerd.proxy.outbound.Backend.EndpointDiscoveryR\tdiscovery\x12U\n" +
 	"\tpeak_ewma\x18\x02 \x01(\v26.io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwmaH\x00R\bpeakEwma\x12k\n" +
-	"\x11penalty_peak_ewma\x18\x03 \x01(\v2=.io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwmaH\x00R\x0fpenaltyPeakEwma\x1aw\n" +
+	"\x11penalty_peak_ewma\x18\x03 \x01(\v2=.io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwmaH\x00R\x0fpenaltyPeakEwma\x12V\n" +
+	"\x10session_affinity\x18\xe9\a \x01(\v2*.io.linkerd.proxy.outbound.SessionAffinityR\x0fsessionAffinity\x1aw\n" +
 	"\bPeakEwma\x12:\n" +
 	"\vdefault_rtt\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"defaultRtt\x12/\n" +
@@ -4606,7 +4729,13 @@ const file_api_proto_outbound_outbound_proto_rawDesc = "" +
 	"\x0fmax_retry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\rmaxRetryAfter\x12>\n" +
 	"\rpenalty_decay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fpenaltyDecayB\x06\n" +
 	"\x04loadB\x06\n" +
-	"\x04kind\"\xc0\x01\n" +
+	"\x04kind\"\x8f\x01\n" +
+	"\x0fSessionAffinity\x12\x18\n" +
+	"\x06header\x18\x01 \x01(\tH\x00R\x06header\x12\x18\n" +
+	"\x06cookie\x18\x02 \x01(\tH\x00R\x06cookie\x12\x18\n" +
+	"\x06client\x18\x03 \x01(\bH\x00R\x06client\x12(\n" +
+	"\x10max_load_percent\x18\x04 \x01(\rR\x0emaxLoadPercentB\x04\n" +
+	"\x02by\"\xc0\x01\n" +
 	"\x05Queue\x12\x1a\n" +
 	"\bcapacity\x18\x01 \x01(\rR\bcapacity\x12D\n" +
 	"\x10failfast_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0ffailfastTimeout\x12\"\n" +
@@ -4652,7 +4781,7 @@ func file_api_proto_outbound_outbound_proto_rawDescGZIP() []byte {
 	return file_api_proto_outbound_outbound_proto_rawDescData
 }
 
-var file_api_proto_outbound_outbound_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_api_proto_outbound_outbound_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_api_proto_outbound_outbound_proto_goTypes = []any{
 	(*TrafficSpec)(nil),                              // 0: io.linkerd.proxy.outbound.TrafficSpec
 	(*OutboundPolicy)(nil),                           // 1: io.linkerd.proxy.outbound.OutboundPolicy
@@ -4663,232 +4792,234 @@ var file_api_proto_outbound_outbound_proto_goTypes = []any{
 	(*OpaqueRoute)(nil),                              // 6: io.linkerd.proxy.outbound.OpaqueRoute
 	(*TlsRoute)(nil),                                 // 7: io.linkerd.proxy.outbound.TlsRoute
 	(*Backend)(nil),                                  // 8: io.linkerd.proxy.outbound.Backend
-	(*Queue)(nil),                                    // 9: io.linkerd.proxy.outbound.Queue
-	(*FailureAccrual)(nil),                           // 10: io.linkerd.proxy.outbound.FailureAccrual
-	(*EjectionConfig)(nil),                           // 11: io.linkerd.proxy.outbound.EjectionConfig
-	(*ExponentialBackoff)(nil),                       // 12: io.linkerd.proxy.outbound.ExponentialBackoff
-	(*ProxyProtocol_Detect)(nil),                     // 13: io.linkerd.proxy.outbound.ProxyProtocol.Detect
-	(*ProxyProtocol_Opaque)(nil),                     // 14: io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	(*ProxyProtocol_Http1)(nil),                      // 15: io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	(*ProxyProtocol_Http2)(nil),                      // 16: io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	(*ProxyProtocol_Grpc)(nil),                       // 17: io.linkerd.proxy.outbound.ProxyProtocol.Grpc
-	(*ProxyProtocol_Tls)(nil),                        // 18: io.linkerd.proxy.outbound.ProxyProtocol.Tls
-	(*HttpRoute_Rule)(nil),                           // 19: io.linkerd.proxy.outbound.HttpRoute.Rule
-	(*HttpRoute_Filter)(nil),                         // 20: io.linkerd.proxy.outbound.HttpRoute.Filter
-	(*HttpRoute_Distribution)(nil),                   // 21: io.linkerd.proxy.outbound.HttpRoute.Distribution
-	(*HttpRoute_Retry)(nil),                          // 22: io.linkerd.proxy.outbound.HttpRoute.Retry
-	(*HttpRoute_RouteBackend)(nil),                   // 23: io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	(*HttpRoute_WeightedRouteBackend)(nil),           // 24: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
-	(*HttpRoute_Distribution_Empty)(nil),             // 25: io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
-	(*HttpRoute_Distribution_FirstAvailable)(nil),    // 26: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
-	(*HttpRoute_Distribution_RandomAvailable)(nil),   // 27: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
-	(*HttpRoute_Retry_Conditions)(nil),               // 28: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
-	(*HttpRoute_Retry_Conditions_StatusRange)(nil),   // 29: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
-	(*GrpcRoute_Rule)(nil),                           // 30: io.linkerd.proxy.outbound.GrpcRoute.Rule
-	(*GrpcRoute_Filter)(nil),                         // 31: io.linkerd.proxy.outbound.GrpcRoute.Filter
-	(*GrpcRoute_Distribution)(nil),                   // 32: io.linkerd.proxy.outbound.GrpcRoute.Distribution
-	(*GrpcRoute_Retry)(nil),                          // 33: io.linkerd.proxy.outbound.GrpcRoute.Retry
-	(*GrpcRoute_RouteBackend)(nil),                   // 34: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	(*GrpcRoute_WeightedRouteBackend)(nil),           // 35: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
-	(*GrpcRoute_Distribution_Empty)(nil),             // 36: io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
-	(*GrpcRoute_Distribution_FirstAvailable)(nil),    // 37: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
-	(*GrpcRoute_Distribution_RandomAvailable)(nil),   // 38: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
-	(*GrpcRoute_Retry_Conditions)(nil),               // 39: io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
-	(*OpaqueRoute_Rule)(nil),                         // 40: io.linkerd.proxy.outbound.OpaqueRoute.Rule
-	(*OpaqueRoute_Filter)(nil),                       // 41: io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	(*OpaqueRoute_Distribution)(nil),                 // 42: io.linkerd.proxy.outbound.OpaqueRoute.Distribution
-	(*OpaqueRoute_RouteBackend)(nil),                 // 43: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	(*OpaqueRoute_WeightedRouteBackend)(nil),         // 44: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
-	(*OpaqueRoute_Distribution_Empty)(nil),           // 45: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
-	(*OpaqueRoute_Distribution_FirstAvailable)(nil),  // 46: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
-	(*OpaqueRoute_Distribution_RandomAvailable)(nil), // 47: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
-	(*TlsRoute_Rule)(nil),                            // 48: io.linkerd.proxy.outbound.TlsRoute.Rule
-	(*TlsRoute_Filter)(nil),                          // 49: io.linkerd.proxy.outbound.TlsRoute.Filter
-	(*TlsRoute_Distribution)(nil),                    // 50: io.linkerd.proxy.outbound.TlsRoute.Distribution
-	(*TlsRoute_RouteBackend)(nil),                    // 51: io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	(*TlsRoute_WeightedRouteBackend)(nil),            // 52: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
-	(*TlsRoute_Distribution_Empty)(nil),              // 53: io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
-	(*TlsRoute_Distribution_FirstAvailable)(nil),     // 54: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
-	(*TlsRoute_Distribution_RandomAvailable)(nil),    // 55: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
-	(*Backend_EndpointDiscovery)(nil),                // 56: io.linkerd.proxy.outbound.Backend.EndpointDiscovery
-	(*Backend_BalanceP2C)(nil),                       // 57: io.linkerd.proxy.outbound.Backend.BalanceP2c
-	(*Backend_EndpointDiscovery_DestinationGet)(nil), // 58: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
-	(*Backend_BalanceP2C_PeakEwma)(nil),              // 59: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
-	(*Backend_BalanceP2C_PenaltyPeakEwma)(nil),       // 60: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
-	(*FailureAccrual_ConsecutiveFailures)(nil),       // 61: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
-	(*FailureAccrual_Unified)(nil),                   // 62: io.linkerd.proxy.outbound.FailureAccrual.Unified
-	(*net.TcpAddress)(nil),                           // 63: io.linkerd.proxy.net.TcpAddress
-	(*meta.Metadata)(nil),                            // 64: io.linkerd.proxy.meta.Metadata
-	(*httproute.HostMatch)(nil),                      // 65: io.linkerd.proxy.http_route.HostMatch
-	(*httproute.Ratio)(nil),                          // 66: io.linkerd.proxy.http_route.Ratio
-	(*tlsroute.SniMatch)(nil),                        // 67: io.linkerd.proxy.tls_route.SniMatch
-	(*destination.WeightedAddr)(nil),                 // 68: io.linkerd.proxy.destination.WeightedAddr
-	(*durationpb.Duration)(nil),                      // 69: google.protobuf.Duration
-	(*httproute.HttpRouteMatch)(nil),                 // 70: io.linkerd.proxy.http_route.HttpRouteMatch
-	(*httproute.Timeouts)(nil),                       // 71: io.linkerd.proxy.http_route.Timeouts
-	(*httproute.HttpFailureInjector)(nil),            // 72: io.linkerd.proxy.http_route.HttpFailureInjector
-	(*httproute.RequestHeaderModifier)(nil),          // 73: io.linkerd.proxy.http_route.RequestHeaderModifier
-	(*httproute.RequestRedirect)(nil),                // 74: io.linkerd.proxy.http_route.RequestRedirect
-	(*httproute.ResponseHeaderModifier)(nil),         // 75: io.linkerd.proxy.http_route.ResponseHeaderModifier
-	(*httproute.UrlRewrite)(nil),                     // 76: io.linkerd.proxy.http_route.UrlRewrite
-	(*httproute.Cors)(nil),                           // 77: io.linkerd.proxy.http_route.Cors
-	(*httproute.Delay)(nil),                          // 78: io.linkerd.proxy.http_route.Delay
-	(*destination.RetryBudget)(nil),                  // 79: io.linkerd.proxy.destination.RetryBudget
-	(*grpcroute.GrpcRouteMatch)(nil),                 // 80: io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	(*grpcroute.GrpcFailureInjector)(nil),            // 81: io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	(*opaqueroute.Invalid)(nil),                      // 82: io.linkerd.proxy.opaque_route.Invalid
-	(*opaqueroute.Forbidden)(nil),                    // 83: io.linkerd.proxy.opaque_route.Forbidden
+	(*SessionAffinity)(nil),                          // 9: io.linkerd.proxy.outbound.SessionAffinity
+	(*Queue)(nil),                                    // 10: io.linkerd.proxy.outbound.Queue
+	(*FailureAccrual)(nil),                           // 11: io.linkerd.proxy.outbound.FailureAccrual
+	(*EjectionConfig)(nil),                           // 12: io.linkerd.proxy.outbound.EjectionConfig
+	(*ExponentialBackoff)(nil),                       // 13: io.linkerd.proxy.outbound.ExponentialBackoff
+	(*ProxyProtocol_Detect)(nil),                     // 14: io.linkerd.proxy.outbound.ProxyProtocol.Detect
+	(*ProxyProtocol_Opaque)(nil),                     // 15: io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	(*ProxyProtocol_Http1)(nil),                      // 16: io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	(*ProxyProtocol_Http2)(nil),                      // 17: io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	(*ProxyProtocol_Grpc)(nil),                       // 18: io.linkerd.proxy.outbound.ProxyProtocol.Grpc
+	(*ProxyProtocol_Tls)(nil),                        // 19: io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	(*HttpRoute_Rule)(nil),                           // 20: io.linkerd.proxy.outbound.HttpRoute.Rule
+	(*HttpRoute_Filter)(nil),                         // 21: io.linkerd.proxy.outbound.HttpRoute.Filter
+	(*HttpRoute_Distribution)(nil),                   // 22: io.linkerd.proxy.outbound.HttpRoute.Distribution
+	(*HttpRoute_Retry)(nil),                          // 23: io.linkerd.proxy.outbound.HttpRoute.Retry
+	(*HttpRoute_RouteBackend)(nil),                   // 24: io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	(*HttpRoute_WeightedRouteBackend)(nil),           // 25: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
+	(*HttpRoute_Distribution_Empty)(nil),             // 26: io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
+	(*HttpRoute_Distribution_FirstAvailable)(nil),    // 27: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
+	(*HttpRoute_Distribution_RandomAvailable)(nil),   // 28: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
+	(*HttpRoute_Retry_Conditions)(nil),               // 29: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
+	(*HttpRoute_Retry_Conditions_StatusRange)(nil),   // 30: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
+	(*GrpcRoute_Rule)(nil),                           // 31: io.linkerd.proxy.outbound.GrpcRoute.Rule
+	(*GrpcRoute_Filter)(nil),                         // 32: io.linkerd.proxy.outbound.GrpcRoute.Filter
+	(*GrpcRoute_Distribution)(nil),                   // 33: io.linkerd.proxy.outbound.GrpcRoute.Distribution
+	(*GrpcRoute_Retry)(nil),                          // 34: io.linkerd.proxy.outbound.GrpcRoute.Retry
+	(*GrpcRoute_RouteBackend)(nil),                   // 35: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	(*GrpcRoute_WeightedRouteBackend)(nil),           // 36: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
+	(*GrpcRoute_Distribution_Empty)(nil),             // 37: io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
+	(*GrpcRoute_Distribution_FirstAvailable)(nil),    // 38: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
+	(*GrpcRoute_Distribution_RandomAvailable)(nil),   // 39: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
+	(*GrpcRoute_Retry_Conditions)(nil),               // 40: io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
+	(*OpaqueRoute_Rule)(nil),                         // 41: io.linkerd.proxy.outbound.OpaqueRoute.Rule
+	(*OpaqueRoute_Filter)(nil),                       // 42: io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	(*OpaqueRoute_Distribution)(nil),                 // 43: io.linkerd.proxy.outbound.OpaqueRoute.Distribution
+	(*OpaqueRoute_RouteBackend)(nil),                 // 44: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	(*OpaqueRoute_WeightedRouteBackend)(nil),         // 45: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
+	(*OpaqueRoute_Distribution_Empty)(nil),           // 46: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
+	(*OpaqueRoute_Distribution_FirstAvailable)(nil),  // 47: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
+	(*OpaqueRoute_Distribution_RandomAvailable)(nil), // 48: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
+	(*TlsRoute_Rule)(nil),                            // 49: io.linkerd.proxy.outbound.TlsRoute.Rule
+	(*TlsRoute_Filter)(nil),                          // 50: io.linkerd.proxy.outbound.TlsRoute.Filter
+	(*TlsRoute_Distribution)(nil),                    // 51: io.linkerd.proxy.outbound.TlsRoute.Distribution
+	(*TlsRoute_RouteBackend)(nil),                    // 52: io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	(*TlsRoute_WeightedRouteBackend)(nil),            // 53: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
+	(*TlsRoute_Distribution_Empty)(nil),              // 54: io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
+	(*TlsRoute_Distribution_FirstAvailable)(nil),     // 55: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
+	(*TlsRoute_Distribution_RandomAvailable)(nil),    // 56: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
+	(*Backend_EndpointDiscovery)(nil),                // 57: io.linkerd.proxy.outbound.Backend.EndpointDiscovery
+	(*Backend_BalanceP2C)(nil),                       // 58: io.linkerd.proxy.outbound.Backend.BalanceP2c
+	(*Backend_EndpointDiscovery_DestinationGet)(nil), // 59: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
+	(*Backend_BalanceP2C_PeakEwma)(nil),              // 60: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
+	(*Backend_BalanceP2C_PenaltyPeakEwma)(nil),       // 61: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
+	(*FailureAccrual_ConsecutiveFailures)(nil),       // 62: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
+	(*FailureAccrual_Unified)(nil),                   // 63: io.linkerd.proxy.outbound.FailureAccrual.Unified
+	(*net.TcpAddress)(nil),                           // 64: io.linkerd.proxy.net.TcpAddress
+	(*meta.Metadata)(nil),                            // 65: io.linkerd.proxy.meta.Metadata
+	(*httproute.HostMatch)(nil),                      // 66: io.linkerd.proxy.http_route.HostMatch
+	(*httproute.Ratio)(nil),                          // 67: io.linkerd.proxy.http_route.Ratio
+	(*tlsroute.SniMatch)(nil),                        // 68: io.linkerd.proxy.tls_route.SniMatch
+	(*destination.WeightedAddr)(nil),                 // 69: io.linkerd.proxy.destination.WeightedAddr
+	(*durationpb.Duration)(nil),                      // 70: google.protobuf.Duration
+	(*httproute.HttpRouteMatch)(nil),                 // 71: io.linkerd.proxy.http_route.HttpRouteMatch
+	(*httproute.Timeouts)(nil),                       // 72: io.linkerd.proxy.http_route.Timeouts
+	(*httproute.HttpFailureInjector)(nil),            // 73: io.linkerd.proxy.http_route.HttpFailureInjector
+	(*httproute.RequestHeaderModifier)(nil),          // 74: io.linkerd.proxy.http_route.RequestHeaderModifier
+	(*httproute.RequestRedirect)(nil),                // 75: io.linkerd.proxy.http_route.RequestRedirect
+	(*httproute.ResponseHeaderModifier)(nil),         // 76: io.linkerd.proxy.http_route.ResponseHeaderModifier
+	(*httproute.UrlRewrite)(nil),                     // 77: io.linkerd.proxy.http_route.UrlRewrite
+	(*httproute.Cors)(nil),                           // 78: io.linkerd.proxy.http_route.Cors
+	(*httproute.Delay)(nil),                          // 79: io.linkerd.proxy.http_route.Delay
+	(*destination.RetryBudget)(nil),                  // 80: io.linkerd.proxy.destination.RetryBudget
+	(*grpcroute.GrpcRouteMatch)(nil),                 // 81: io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	(*grpcroute.GrpcFailureInjector)(nil),            // 82: io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	(*opaqueroute.Invalid)(nil),                      // 83: io.linkerd.proxy.opaque_route.Invalid
+	(*opaqueroute.Forbidden)(nil),                    // 84: io.linkerd.proxy.opaque_route.Forbidden
 }
 var file_api_proto_outbound_outbound_proto_depIdxs = []int32{
-	63,  // 0: io.linkerd.proxy.outbound.TrafficSpec.addr:type_name -> io.linkerd.proxy.net.TcpAddress
+	64,  // 0: io.linkerd.proxy.outbound.TrafficSpec.addr:type_name -> io.linkerd.proxy.net.TcpAddress
 	2,   // 1: io.linkerd.proxy.outbound.OutboundPolicy.protocol:type_name -> io.linkerd.proxy.outbound.ProxyProtocol
-	64,  // 2: io.linkerd.proxy.outbound.OutboundPolicy.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	13,  // 3: io.linkerd.proxy.outbound.ProxyProtocol.detect:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Detect
-	14,  // 4: io.linkerd.proxy.outbound.ProxyProtocol.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	15,  // 5: io.linkerd.proxy.outbound.ProxyProtocol.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	16,  // 6: io.linkerd.proxy.outbound.ProxyProtocol.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	17,  // 7: io.linkerd.proxy.outbound.ProxyProtocol.grpc:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Grpc
-	18,  // 8: io.linkerd.proxy.outbound.ProxyProtocol.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
-	64,  // 9: io.linkerd.proxy.outbound.HttpRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	65,  // 10: io.linkerd.proxy.outbound.HttpRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
-	19,  // 11: io.linkerd.proxy.outbound.HttpRoute.rules:type_name -> io.linkerd.proxy.outbound.HttpRoute.Rule
+	65,  // 2: io.linkerd.proxy.outbound.OutboundPolicy.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	14,  // 3: io.linkerd.proxy.outbound.ProxyProtocol.detect:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Detect
+	15,  // 4: io.linkerd.proxy.outbound.ProxyProtocol.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	16,  // 5: io.linkerd.proxy.outbound.ProxyProtocol.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	17,  // 6: io.linkerd.proxy.outbound.ProxyProtocol.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	18,  // 7: io.linkerd.proxy.outbound.ProxyProtocol.grpc:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Grpc
+	19,  // 8: io.linkerd.proxy.outbound.ProxyProtocol.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	65,  // 9: io.linkerd.proxy.outbound.HttpRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	66,  // 10: io.linkerd.proxy.outbound.HttpRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
+	20,  // 11: io.linkerd.proxy.outbound.HttpRoute.rules:type_name -> io.linkerd.proxy.outbound.HttpRoute.Rule
 	8,   // 12: io.linkerd.proxy.outbound.RequestMirror.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	66,  // 13: io.linkerd.proxy.outbound.RequestMirror.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
-	64,  // 14: io.linkerd.proxy.outbound.GrpcRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	65,  // 15: io.linkerd.proxy.outbound.GrpcRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
-	30,  // 16: io.linkerd.proxy.outbound.GrpcRoute.rules:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Rule
-	64,  // 17: io.linkerd.proxy.outbound.OpaqueRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	40,  // 18: io.linkerd.proxy.outbound.OpaqueRoute.rules:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Rule
-	64,  // 19: io.linkerd.proxy.outbound.TlsRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	67,  // 20: io.linkerd.proxy.outbound.TlsRoute.snis:type_name -> io.linkerd.proxy.tls_route.SniMatch
-	48,  // 21: io.linkerd.proxy.outbound.TlsRoute.rules:type_name -> io.linkerd.proxy.outbound.TlsRoute.Rule
-	64,  // 22: io.linkerd.proxy.outbound.Backend.metadata:type_name -> io.linkerd.proxy.meta.Metadata
-	68,  // 23: io.linkerd.proxy.outbound.Backend.forward:type_name -> io.linkerd.proxy.destination.WeightedAddr
-	57,  // 24: io.linkerd.proxy.outbound.Backend.balancer:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c
-	9,   // 25: io.linkerd.proxy.outbound.Backend.queue:type_name -> io.linkerd.proxy.outbound.Queue
-	69,  // 26: io.linkerd.proxy.outbound.Queue.failfast_timeout:type_name -> google.protobuf.Duration
-	61,  // 27: io.linkerd.proxy.outbound.FailureAccrual.consecutive_failures:type_name -> io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
-	62,  // 28: io.linkerd.proxy.outbound.FailureAccrual.unified:type_name -> io.linkerd.proxy.outbound.FailureAccrual.Unified
-	11,  // 29: io.linkerd.proxy.outbound.FailureAccrual.ejection:type_name -> io.linkerd.proxy.outbound.EjectionConfig
-	69,  // 30: io.linkerd.proxy.outbound.ExponentialBackoff.min_backoff:type_name -> google.protobuf.Duration
-	69,  // 31: io.linkerd.proxy.outbound.ExponentialBackoff.max_backoff:type_name -> google.protobuf.Duration
-	69,  // 32: io.linkerd.proxy.outbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
-	14,  // 33: io.linkerd.proxy.outbound.ProxyProtocol.Detect.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	15,  // 34: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	16,  // 35: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
-	18,  // 36: io.linkerd.proxy.outbound.ProxyProtocol.Detect.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	67,  // 13: io.linkerd.proxy.outbound.RequestMirror.ratio:type_name -> io.linkerd.proxy.http_route.Ratio
+	65,  // 14: io.linkerd.proxy.outbound.GrpcRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	66,  // 15: io.linkerd.proxy.outbound.GrpcRoute.hosts:type_name -> io.linkerd.proxy.http_route.HostMatch
+	31,  // 16: io.linkerd.proxy.outbound.GrpcRoute.rules:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Rule
+	65,  // 17: io.linkerd.proxy.outbound.OpaqueRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	41,  // 18: io.linkerd.proxy.outbound.OpaqueRoute.rules:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Rule
+	65,  // 19: io.linkerd.proxy.outbound.TlsRoute.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	68,  // 20: io.linkerd.proxy.outbound.TlsRoute.snis:type_name -> io.linkerd.proxy.tls_route.SniMatch
+	49,  // 21: io.linkerd.proxy.outbound.TlsRoute.rules:type_name -> io.linkerd.proxy.outbound.TlsRoute.Rule
+	65,  // 22: io.linkerd.proxy.outbound.Backend.metadata:type_name -> io.linkerd.proxy.meta.Metadata
+	69,  // 23: io.linkerd.proxy.outbound.Backend.forward:type_name -> io.linkerd.proxy.destination.WeightedAddr
+	58,  // 24: io.linkerd.proxy.outbound.Backend.balancer:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c
+	10,  // 25: io.linkerd.proxy.outbound.Backend.queue:type_name -> io.linkerd.proxy.outbound.Queue
+	70,  // 26: io.linkerd.proxy.outbound.Queue.failfast_timeout:type_name -> google.protobuf.Duration
+	62,  // 27: io.linkerd.proxy.outbound.FailureAccrual.consecutive_failures:type_name -> io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures
+	63,  // 28: io.linkerd.proxy.outbound.FailureAccrual.unified:type_name -> io.linkerd.proxy.outbound.FailureAccrual.Unified
+	12,  // 29: io.linkerd.proxy.outbound.FailureAccrual.ejection:type_name -> io.linkerd.proxy.outbound.EjectionConfig
+	70,  // 30: io.linkerd.proxy.outbound.ExponentialBackoff.min_backoff:type_name -> google.protobuf.Duration
+	70,  // 31: io.linkerd.proxy.outbound.ExponentialBackoff.max_backoff:type_name -> google.protobuf.Duration
+	70,  // 32: io.linkerd.proxy.outbound.ProxyProtocol.Detect.timeout:type_name -> google.protobuf.Duration
+	15,  // 33: io.linkerd.proxy.outbound.ProxyProtocol.Detect.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	16,  // 34: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	17,  // 35: io.linkerd.proxy.outbound.ProxyProtocol.Detect.http2:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http2
+	19,  // 36: io.linkerd.proxy.outbound.ProxyProtocol.Detect.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
 	6,   // 37: io.linkerd.proxy.outbound.ProxyProtocol.Opaque.routes:type_name -> io.linkerd.proxy.outbound.OpaqueRoute
 	3,   // 38: io.linkerd.proxy.outbound.ProxyProtocol.Http1.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
-	10,  // 39: io.linkerd.proxy.outbound.ProxyProtocol.Http1.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	11,  // 39: io.linkerd.proxy.outbound.ProxyProtocol.Http1.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
 	3,   // 40: io.linkerd.proxy.outbound.ProxyProtocol.Http2.routes:type_name -> io.linkerd.proxy.outbound.HttpRoute
-	10,  // 41: io.linkerd.proxy.outbound.ProxyProtocol.Http2.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	11,  // 41: io.linkerd.proxy.outbound.ProxyProtocol.Http2.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
 	5,   // 42: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.routes:type_name -> io.linkerd.proxy.outbound.GrpcRoute
-	10,  // 43: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
-	15,  // 44: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
-	14,  // 45: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
-	69,  // 46: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.detect_timeout:type_name -> google.protobuf.Duration
-	18,  // 47: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
+	11,  // 43: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.failure_accrual:type_name -> io.linkerd.proxy.outbound.FailureAccrual
+	16,  // 44: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.http1:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Http1
+	15,  // 45: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.opaque:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Opaque
+	70,  // 46: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.detect_timeout:type_name -> google.protobuf.Duration
+	19,  // 47: io.linkerd.proxy.outbound.ProxyProtocol.Grpc.tls:type_name -> io.linkerd.proxy.outbound.ProxyProtocol.Tls
 	7,   // 48: io.linkerd.proxy.outbound.ProxyProtocol.Tls.routes:type_name -> io.linkerd.proxy.outbound.TlsRoute
-	70,  // 49: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
-	20,  // 50: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	21,  // 51: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
-	69,  // 52: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	71,  // 53: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	22,  // 54: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
-	69,  // 55: io.linkerd.proxy.outbound.HttpRoute.Rule.backend_request_timeout:type_name -> google.protobuf.Duration
-	72,  // 56: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
-	73,  // 57: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	74,  // 58: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
-	75,  // 59: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
-	76,  // 60: io.linkerd.proxy.outbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
-	77,  // 61: io.linkerd.proxy.outbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
+	71,  // 49: io.linkerd.proxy.outbound.HttpRoute.Rule.matches:type_name -> io.linkerd.proxy.http_route.HttpRouteMatch
+	21,  // 50: io.linkerd.proxy.outbound.HttpRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	22,  // 51: io.linkerd.proxy.outbound.HttpRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution
+	70,  // 52: io.linkerd.proxy.outbound.HttpRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	72,  // 53: io.linkerd.proxy.outbound.HttpRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	23,  // 54: io.linkerd.proxy.outbound.HttpRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry
+	70,  // 55: io.linkerd.proxy.outbound.HttpRoute.Rule.backend_request_timeout:type_name -> google.protobuf.Duration
+	73,  // 56: io.linkerd.proxy.outbound.HttpRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.http_route.HttpFailureInjector
+	74,  // 57: io.linkerd.proxy.outbound.HttpRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	75,  // 58: io.linkerd.proxy.outbound.HttpRoute.Filter.redirect:type_name -> io.linkerd.proxy.http_route.RequestRedirect
+	76,  // 59: io.linkerd.proxy.outbound.HttpRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	77,  // 60: io.linkerd.proxy.outbound.HttpRoute.Filter.url_rewrite:type_name -> io.linkerd.proxy.http_route.UrlRewrite
+	78,  // 61: io.linkerd.proxy.outbound.HttpRoute.Filter.cors:type_name -> io.linkerd.proxy.http_route.Cors
 	4,   // 62: io.linkerd.proxy.outbound.HttpRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
-	78,  // 63: io.linkerd.proxy.outbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	25,  // 64: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
-	26,  // 65: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
-	27,  // 66: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
-	28,  // 67: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
-	69,  // 68: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	12,  // 69: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	79,  // 70: io.linkerd.proxy.outbound.HttpRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
+	79,  // 63: io.linkerd.proxy.outbound.HttpRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	26,  // 64: io.linkerd.proxy.outbound.HttpRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.Empty
+	27,  // 65: io.linkerd.proxy.outbound.HttpRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable
+	28,  // 66: io.linkerd.proxy.outbound.HttpRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable
+	29,  // 67: io.linkerd.proxy.outbound.HttpRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions
+	70,  // 68: io.linkerd.proxy.outbound.HttpRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	13,  // 69: io.linkerd.proxy.outbound.HttpRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	80,  // 70: io.linkerd.proxy.outbound.HttpRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
 	8,   // 71: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	20,  // 72: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
-	69,  // 73: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	23,  // 74: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	23,  // 75: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
-	24,  // 76: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
-	29,  // 77: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
-	80,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
-	31,  // 79: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	32,  // 80: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
-	69,  // 81: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
-	71,  // 82: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
-	33,  // 83: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
-	81,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
-	73,  // 85: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
-	75,  // 86: io.linkerd.proxy.outbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
+	21,  // 72: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.HttpRoute.Filter
+	70,  // 73: io.linkerd.proxy.outbound.HttpRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	24,  // 74: io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	24,  // 75: io.linkerd.proxy.outbound.HttpRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.RouteBackend
+	25,  // 76: io.linkerd.proxy.outbound.HttpRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.HttpRoute.WeightedRouteBackend
+	30,  // 77: io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.status_ranges:type_name -> io.linkerd.proxy.outbound.HttpRoute.Retry.Conditions.StatusRange
+	81,  // 78: io.linkerd.proxy.outbound.GrpcRoute.Rule.matches:type_name -> io.linkerd.proxy.grpc_route.GrpcRouteMatch
+	32,  // 79: io.linkerd.proxy.outbound.GrpcRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	33,  // 80: io.linkerd.proxy.outbound.GrpcRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution
+	70,  // 81: io.linkerd.proxy.outbound.GrpcRoute.Rule.requestTimeout:type_name -> google.protobuf.Duration
+	72,  // 82: io.linkerd.proxy.outbound.GrpcRoute.Rule.timeouts:type_name -> io.linkerd.proxy.http_route.Timeouts
+	34,  // 83: io.linkerd.proxy.outbound.GrpcRoute.Rule.retry:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry
+	82,  // 84: io.linkerd.proxy.outbound.GrpcRoute.Filter.failure_injector:type_name -> io.linkerd.proxy.grpc_route.GrpcFailureInjector
+	74,  // 85: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_header_modifier:type_name -> io.linkerd.proxy.http_route.RequestHeaderModifier
+	76,  // 86: io.linkerd.proxy.outbound.GrpcRoute.Filter.response_header_modifier:type_name -> io.linkerd.proxy.http_route.ResponseHeaderModifier
 	4,   // 87: io.linkerd.proxy.outbound.GrpcRoute.Filter.request_mirror:type_name -> io.linkerd.proxy.outbound.RequestMirror
-	78,  // 88: io.linkerd.proxy.outbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
-	36,  // 89: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
-	37,  // 90: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
-	38,  // 91: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
-	39,  // 92: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
-	69,  // 93: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
-	12,  // 94: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	79,  // 95: io.linkerd.proxy.outbound.GrpcRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
+	79,  // 88: io.linkerd.proxy.outbound.GrpcRoute.Filter.delay:type_name -> io.linkerd.proxy.http_route.Delay
+	37,  // 89: io.linkerd.proxy.outbound.GrpcRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.Empty
+	38,  // 90: io.linkerd.proxy.outbound.GrpcRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable
+	39,  // 91: io.linkerd.proxy.outbound.GrpcRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable
+	40,  // 92: io.linkerd.proxy.outbound.GrpcRoute.Retry.conditions:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Retry.Conditions
+	70,  // 93: io.linkerd.proxy.outbound.GrpcRoute.Retry.timeout:type_name -> google.protobuf.Duration
+	13,  // 94: io.linkerd.proxy.outbound.GrpcRoute.Retry.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	80,  // 95: io.linkerd.proxy.outbound.GrpcRoute.Retry.budget:type_name -> io.linkerd.proxy.destination.RetryBudget
 	8,   // 96: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	31,  // 97: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
-	69,  // 98: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
-	34,  // 99: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	34,  // 100: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
-	35,  // 101: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
-	42,  // 102: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
-	41,  // 103: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	82,  // 104: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	83,  // 105: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	45,  // 106: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
-	46,  // 107: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
-	47,  // 108: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
+	32,  // 97: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.GrpcRoute.Filter
+	70,  // 98: io.linkerd.proxy.outbound.GrpcRoute.RouteBackend.requestTimeout:type_name -> google.protobuf.Duration
+	35,  // 99: io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	35,  // 100: io.linkerd.proxy.outbound.GrpcRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.RouteBackend
+	36,  // 101: io.linkerd.proxy.outbound.GrpcRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.GrpcRoute.WeightedRouteBackend
+	43,  // 102: io.linkerd.proxy.outbound.OpaqueRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution
+	42,  // 103: io.linkerd.proxy.outbound.OpaqueRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	83,  // 104: io.linkerd.proxy.outbound.OpaqueRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	84,  // 105: io.linkerd.proxy.outbound.OpaqueRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	46,  // 106: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.Empty
+	47,  // 107: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable
+	48,  // 108: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable
 	8,   // 109: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	41,  // 110: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
-	43,  // 111: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	43,  // 112: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
-	44,  // 113: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
-	50,  // 114: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
-	49,  // 115: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	82,  // 116: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
-	83,  // 117: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
-	53,  // 118: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
-	54,  // 119: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
-	55,  // 120: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
+	42,  // 110: io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.Filter
+	44,  // 111: io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	44,  // 112: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.RouteBackend
+	45,  // 113: io.linkerd.proxy.outbound.OpaqueRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.OpaqueRoute.WeightedRouteBackend
+	51,  // 114: io.linkerd.proxy.outbound.TlsRoute.Rule.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution
+	50,  // 115: io.linkerd.proxy.outbound.TlsRoute.Rule.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	83,  // 116: io.linkerd.proxy.outbound.TlsRoute.Filter.invalid:type_name -> io.linkerd.proxy.opaque_route.Invalid
+	84,  // 117: io.linkerd.proxy.outbound.TlsRoute.Filter.forbidden:type_name -> io.linkerd.proxy.opaque_route.Forbidden
+	54,  // 118: io.linkerd.proxy.outbound.TlsRoute.Distribution.empty:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.Empty
+	55,  // 119: io.linkerd.proxy.outbound.TlsRoute.Distribution.first_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable
+	56,  // 120: io.linkerd.proxy.outbound.TlsRoute.Distribution.random_available:type_name -> io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable
 	8,   // 121: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.backend:type_name -> io.linkerd.proxy.outbound.Backend
-	49,  // 122: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
-	51,  // 123: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	51,  // 124: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
-	52,  // 125: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
-	58,  // 126: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
-	56,  // 127: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
-	59,  // 128: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
-	60,  // 129: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
-	69,  // 130: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	69,  // 131: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
-	69,  // 132: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
-	69,  // 133: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
-	69,  // 134: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
-	69,  // 135: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
-	69,  // 136: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
-	12,  // 137: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	69,  // 138: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
-	12,  // 139: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
-	0,   // 140: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	0,   // 141: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
-	1,   // 142: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	1,   // 143: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
-	142, // [142:144] is the sub-list for method output_type
-	140, // [140:142] is the sub-list for method input_type
-	140, // [140:140] is the sub-list for extension type_name
-	140, // [140:140] is the sub-list for extension extendee
-	0,   // [0:140] is the sub-list for field type_name
+	50,  // 122: io.linkerd.proxy.outbound.TlsRoute.RouteBackend.filters:type_name -> io.linkerd.proxy.outbound.TlsRoute.Filter
+	52,  // 123: io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend.backend:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	52,  // 124: io.linkerd.proxy.outbound.TlsRoute.Distribution.FirstAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.RouteBackend
+	53,  // 125: io.linkerd.proxy.outbound.TlsRoute.Distribution.RandomAvailable.backends:type_name -> io.linkerd.proxy.outbound.TlsRoute.WeightedRouteBackend
+	59,  // 126: io.linkerd.proxy.outbound.Backend.EndpointDiscovery.dst:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery.DestinationGet
+	57,  // 127: io.linkerd.proxy.outbound.Backend.BalanceP2c.discovery:type_name -> io.linkerd.proxy.outbound.Backend.EndpointDiscovery
+	60,  // 128: io.linkerd.proxy.outbound.Backend.BalanceP2c.peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma
+	61,  // 129: io.linkerd.proxy.outbound.Backend.BalanceP2c.penalty_peak_ewma:type_name -> io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma
+	9,   // 130: io.linkerd.proxy.outbound.Backend.BalanceP2c.session_affinity:type_name -> io.linkerd.proxy.outbound.SessionAffinity
+	70,  // 131: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	70,  // 132: io.linkerd.proxy.outbound.Backend.BalanceP2c.PeakEwma.decay:type_name -> google.protobuf.Duration
+	70,  // 133: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.default_rtt:type_name -> google.protobuf.Duration
+	70,  // 134: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.decay:type_name -> google.protobuf.Duration
+	70,  // 135: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty:type_name -> google.protobuf.Duration
+	70,  // 136: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.max_retry_after:type_name -> google.protobuf.Duration
+	70,  // 137: io.linkerd.proxy.outbound.Backend.BalanceP2c.PenaltyPeakEwma.penalty_decay:type_name -> google.protobuf.Duration
+	13,  // 138: io.linkerd.proxy.outbound.FailureAccrual.ConsecutiveFailures.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	70,  // 139: io.linkerd.proxy.outbound.FailureAccrual.Unified.decay:type_name -> google.protobuf.Duration
+	13,  // 140: io.linkerd.proxy.outbound.FailureAccrual.Unified.backoff:type_name -> io.linkerd.proxy.outbound.ExponentialBackoff
+	0,   // 141: io.linkerd.proxy.outbound.OutboundPolicies.Get:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	0,   // 142: io.linkerd.proxy.outbound.OutboundPolicies.Watch:input_type -> io.linkerd.proxy.outbound.TrafficSpec
+	1,   // 143: io.linkerd.proxy.outbound.OutboundPolicies.Get:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	1,   // 144: io.linkerd.proxy.outbound.OutboundPolicies.Watch:output_type -> io.linkerd.proxy.outbound.OutboundPolicy
+	143, // [143:145] is the sub-list for method output_type
+	141, // [141:143] is the sub-list for method input_type
+	141, // [141:141] is the sub-list for extension type_name
+	141, // [141:141] is the sub-list for extension extendee
+	0,   // [0:141] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_outbound_outbound_proto_init() }
@@ -4912,52 +5043,57 @@ func file_api_proto_outbound_outbound_proto_init() {
 		(*Backend_Forward)(nil),
 		(*Backend_Balancer)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[10].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[9].OneofWrappers = []any{
+		(*SessionAffinity_Header)(nil),
+		(*SessionAffinity_Cookie)(nil),
+		(*SessionAffinity_Client)(nil),
+	}
+	file_api_proto_outbound_outbound_proto_msgTypes[11].OneofWrappers = []any{
 		(*FailureAccrual_ConsecutiveFailures_)(nil),
 		(*FailureAccrual_Unified_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[20].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[21].OneofWrappers = []any{
 		(*HttpRoute_Filter_FailureInjector)(nil),
 		(*HttpRoute_Filter_RequestHeaderModifier)(nil),
 		(*HttpRoute_Filter_Redirect)(nil),
 		(*HttpRoute_Filter_ResponseHeaderModifier)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[21].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[22].OneofWrappers = []any{
 		(*HttpRoute_Distribution_Empty_)(nil),
 		(*HttpRoute_Distribution_FirstAvailable_)(nil),
 		(*HttpRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[31].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[32].OneofWrappers = []any{
 		(*GrpcRoute_Filter_FailureInjector)(nil),
 		(*GrpcRoute_Filter_RequestHeaderModifier)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[32].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[33].OneofWrappers = []any{
 		(*GrpcRoute_Distribution_Empty_)(nil),
 		(*GrpcRoute_Distribution_FirstAvailable_)(nil),
 		(*GrpcRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[41].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[42].OneofWrappers = []any{
 		(*OpaqueRoute_Filter_Invalid)(nil),
 		(*OpaqueRoute_Filter_Forbidden)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[42].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[43].OneofWrappers = []any{
 		(*OpaqueRoute_Distribution_Empty_)(nil),
 		(*OpaqueRoute_Distribution_FirstAvailable_)(nil),
 		(*OpaqueRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[49].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[50].OneofWrappers = []any{
 		(*TlsRoute_Filter_Invalid)(nil),
 		(*TlsRoute_Filter_Forbidden)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[50].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[51].OneofWrappers = []any{
 		(*TlsRoute_Distribution_Empty_)(nil),
 		(*TlsRoute_Distribution_FirstAvailable_)(nil),
 		(*TlsRoute_Distribution_RandomAvailable_)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[56].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[57].OneofWrappers = []any{
 		(*Backend_EndpointDiscovery_Dst)(nil),
 	}
-	file_api_proto_outbound_outbound_proto_msgTypes[57].OneofWrappers = []any{
+	file_api_proto_outbound_outbound_proto_msgTypes[58].OneofWrappers = []any{
 		(*Backend_BalanceP2C_PeakEwma_)(nil),
 		(*Backend_BalanceP2C_PenaltyPeakEwma_)(nil),
 	}
@@ -4967,7 +5103,7 @@ func file_api_proto_outbound_outbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_outbound_outbound_proto_rawDesc), len(file_api_proto_outbound_outbound_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   63,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

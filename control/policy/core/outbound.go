@@ -209,6 +209,8 @@ type Backend struct {
 	Path string
 	// Biaser makes failing endpoints of a balancer look slow; nil does not.
 	Biaser *LoadBiaser
+	// Affinity says which requests go to one endpoint of a balancer.
+	Affinity Affinity
 	// Forward is the only address.
 	Forward netip.AddrPort
 	// Queue is how requests wait for it.
@@ -454,7 +456,7 @@ func (p *outboundParent) defaultBackend() Backend {
 	if p.parent.Kind == ParentEgressNetwork {
 		return Backend{Ref: p.ref, Forward: p.target.Addr, Queue: p.traffic.Queue}
 	}
-	backend := Backend{Ref: p.ref, Path: p.path(p.target.ID, p.target.Port), Queue: p.traffic.Queue}
+	backend := Backend{Ref: p.ref, Path: p.path(p.target.ID, p.target.Port), Queue: p.traffic.Queue, Affinity: p.traffic.Affinity}
 	if p.app != AppOpaque {
 		backend.Biaser = p.traffic.Biaser
 	}
@@ -570,6 +572,7 @@ func (p *outboundParent) backend(route *Route, ref BackendRef) Backend {
 			return refuse(backend.Ref, "Service "+id.String()+" not permitted by any ReferenceGrant of its namespace")
 		}
 		backend.Path, backend.Biaser, backend.Queue = p.path(id, ref.Port), p.traffic.Biaser, p.traffic.Queue
+		backend.Affinity = p.traffic.Affinity
 		return backend
 	}
 	port := ref.Port

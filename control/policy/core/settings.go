@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/linkerd-go/linkerd-go/api/names"
 )
 
@@ -83,6 +85,41 @@ func parseBudget(a Annotations) (*RetryBudget, error) {
 		return nil, nil
 	}
 	return &RetryBudget{Percent: *percent, MinPerSecond: least}, nil
+}
+
+// maxAffinityLoad bounds what endpoints may be loaded with for the sake of sessions, in percent.
+const maxAffinityLoad = 10_000
+
+// parseAffinity reads what sessions are, and how much they may load an endpoint with.
+func parseAffinity(a Annotations) (Affinity, error) {
+	affinity, has, err1 := read(a, names.AnnotationSessionAffinity, Affinity{}, func(text string) (Affinity, error) {
+		if name, ok := strings.CutPrefix(text, names.SessionAffinityHeader); ok && httpguts.ValidHeaderFieldName(name) {
+			return Affinity{Header: strings.ToLower(name)}, nil
+		}
+		if name, ok := strings.CutPrefix(text, names.SessionAffinityCookie); ok && httpguts.ValidHeaderFieldName(name) {
+			return Affinity{Cookie: name}, nil
+		}
+		if text == names.SessionAffinityClient {
+			return Affinity{Client: true}, nil
+		}
+		return Affinity{}, fmt.Errorf("%q is none of %sNAME, %sNAME and %s", text, names.SessionAffinityHeader, names.SessionAffinityCookie, names.SessionAffinityClient)
+	})
+	load, hasLoad, err2 := read(a, names.AnnotationSessionAffinityMaxLoad, 0, func(text string) (uint32, error) {
+		number, isPercent := strings.CutSuffix(strings.TrimSpace(text), "%")
+		n, err := parseUint[uint32](32)(number)
+		if err != nil || !isPercent || n <= 100 || n > maxAffinityLoad {
+			return 0, fmt.Errorf("%q is not a percentage from 101%% to %d%%", text, maxAffinityLoad)
+		}
+		return n, nil
+	})
+	if err := errors.Join(err1, err2); err != nil {
+		return Affinity{}, err
+	}
+	if hasLoad && !has {
+		return Affinity{}, errAt(names.AnnotationSessionAffinityMaxLoad, fmt.Errorf("needs %s", names.AnnotationSessionAffinity))
+	}
+	affinity.MaxLoad = load
+	return affinity, nil
 }
 
 // maxBurst bounds how much of a rate limit adds up while it is not used.

@@ -516,6 +516,16 @@ type Queue struct {
 	Failfast time.Duration
 }
 
+// Affinity says which requests go to one endpoint; none does if it says nothing. At most one of the first three is set.
+type Affinity struct {
+	// Header and Cookie are names; what has the same value belongs together.
+	Header, Cookie string
+	// Client is for all that a client sends.
+	Client bool
+	// MaxLoad is how many requests an endpoint may have in flight, in percent of its share; 0 does not bound it.
+	MaxLoad uint32
+}
+
 // Traffic are the settings of a parent that shape its traffic. Source: proxy API chapter, section 6.8.
 type Traffic struct {
 	Timeouts  TimeoutSettings
@@ -525,6 +535,7 @@ type Traffic struct {
 	Accrual   *FailureAccrual
 	Biaser    *LoadBiaser
 	Queue     Queue
+	Affinity  Affinity
 	// Detect is how long the first bytes of a connection are waited for; 0 is left to the proxies.
 	Detect time.Duration
 }

@@ -136,6 +136,8 @@ func ParseTraffic(a Annotations) (Traffic, []error) {
 	keep(err)
 	t.Queue, err = parseQueue(a)
 	keep(err)
+	t.Affinity, err = parseAffinity(a)
+	keep(err)
 	t.Detect, err = parseDetect(a)
 	keep(err)
 	return t, errs

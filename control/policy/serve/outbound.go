@@ -203,12 +203,29 @@ func backend(b core.Backend) *outboundpb.Backend {
 				PenaltyDecay:  durationpb.New(b.Biaser.PenaltyDecay),
 			}}
 		}
+		balancer.SessionAffinity = sessionAffinity(b.Affinity)
 		encoded.Kind = &outboundpb.Backend_Balancer{Balancer: balancer}
 	case b.Forward.IsValid():
 		encoded.Kind = &outboundpb.Backend_Forward{Forward: &destinationpb.WeightedAddr{
 			Addr:   &netpb.TcpAddress{Ip: ip(b.Forward.Addr()), Port: uint32(b.Forward.Port())},
 			Weight: 1,
 		}}
+	}
+	return encoded
+}
+
+// sessionAffinity encodes what sessions are; none is nil.
+func sessionAffinity(a core.Affinity) *outboundpb.SessionAffinity {
+	encoded := &outboundpb.SessionAffinity{MaxLoadPercent: a.MaxLoad}
+	switch {
+	case a.Header != "":
+		encoded.By = &outboundpb.SessionAffinity_Header{Header: a.Header}
+	case a.Cookie != "":
+		encoded.By = &outboundpb.SessionAffinity_Cookie{Cookie: a.Cookie}
+	case a.Client:
+		encoded.By = &outboundpb.SessionAffinity_Client{Client: true}
+	default:
+		return nil
 	}
 	return encoded
 }

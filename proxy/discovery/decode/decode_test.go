@@ -201,7 +201,10 @@ func TestInvalidClientPolicies(t *testing.T) {
 		"failfast":                {func(p policy) { backend(p).Queue.FailfastTimeout = nil }, "failfast timeout: missing"},
 		"discovery":               {func(p policy) { backend(p).GetBalancer().Discovery = nil }, "discovery: missing"},
 		"load":                    {func(p policy) { backend(p).GetBalancer().Load = nil }, "load: missing"},
-		"decay":                   {func(p policy) { backend(p).GetBalancer().GetPeakEwma().Decay = nil }, "decay: missing"},
+		"session affinity": {func(p policy) {
+			backend(p).GetBalancer().SessionAffinity = &outboundpb.SessionAffinity{By: &outboundpb.SessionAffinity_Cookie{}}
+		}, "name of session affinity: missing"},
+		"decay": {func(p policy) { backend(p).GetBalancer().GetPeakEwma().Decay = nil }, "decay: missing"},
 		"forward": {func(p policy) {
 			backend(p).Kind = &outboundpb.Backend_Forward{Forward: &destinationpb.WeightedAddr{}}
 		}, "address to forward to: missing"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/api/lean"
@@ -447,12 +448,36 @@ func backend(b *outboundpb.Backend) (out *model.Backend, err error) {
 			return out, missing("discovery")
 		}
 		out.Path = dst.Dst.GetPath()
-		out.Load, err = load(k.Balancer)
+		if out.Load, err = load(k.Balancer); err == nil {
+			out.Affinity, err = affinity(k.Balancer.GetSessionAffinity())
+		}
 	default:
 		// Not an error: routes may answer by a filter before it matters.
 		out.Message = fmt.Sprintf("backend for %s %s/%s has no dispatcher", out.Meta.Kind, out.Meta.Namespace, out.Meta.Name)
 	}
 	return out, err
+}
+
+func affinity(a *outboundpb.SessionAffinity) (out model.Affinity, err error) {
+	if a == nil {
+		return out, nil
+	}
+	switch k := a.GetBy().(type) {
+	case *outboundpb.SessionAffinity_Header:
+		out.Kind, out.Name = model.AffinityHeader, strings.ToLower(k.Header)
+	case *outboundpb.SessionAffinity_Cookie:
+		out.Kind, out.Name = model.AffinityCookie, k.Cookie
+	case *outboundpb.SessionAffinity_Client:
+		// A kind that is not known here is none.
+		if k.Client {
+			out.Kind = model.AffinityClient
+		}
+	}
+	if (out.Kind == model.AffinityHeader || out.Kind == model.AffinityCookie) && out.Name == "" {
+		return out, missing("name of session affinity")
+	}
+	out.MaxLoad = a.GetMaxLoadPercent()
+	return out, nil
 }
 
 func load(b *outboundpb.Backend_BalanceP2C) (out model.Load, err error) {
