@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/chartvalues"
@@ -23,15 +24,20 @@ var (
 	logLevels       = []string{"panic", "fatal", "error", "warn", "info", "debug", "trace"}
 )
 
+// options are what the flags say.
+type options struct {
+	values                   chartvalues.Options
+	linkerdVersion, registry string
+	skipIn, skipOut          []string
+	redirect                 []uint
+	// flags are those that are a value of the chart; places says which.
+	flags  *pflag.FlagSet
+	places map[string]string
+}
+
 // New returns the command. chart loads the chart linkerd2-cni.
 func New(w *command.World, _ *command.Globals, chart func() (controlplane.Chart, error)) *cobra.Command {
-	var (
-		values                   chartvalues.Options
-		linkerdVersion, registry string
-		skipIn, skipOut          []string
-		redirect                 []uint
-	)
-	flags := map[string]string{}
+	o := options{places: map[string]string{}}
 	cmd := &cobra.Command{
 		Use:   "install-cni [flags]",
 		Args:  cobra.NoArgs,
@@ -45,13 +51,31 @@ assumes that the 'linkerd install' command will be executed with the
 'linkerd install --linkerd-cni-enabled' command.`,
 		Example: `  # Default install.
   linkerd install-cni | kubectl apply -f -`,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := chart()
+			if err != nil {
+				return err
+			}
+			manifest, err := o.render(w, c)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w.Out, "%s---\n", manifest)
+			return err
+		},
 	}
-	f := cmd.Flags()
-	f.StringVarP(&linkerdVersion, "linkerd-version", "v", version.Current(), "Tag to be used for Linkerd images")
-	f.StringVar(&registry, "registry", "ghcr.io/linkerd-go", fmt.Sprintf("Docker registry to pull images from ($%s)", command.RegistryEnv))
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// register defines the flags.
+func (o *options) register(f *pflag.FlagSet) {
+	o.flags = f
+	f.StringVarP(&o.linkerdVersion, "linkerd-version", "v", version.Current(), "Tag to be used for Linkerd images")
+	f.StringVar(&o.registry, "registry", "ghcr.io/linkerd-go", fmt.Sprintf("Docker registry to pull images from ($%s)", command.RegistryEnv))
 	add := func(name, at, usage string, define func(name, usage string)) {
 		define(name, usage)
-		flags[name] = at
+		o.places[name] = at
 	}
 	number := func(def int64) func(string, string) {
 		return func(name, usage string) { f.Int64(name, def, usage) }
@@ -62,6 +86,7 @@ assumes that the 'linkerd install' command will be executed with the
 	text := func(def string) func(string, string) {
 		return func(name, usage string) { f.String(name, def, usage) }
 	}
+	no := func(name, usage string) { f.Bool(name, false, usage) }
 	add("proxy-uid", "proxyUID", "Run the proxy under this user ID", number(2102))
 	add("proxy-gid", "proxyGID", "Run the proxy under this group ID", number(-1))
 	add("inbound-port", "inboundProxyPort", "Proxy port to use for inbound traffic", port(4143))
@@ -74,83 +99,84 @@ assumes that the 'linkerd install' command will be executed with the
 	add("dest-cni-net-dir", "destCNINetDir", "Directory on the host where the CNI configuration will be placed", text("/etc/cni/net.d"))
 	add("dest-cni-bin-dir", "destCNIBinDir", "Directory on the host where the CNI binary will be placed", text("/opt/cni/bin"))
 	add("priority-class-name", "priorityClassName", "Pod priorityClassName for CNI daemonset's pods", text(""))
-	add("use-wait-flag", "useWaitFlag", "Configures the CNI plugin to use the \"-w\" flag for the iptables command", func(name, usage string) { f.Bool(name, false, usage) })
-	f.UintSliceVar(&redirect, "redirect-ports", nil, "Ports to redirect to proxy, if no port is specified then ALL ports are redirected")
-	f.StringSliceVar(&skipIn, "skip-inbound-ports", nil, "Ports and/or port ranges (inclusive) that should skip the proxy and send directly to the application")
-	f.StringSliceVar(&skipOut, "skip-outbound-ports", nil, "Outbound ports and/or port ranges (inclusive) that should skip the proxy")
+	add("use-wait-flag", "useWaitFlag", "Configures the CNI plugin to use the \"-w\" flag for the iptables command", no)
+	f.UintSliceVar(&o.redirect, "redirect-ports", nil, "Ports to redirect to proxy, if no port is specified then ALL ports are redirected")
+	f.StringSliceVar(&o.skipIn, "skip-inbound-ports", nil, "Ports and/or port ranges (inclusive) that should skip the proxy and send directly to the application")
+	f.StringSliceVar(&o.skipOut, "skip-outbound-ports", nil, "Outbound ports and/or port ranges (inclusive) that should skip the proxy")
 	f.String("install-namespace", "", "accepted and ignored: the chart's namespace is always made")
 	_ = f.MarkHidden("install-namespace")
-	values.Register(f)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		c, err := chart()
-		if err != nil {
-			return err
-		}
-		v, err := c.Defaults()
-		if err != nil {
-			return err
-		}
-		if !versionPattern.MatchString(linkerdVersion) {
-			return fmt.Errorf("%s is not a valid version", linkerdVersion)
-		}
-		v["linkerdVersion"] = linkerdVersion
-		for _, ranges := range [][]string{skipIn, skipOut} {
-			if err := controlplane.ValidateRanges(ranges); err != nil {
-				return err
-			}
-		}
-		for name, at := range flags {
-			if flag := f.Lookup(name); flag.Changed {
-				var value any = flag.Value.String()
-				switch flag.Value.Type() {
-				case "int64":
-					value, err = f.GetInt64(name)
-				case "uint":
-					value, err = f.GetUint(name)
-				case "bool":
-					value, err = f.GetBool(name)
-				}
-				if err != nil {
-					return err
-				}
-				valuetree.Set(v, at, value)
-			}
-		}
-		if level := valuetree.String(v, "logLevel"); !command.OneOf(level, logLevels...) {
-			return fmt.Errorf("--cni-log-level must be one of: %s", strings.Join(logLevels, ", "))
-		}
-		if env := w.Getenv(command.RegistryEnv); env != "" {
-			registry = env
-		} else if !f.Changed("registry") {
-			registry = ""
-		}
-		if registry != "" {
-			if !registryPattern.MatchString(registry) {
-				return fmt.Errorf("%s is not a valid Docker registry. The url can contain only letters, numbers, dash, dot, slash and colon", registry)
-			}
-			valuetree.Set(v, "image.name", strings.TrimSuffix(registry, "/")+"/"+path.Base(valuetree.String(v, "image.name")))
-		}
-		if len(skipIn) > 0 {
-			v["ignoreInboundPorts"] = strings.Join(skipIn, ",")
-		}
-		if len(skipOut) > 0 {
-			v["ignoreOutboundPorts"] = strings.Join(skipOut, ",")
-		}
-		if len(redirect) > 0 {
-			v["portsToRedirect"] = strings.Trim(strings.ReplaceAll(fmt.Sprint(redirect), " ", ","), "[]")
-		}
-		overrides, err := values.Read(w.Read)
-		if err != nil {
-			return err
-		}
-		v = valuetree.Merge(v, overrides)
-		v["cliVersion"] = controlplane.ClientVersion()
-		manifest, err := c.Render(command.DefaultCNINamespace, v)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(w.Out, "%s---\n", manifest)
-		return err
+	o.values.Register(f)
+}
+
+// render checks what was asked for and gives the manifest.
+func (o *options) render(w *command.World, chart controlplane.Chart) ([]byte, error) {
+	v, err := chart.Defaults()
+	if err != nil {
+		return nil, err
 	}
-	return cmd
+	if !versionPattern.MatchString(o.linkerdVersion) {
+		return nil, fmt.Errorf("%s is not a valid version", o.linkerdVersion)
+	}
+	v["linkerdVersion"] = o.linkerdVersion
+	for _, ranges := range [][]string{o.skipIn, o.skipOut} {
+		if err := controlplane.ValidateRanges(ranges); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.changed(v); err != nil {
+		return nil, err
+	}
+	if level := valuetree.String(v, "logLevel"); !command.OneOf(level, logLevels...) {
+		return nil, fmt.Errorf("--cni-log-level must be one of: %s", strings.Join(logLevels, ", "))
+	}
+	registry := w.Getenv(command.RegistryEnv)
+	if registry == "" && o.flags.Changed("registry") {
+		registry = o.registry
+	}
+	if registry != "" {
+		if !registryPattern.MatchString(registry) {
+			return nil, fmt.Errorf("%s is not a valid Docker registry. The url can contain only letters, numbers, dash, dot, slash and colon", registry)
+		}
+		valuetree.Set(v, "image.name", strings.TrimSuffix(registry, "/")+"/"+path.Base(valuetree.String(v, "image.name")))
+	}
+	if len(o.skipIn) > 0 {
+		v["ignoreInboundPorts"] = strings.Join(o.skipIn, ",")
+	}
+	if len(o.skipOut) > 0 {
+		v["ignoreOutboundPorts"] = strings.Join(o.skipOut, ",")
+	}
+	if len(o.redirect) > 0 {
+		v["portsToRedirect"] = strings.Trim(strings.ReplaceAll(fmt.Sprint(o.redirect), " ", ","), "[]")
+	}
+	overrides, err := o.values.Read(w.Read)
+	if err != nil {
+		return nil, err
+	}
+	v = valuetree.Merge(v, overrides)
+	v["cliVersion"] = controlplane.ClientVersion()
+	return chart.Render(command.DefaultCNINamespace, v)
+}
+
+// changed sets the values whose flags were given.
+func (o *options) changed(v map[string]any) (err error) {
+	for name, at := range o.places {
+		flag := o.flags.Lookup(name)
+		if !flag.Changed {
+			continue
+		}
+		var value any = flag.Value.String()
+		switch flag.Value.Type() {
+		case "int64":
+			value, err = o.flags.GetInt64(name)
+		case "uint":
+			value, err = o.flags.GetUint(name)
+		case "bool":
+			value, err = o.flags.GetBool(name)
+		}
+		if err != nil {
+			return err
+		}
+		valuetree.Set(v, at, value)
+	}
+	return nil
 }

@@ -14,8 +14,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 )
@@ -189,62 +191,38 @@ type Index struct {
 func Read(ctx context.Context, kube kubernetes.Interface, namespace string) (*Index, error) {
 	x := &Index{namespace: namespace, objects: map[string][]*Object{}, byUID: map[types.UID]*Object{}, owners: map[*corev1.Pod][]Owner{}}
 	parents := map[types.UID]metav1.OwnerReference{}
-	add := func(kind string, m metav1.ObjectMeta) {
-		o := &Object{Type: kind, Namespace: m.Namespace, Name: m.Name, Labels: m.Labels}
+	add := func(kind string, m metav1.Object) {
+		o := &Object{Type: kind, Namespace: m.GetNamespace(), Name: m.GetName(), Labels: m.GetLabels()}
 		x.objects[kind] = append(x.objects[kind], o)
-		x.byUID[m.UID] = o
-		if c := metav1.GetControllerOf(&m); c != nil {
-			parents[m.UID] = *c
+		x.byUID[m.GetUID()] = o
+		if c := metav1.GetControllerOf(m); c != nil {
+			parents[m.GetUID()] = *c
 		}
 	}
 	all := metav1.ListOptions{}
-	if list, err := kube.AppsV1().Deployments(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list deployments: %w", err)
-	} else {
-		for i := range list.Items {
-			add(Deployment, list.Items[i].ObjectMeta)
+	for _, owners := range []struct {
+		kind string
+		list func() (runtime.Object, error)
+	}{
+		{Deployment, func() (runtime.Object, error) { return kube.AppsV1().Deployments(namespace).List(ctx, all) }},
+		{ReplicaSet, func() (runtime.Object, error) { return kube.AppsV1().ReplicaSets(namespace).List(ctx, all) }},
+		{DaemonSet, func() (runtime.Object, error) { return kube.AppsV1().DaemonSets(namespace).List(ctx, all) }},
+		{StatefulSet, func() (runtime.Object, error) { return kube.AppsV1().StatefulSets(namespace).List(ctx, all) }},
+		{Job, func() (runtime.Object, error) { return kube.BatchV1().Jobs(namespace).List(ctx, all) }},
+		{CronJob, func() (runtime.Object, error) { return kube.BatchV1().CronJobs(namespace).List(ctx, all) }},
+		{ReplicationController, func() (runtime.Object, error) {
+			return kube.CoreV1().ReplicationControllers(namespace).List(ctx, all)
+		}},
+	} {
+		list, err := owners.list()
+		if err == nil {
+			err = meta.EachListItem(list, func(o runtime.Object) error {
+				add(owners.kind, o.(metav1.Object))
+				return nil
+			})
 		}
-	}
-	if list, err := kube.AppsV1().ReplicaSets(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list replicasets: %w", err)
-	} else {
-		for i := range list.Items {
-			add(ReplicaSet, list.Items[i].ObjectMeta)
-		}
-	}
-	if list, err := kube.AppsV1().DaemonSets(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list daemonsets: %w", err)
-	} else {
-		for i := range list.Items {
-			add(DaemonSet, list.Items[i].ObjectMeta)
-		}
-	}
-	if list, err := kube.AppsV1().StatefulSets(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list statefulsets: %w", err)
-	} else {
-		for i := range list.Items {
-			add(StatefulSet, list.Items[i].ObjectMeta)
-		}
-	}
-	if list, err := kube.BatchV1().Jobs(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list jobs: %w", err)
-	} else {
-		for i := range list.Items {
-			add(Job, list.Items[i].ObjectMeta)
-		}
-	}
-	if list, err := kube.BatchV1().CronJobs(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list cronjobs: %w", err)
-	} else {
-		for i := range list.Items {
-			add(CronJob, list.Items[i].ObjectMeta)
-		}
-	}
-	if list, err := kube.CoreV1().ReplicationControllers(namespace).List(ctx, all); err != nil {
-		return nil, fmt.Errorf("failed to list replicationcontrollers: %w", err)
-	} else {
-		for i := range list.Items {
-			add(ReplicationController, list.Items[i].ObjectMeta)
+		if err != nil {
+			return nil, fmt.Errorf("failed to list %ss: %w", owners.kind, err)
 		}
 	}
 	pods, err := kube.CoreV1().Pods(namespace).List(ctx, all)
@@ -272,9 +250,23 @@ func Read(ctx context.Context, kube kubernetes.Interface, namespace string) (*In
 			ref = &next
 		}
 	}
-	services, err := kube.CoreV1().Services(namespace).List(ctx, all)
+	if err := x.readServices(ctx, kube); err != nil {
+		return nil, err
+	}
+	if err := x.readNamespaces(ctx, kube); err != nil {
+		return nil, err
+	}
+	for _, list := range x.objects {
+		sort.Slice(list, func(i, j int) bool { return list[i].Namespace+"/"+list[i].Name < list[j].Namespace+"/"+list[j].Name })
+	}
+	return x, nil
+}
+
+// readServices comes after the pods.
+func (x *Index) readServices(ctx context.Context, kube kubernetes.Interface) error {
+	services, err := kube.CoreV1().Services(x.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("failed to list services: %w", err)
+		return fmt.Errorf("failed to list services: %w", err)
 	}
 	for i := range services.Items {
 		s := &services.Items[i]
@@ -289,13 +281,7 @@ func Read(ctx context.Context, kube kubernetes.Interface, namespace string) (*In
 		}
 		x.objects[Service] = append(x.objects[Service], o)
 	}
-	if err := x.readNamespaces(ctx, kube); err != nil {
-		return nil, err
-	}
-	for _, list := range x.objects {
-		sort.Slice(list, func(i, j int) bool { return list[i].Namespace+"/"+list[i].Name < list[j].Namespace+"/"+list[j].Name })
-	}
-	return x, nil
+	return nil
 }
 
 func (x *Index) readNamespaces(ctx context.Context, kube kubernetes.Interface) error {
