@@ -417,7 +417,8 @@ func (r *request) fail(err error) {
 	if refused.Label != "" {
 		r.p.cfg.Series.InboundHTTPErrors.Count(metric.Join(metric.Labels("error", refused.Label), series.Target(r.c.target), r.pol.srv))
 	}
-	if refused.Label != "" && !errors.Is(err, balance.ErrLoadShed) {
+	// What a policy refuses is told where it does; failures, the application's too, here.
+	if (refused.Label != "" || refused.Cause != nil) && !errors.Is(err, balance.ErrLoadShed) {
 		r.c.log().Info("Request failed", "error", err, "cause", refused.Reason())
 	} else {
 		r.c.log().Debug("Request refused", "error", err)

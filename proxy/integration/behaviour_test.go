@@ -398,7 +398,9 @@ func TestPolicyBesideProfile(t *testing.T) {
 			target.Profile, target.ProfileHTTP, target.Path = &c.profile, true, "web.ns.svc.cluster.local:80"
 			m.target.Set(target)
 			resp := m.request(m.outAddr, "GET", c.path)
-			if got := fmt.Sprintf("%d ", resp.StatusCode); got != c.want || calls.Load() != c.calls {
+			// A busy machine may take all of the time for the connection.
+			late := c.slow && calls.Load() < c.calls
+			if got := fmt.Sprintf("%d ", resp.StatusCode); got != c.want || calls.Load() != c.calls && !late {
 				t.Errorf("got %s%q after %d calls, want %s after %d", got, resp.Header.Get("L5d-Proxy-Error"), calls.Load(), c.want, c.calls)
 			}
 			m.wants(m.out.reg, c.metrics...)

@@ -52,6 +52,14 @@ func refused(r *http.Response) string {
 	return s
 }
 
+// explanation is what the client was told of a refusal.
+func explanation(refused string) string {
+	_, text, _ := strings.Cut(refused, " ")
+	text, _, _ = strings.Cut(text, " close")
+	text, _, _ = strings.Cut(text, " location=")
+	return text
+}
+
 // rule edits the first rule of the outbound policy.
 func rule(edit func(*model.Rule)) func(*mesh) {
 	return func(m *mesh) {
@@ -79,8 +87,9 @@ func TestRefusals(t *testing.T) {
 		prepare func(*mesh)
 		// plain sends the request to the inbound proxy, without a mesh.
 		plain bool
-		// down has no application.
+		// down has no application. app is another than the one that echoes.
 		down bool
+		app  http.HandlerFunc
 		// failFast is what the refusal is, so that it comes soon.
 		failFast bool
 		// slow is refused only if it comes soon enough after the one before, so that
@@ -197,6 +206,19 @@ func TestRefusals(t *testing.T) {
 			want: "502 endpoint 127.0.0.1:1: Outbound proxy cannot initiate connections on the loopback interface: connection refused close l5d-proxy-connection=close",
 		},
 		{
+			name: "timeout", app: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			prepare: rule(func(r *model.Rule) { r.Timeouts.Request = 100 * time.Millisecond }),
+			want:    "504 " + atBackend + "timed out waiting for response headers: request timeout: 100ms",
+			out:     `outbound_http_errors_total{error="response timeout"} 1`,
+			log:     "Request failed",
+		},
+		{
+			name: "application hangs up", app: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			want: "502 ",
+			in:   `response_total{direction="inbound",target_addr="10.0.0.2:8080",target_ip="10.0.0.2",target_port="8080",tls="true",client_id="` + clientID + `",srv_group="",srv_kind="default",srv_name="all-unauthenticated",srv_port="8080",route_group="",route_kind="default",route_name="default",authz_group="",authz_kind="default",authz_name="all-unauthenticated",status_code="502",classification="failure",grpc_status="",error=""} 1`,
+			log:  "Request failed client.addr",
+		},
+		{
 			name: "another identity", prepare: func(m *mesh) {
 				e := meshedEndpoint()
 				e.Hint, e.TLS = model.HintNone, model.DNSTLS(model.MustIdentity(serverID))
@@ -213,8 +235,11 @@ func TestRefusals(t *testing.T) {
 					failFast(oc, ic)
 				}
 			})
+			if c.app == nil {
+				c.app = echo
+			}
 			if !c.down {
-				m.serve(http.HandlerFunc(echo))
+				m.serve(c.app)
 			}
 			if c.prepare != nil {
 				c.prepare(m)
@@ -228,13 +253,13 @@ func TestRefusals(t *testing.T) {
 			if !ask() && !(c.slow && soon(ask)) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
+			m.says(explanation(got), c.log)
 			if c.out != "" {
 				m.wants(m.out.reg, c.out)
 			}
 			if c.in != "" {
 				m.wants(m.in.reg, c.in)
 			}
-			m.says(c.log)
 		})
 	}
 }

@@ -466,6 +466,7 @@ func (a *attempt) dispatch(b *backend, filters []model.Filter, head *exchange.Re
 	// which is judged, counted and retried as if it had sent it.
 	a.refused = refused.Labeled("")
 	a.refused.Text = fmt.Sprintf("endpoint %s: %s", e.model.Addr, refused.Text)
+	r.log().Info("Endpoint failed", "error", a.refused.Text)
 	a.made.Head.Reset()
 	a.made.Head.Version = r.version
 	refusal.Fill(&a.made.Head, r.grpc, a.refused, r.informs())
