@@ -1,23 +1,17 @@
 package integration
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/app"
-	"github.com/linkerd-go/linkerd-go/proxy/config"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
-	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
-	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/proxy/overload"
@@ -27,48 +21,17 @@ import (
 // configured by a map and dials the network of the story.
 type proxyProcess struct {
 	*app.App
-	log  *lockedBuilder
+	log  *apptest.Log
 	stop func() error
 }
 
 // startProxy starts a whole proxy for an identity.
 func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string, n netx.Dialer, inDst, outDst netip.AddrPort, extra map[string]string) *proxyProcess {
 	t.Helper()
-	dir := t.TempDir()
-	if err := identityboot.Write(dir, ca.PEM, id); err != nil {
-		t.Fatal(err)
-	}
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env := map[string]string{
-		"DESTINATION_SVC_ADDR": ctl.Addr().String(), "POLICY_SVC_ADDR": ctl.Addr().String(), "IDENTITY_SVC_ADDR": ctl.Addr().String(),
-		"POLICY_WORKLOAD": `{"ns":"ns","pod":"p"}`, "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token,
-		"IDENTITY_TRUST_ANCHORS": string(ca.PEM), "IDENTITY_LOCAL_NAME": id,
-		"INBOUND_LISTEN_ADDR": "127.0.0.1:0", "OUTBOUND_LISTEN_ADDR": "127.0.0.1:0", "ADMIN_LISTEN_ADDR": "127.0.0.1:0",
-		"INBOUND_DEFAULT_POLICY": "all-unauthenticated", "DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8",
-		"SHUTDOWN_ENDPOINT_ENABLED": "true", "LOG": "info", "IDENTITY_MIN_REFRESH": "1s",
-	}
-	for k, v := range extra {
-		if env[k] = v; v == unset {
-			delete(env, k)
-		}
-	}
-	cfg, problems := config.Load(func(name string) (string, bool) {
-		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
-		return v, ok
-	}, 2)
-	if err := problems.Err(); err != nil {
-		t.Fatal(err)
-	}
-	p := &proxyProcess{log: &lockedBuilder{}}
-	l, err := logs.New(logs.Options{Out: p.log, Filter: cfg.Log.Filter})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := apptest.Config(t, ctl, ca, id, apptest.Env{"SHUTDOWN_ENDPOINT_ENABLED": "true", "IDENTITY_MIN_REFRESH": "1s"}, extra)
+	p := &proxyProcess{log: &apptest.Log{}}
 	options := app.Options{
-		Config: cfg, Log: l, InboundDialer: n, OutboundDialer: n,
+		Config: cfg, Log: p.log.Logger(t, cfg), InboundDialer: n, OutboundDialer: n,
 		InboundDst:  func(net.Conn) (netip.AddrPort, error) { return inDst, nil },
 		OutboundDst: func(net.Conn) (netip.AddrPort, error) { return outDst, nil },
 	}
@@ -76,44 +39,21 @@ func startProxy(t *testing.T, ctl *testcontrol.Server, ca *testca.CA, id string,
 		options.AccessLog = accessLog
 	}
 	options.Memory = memory
-	p.App, err = app.New(options)
-	if err != nil {
+	var err error
+	if p.App, err = app.New(options); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	stopped := false
-	p.stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
+	stop := apptest.Run(t, p.App, id, p.log)
+	p.stop = sync.OnceValue(func() error {
 		exported.add(p.Families(), p.Metrics())
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(2 * patience):
-			return fmt.Errorf("proxy did not stop")
-		}
-	}
-	t.Cleanup(func() {
-		if err := p.stop(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", id, p.log)
-		}
+		return stop()
 	})
+	t.Cleanup(func() { _ = p.stop() }) // apptest tells of its error
 	return p
 }
 
-// unset takes a variable away that startProxy would set.
-const unset = "unset"
-
 // accessLog is where proxies that are started write their access log.
-var accessLog *lockedBuilder
+var accessLog *apptest.Log
 
 // memory is that of proxies that are started; nil for no limit.
 var memory func() (overload.Usage, error)
@@ -235,7 +175,7 @@ func TestNewCertificatesAreUsed(t *testing.T) {
 }
 
 func TestAccessLog(t *testing.T) {
-	var log lockedBuilder
+	var log apptest.Log
 	accessLog = &log
 	defer func() { accessLog = nil }()
 	_, _, m, _, _ := meshed(t, map[string]string{"ACCESS_LOG": "apache"})
@@ -296,32 +236,9 @@ func TestBadPortStopsTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	dir := t.TempDir()
-	if err := identityboot.Write(dir, ca.PEM, clientID); err != nil {
-		t.Fatal(err)
-	}
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env := map[string]string{
-		"DESTINATION_SVC_ADDR": ctl.Addr().String(), "POLICY_SVC_ADDR": ctl.Addr().String(), "IDENTITY_SVC_ADDR": ctl.Addr().String(),
-		"POLICY_WORKLOAD": "w", "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token, "IDENTITY_TRUST_ANCHORS": string(ca.PEM),
-		"IDENTITY_LOCAL_NAME": clientID, "INBOUND_LISTEN_ADDR": "127.0.0.1:0", "ADMIN_LISTEN_ADDR": "127.0.0.1:0",
-		"OUTBOUND_LISTEN_ADDR": ln.Addr().String(),
-	}
-	cfg, problems := config.Load(func(name string) (string, bool) {
-		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
-		return v, ok
-	}, 1)
-	if err := problems.Err(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := logs.New(logs.Options{Out: io.Discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := app.New(app.Options{Config: cfg, Log: l}); err == nil || !strings.Contains(err.Error(), "failed to bind outbound listener on "+ln.Addr().String()) {
+	cfg := apptest.Config(t, ctl, ca, clientID, apptest.Env{"OUTBOUND_LISTEN_ADDR": ln.Addr().String()})
+	var log apptest.Log
+	if _, err := app.New(app.Options{Config: cfg, Log: log.Logger(t, cfg)}); err == nil || !strings.Contains(err.Error(), "failed to bind outbound listener on "+ln.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }

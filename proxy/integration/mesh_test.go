@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/accept"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/clock"
 	"github.com/linkerd-go/linkerd-go/proxy/drain"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
@@ -77,7 +78,7 @@ func (n *network) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 type mesh struct {
 	t       testing.TB
 	net     *network
-	log     *lockedBuilder
+	log     *apptest.Log
 	out, in struct {
 		reg   *metric.Registry
 		drain *drain.Drain
@@ -89,23 +90,6 @@ type mesh struct {
 	server          *watch.Value[*model.ServerPolicy]
 	endpoints       *watch.Value[*model.EndpointSet]
 	ca              *testca.CA
-}
-
-type lockedBuilder struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuilder) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuilder) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // knowledge is the control plane as values.
@@ -173,7 +157,7 @@ func endpoints(list ...*model.Endpoint) *model.EndpointSet {
 func newMesh(t testing.TB, edit func(*outbound.Config, *inbound.Config)) *mesh {
 	t.Helper()
 	m := &mesh{
-		t: t, net: &network{addrs: map[netip.AddrPort]string{}}, log: &lockedBuilder{},
+		t: t, net: &network{addrs: map[netip.AddrPort]string{}}, log: &apptest.Log{},
 		target:    watch.New(servicePolicy(nil)),
 		server:    watch.New(model.DefaultServerPolicy(model.AllUnauthenticated, nil, 10*time.Second, false)),
 		endpoints: watch.New(endpoints(meshedEndpoint())),

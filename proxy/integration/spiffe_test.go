@@ -14,6 +14,7 @@ import (
 
 	destinationpb "github.com/linkerd-go/linkerd-go/api/proto/destination"
 	spiffepb "github.com/linkerd-go/linkerd-go/api/proto/spiffe"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 )
@@ -85,7 +86,7 @@ func TestSPIFFE(t *testing.T) {
 	env := func(id, name string) (map[string]string, func(string)) {
 		socket, give := startAgent(t, ca)
 		return map[string]string{
-			"IDENTITY_SPIRE_WORKLOAD_API_ADDRESS": "unix:" + socket, "IDENTITY_LOCAL_NAME": unset,
+			"IDENTITY_SPIRE_WORKLOAD_API_ADDRESS": "unix:" + socket, "IDENTITY_LOCAL_NAME": apptest.Unset,
 			"IDENTITY_SERVER_ID": id, "IDENTITY_SERVER_NAME": name,
 		}, give
 	}

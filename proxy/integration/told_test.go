@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/inbound"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/outbound"
@@ -27,7 +28,7 @@ import (
 // each; the path of a request tells which is which.
 func logged(t *testing.T) (m *mesh, line func(outbound bool, path string) map[string]any) {
 	t.Helper()
-	var logs [2]lockedBuilder
+	var logs [2]apptest.Log
 	m = newMesh(t, func(oc *outbound.Config, ic *inbound.Config) {
 		viaProxy(oc, ic)
 		ic.AccessLog = accesslog.New(accesslog.JSON, &logs[0])

@@ -8,17 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/app"
-	"github.com/linkerd-go/linkerd-go/proxy/config"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
-	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
-	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/redirect/nft"
@@ -78,34 +74,13 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 	const id = "pod.ns.serviceaccount.identity.linkerd.cluster.local"
 	ctl, ca := testcontrol.New(t), testca.New(t)
 	ctl.Identity = ca
-	dir := t.TempDir()
-	if err := identityboot.Write(dir, ca.PEM, id); err != nil {
-		t.Fatal(err)
-	}
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env := map[string]string{
-		"DESTINATION_SVC_ADDR": ctl.Addr().String(), "POLICY_SVC_ADDR": ctl.Addr().String(), "IDENTITY_SVC_ADDR": ctl.Addr().String(),
-		"POLICY_WORKLOAD": "w", "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token, "IDENTITY_TRUST_ANCHORS": string(ca.PEM),
-		"IDENTITY_LOCAL_NAME": id, "INBOUND_DEFAULT_POLICY": "all-unauthenticated", "LOG": "info",
+	cfg := apptest.Config(t, ctl, ca, id, apptest.Env{
 		"INBOUND_LISTEN_ADDR": "[::]:4143", "OUTBOUND_LISTEN_ADDRS": "127.0.0.1:4140,[::1]:4140", "ADMIN_LISTEN_ADDR": "[::]:4191",
+		"OUTBOUND_LISTEN_ADDR": apptest.Unset, "DESTINATION_PROFILE_NETWORKS": apptest.Unset,
 		"CONTROL_LISTEN_ADDR": "[::]:4190", "TAP_SVC_NAME": tapID,
 		"INBOUND_IPS": "10.77.0.2,fd77::2", "INBOUND_DETECT_TIMEOUT": "1s", "OUTBOUND_DETECT_TIMEOUT": "1s",
-	}
-	cfg, problems := config.Load(func(name string) (string, bool) {
-		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
-		return v, ok
-	}, 1)
-	if err := problems.Err(); err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	l, err := logs.New(logs.Options{Out: &out, Filter: cfg.Log.Filter})
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
+	var out apptest.Log
 	proxy := lab.Pod.As(proxyUID, proxyGID)
 	dialer := netx.DialerFunc(func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return proxy.Dial(ctx, "tcp", to.String())
@@ -114,24 +89,12 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 	// The sockets are the pod's. Whose the listening ones are does not matter,
 	// and root can read the identity directory.
 	if err := lab.Pod.Do(func() (err error) {
-		a, err = app.New(app.Options{Config: cfg, Log: l, InboundDialer: dialer, OutboundDialer: dialer})
+		a, err = app.New(app.Options{Config: cfg, Log: out.Logger(t, cfg), InboundDialer: dialer, OutboundDialer: dialer})
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = a.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		stop()
-		<-done
-		if t.Failed() {
-			t.Logf("log:\n%s", out.String())
-		}
-	})
+	apptest.Run(t, a, "the proxy", &out)
 
 	workload := lab.Pod.As(appUID, appUID)
 	serveHTTP(t, workload, ":8080", "pod")
@@ -166,7 +129,7 @@ func TestProxyBehindTheRealRedirection(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
 	}
-	conn, err := workload.Dial(ctx, "tcp4", "10.77.0.1:25")
+	conn, err := workload.Dial(t.Context(), "tcp4", "10.77.0.1:25")
 	if err != nil {
 		t.Fatal(err)
 	}

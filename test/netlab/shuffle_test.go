@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,10 +18,8 @@ import (
 	"time"
 
 	"github.com/linkerd-go/linkerd-go/proxy/app"
-	"github.com/linkerd-go/linkerd-go/proxy/config"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
-	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
-	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 	"github.com/linkerd-go/linkerd-go/test/netlab"
@@ -51,66 +48,24 @@ func startPair(t *testing.T, in netlab.User, out netx.Dialer) *pair {
 	ctl.SetProfile(service.String(), nil)
 	ctl.SetInbound(8080, testcontrol.OpenServer())
 	ctl.SetEndpoints("web.ns.svc.cluster.local:80", testcontrol.MeshedEndpoint(server.String(), serverID, 0))
-	start := func(id, listen string, o app.Options) *app.App {
-		dir := t.TempDir()
-		if err := identityboot.Write(dir, ca.PEM, id); err != nil {
-			t.Fatal(err)
-		}
-		token := filepath.Join(dir, "token")
-		if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		env := map[string]string{
-			"DESTINATION_SVC_ADDR": ctl.Addr().String(), "POLICY_SVC_ADDR": ctl.Addr().String(), "IDENTITY_SVC_ADDR": ctl.Addr().String(),
-			"POLICY_WORKLOAD": "w", "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token, "IDENTITY_TRUST_ANCHORS": string(ca.PEM),
-			"IDENTITY_LOCAL_NAME": id, "INBOUND_DEFAULT_POLICY": "all-unauthenticated", "LOG": "info",
-			"INBOUND_LISTEN_ADDR": listen, "OUTBOUND_LISTEN_ADDR": "127.0.0.1:0", "ADMIN_LISTEN_ADDR": "127.0.0.1:0",
-			"DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8", "OUTBOUND_CONNECT_TIMEOUT": "30s", "OUTBOUND_HTTP_FAILFAST_TIMEOUT": "30s",
-		}
-		var problems *config.Problems
-		o.Config, problems = config.Load(func(name string) (string, bool) {
-			v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
-			return v, ok
-		}, 2)
-		if err := problems.Err(); err != nil {
-			t.Fatal(err)
-		}
-		var log bytes.Buffer
-		var err error
-		if o.Log, err = logs.New(logs.Options{Out: &log, Filter: "info"}); err != nil {
-			t.Fatal(err)
-		}
+	start := func(id, listen string, do func(func() error) error, o app.Options) *app.App {
+		o.Config = apptest.Config(t, ctl, ca, id, apptest.Env{
+			"INBOUND_LISTEN_ADDR": listen, "OUTBOUND_CONNECT_TIMEOUT": "30s", "OUTBOUND_HTTP_FAILFAST_TIMEOUT": "30s",
+		})
+		var out apptest.Log
+		o.Log = out.Logger(t, o.Config)
 		started := make(chan struct{})
 		o.Started = func() { close(started) }
 		o.InboundDst = func(net.Conn) (netip.AddrPort, error) { return server, nil }
 		o.OutboundDst = func(net.Conn) (netip.AddrPort, error) { return service, nil }
 		var a *app.App
-		if err := in.Do(func() (err error) {
-			if id == serverID {
-				a, err = app.New(o)
-			}
+		if err := do(func() (err error) {
+			a, err = app.New(o)
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if a == nil {
-			if a, err = app.New(o); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ctx, stop := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = a.Run(ctx)
-		}()
-		t.Cleanup(func() {
-			stop()
-			<-done
-			if t.Failed() {
-				t.Logf("log of %s:\n%s", id, log.String())
-			}
-		})
+		apptest.Run(t, a, id, &out)
 		select {
 		case <-started:
 		case <-time.After(shuffledLimit):
@@ -119,12 +74,13 @@ func startPair(t *testing.T, in netlab.User, out netx.Dialer) *pair {
 		return a
 	}
 	local := &netx.TCPDialer{}
-	p.server = start(serverID, netlab.PeerShuffledIPv4.String()+":0", app.Options{
+	p.server = start(serverID, netlab.PeerShuffledIPv4.String()+":0", in.Do, app.Options{
 		InboundDialer: netx.DialerFunc(func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			return local.Dial(ctx, netip.MustParseAddrPort(p.application.Load().(string)))
 		}),
 	})
-	p.client = start(clientID, "127.0.0.1:0", app.Options{OutboundDialer: out, InboundDialer: local})
+	here := func(f func() error) error { return f() }
+	p.client = start(clientID, "127.0.0.1:0", here, app.Options{OutboundDialer: out, InboundDialer: local})
 	return p
 }
 

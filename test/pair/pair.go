@@ -13,16 +13,12 @@
 package pair
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,10 +27,8 @@ import (
 	inboundpb "github.com/linkerd-go/linkerd-go/api/proto/inbound"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
 	"github.com/linkerd-go/linkerd-go/proxy/app"
-	"github.com/linkerd-go/linkerd-go/proxy/config"
+	"github.com/linkerd-go/linkerd-go/proxy/app/apptest"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
-	"github.com/linkerd-go/linkerd-go/proxy/identityboot"
-	"github.com/linkerd-go/linkerd-go/proxy/logs"
 	"github.com/linkerd-go/linkerd-go/proxy/meshtls/testca"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
 )
@@ -94,9 +88,8 @@ type Pair struct {
 	env   Env
 }
 
-// Env is configuration of the proxies besides what a Pair needs: variables without
-// the prefix LINKERD2_PROXY_.
-type Env map[string]string
+// Env is configuration of the proxies besides what a Pair needs.
+type Env = apptest.Env
 
 // New starts the pair and stops it with the test.
 func New(t testing.TB, env ...Env) *Pair {
@@ -209,43 +202,12 @@ var direct = netip.MustParseAddr("127.0.0.2")
 // start starts a proxy for a service.
 func (p *Pair) start(name, id string, s Service) *app.App {
 	p.t.Helper()
-	dir := filepath.Join(p.t.TempDir(), name)
-	token := filepath.Join(dir, "token")
-	err := os.MkdirAll(dir, 0o755)
-	if err == nil {
-		err = identityboot.Write(dir, p.ca.PEM, id)
-	}
-	if err == nil {
-		err = os.WriteFile(token, []byte("token"), 0o600)
-	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	control := p.Control.Addr().String()
-	env := map[string]string{
-		"DESTINATION_SVC_ADDR": control, "POLICY_SVC_ADDR": control, "IDENTITY_SVC_ADDR": control,
-		"POLICY_WORKLOAD": `{"ns":"ns","pod":"p"}`, "IDENTITY_DIR": dir, "IDENTITY_TOKEN_FILE": token,
-		"IDENTITY_TRUST_ANCHORS": string(p.ca.PEM), "IDENTITY_LOCAL_NAME": id,
-		"INBOUND_LISTEN_ADDR": "127.0.0.1:0", "OUTBOUND_LISTEN_ADDR": "127.0.0.1:0", "ADMIN_LISTEN_ADDR": "127.0.0.1:0",
-		"INBOUND_DEFAULT_POLICY": "all-unauthenticated", "DESTINATION_PROFILE_NETWORKS": "10.0.0.0/8", "LOG": "warn,linkerd=info",
-		"SHUTDOWN_GRACE_PERIOD": "5s",
-	}
-	maps.Copy(env, p.env)
-	cfg, problems := config.Load(func(name string) (string, bool) {
-		v, ok := env[strings.TrimPrefix(name, "LINKERD2_PROXY_")]
-		return v, ok
-	}, 2)
-	if err := problems.Err(); err != nil {
-		p.t.Fatal(err)
-	}
-	out := &lockedBuffer{}
-	log, err := logs.New(logs.Options{Out: out, Filter: cfg.Log.Filter})
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	cfg := apptest.Config(p.t, p.Control, p.ca, id, apptest.Env{"LOG": "warn,linkerd=info", "SHUTDOWN_GRACE_PERIOD": "5s"}, p.env)
+	var out apptest.Log
 	var a *app.App
+	var err error
 	a, err = app.New(app.Options{
-		Config: cfg, Log: log, InboundDialer: dialer{p: p}, OutboundDialer: dialer{p: p, outside: true},
+		Config: cfg, Log: out.Logger(p.t, cfg), InboundDialer: dialer{p: p}, OutboundDialer: dialer{p: p, outside: true},
 		InboundDst: func(c net.Conn) (netip.AddrPort, error) {
 			if netx.AddrPort(c.RemoteAddr()).Addr() == direct {
 				return netip.AddrPortFrom(s.endpoint().Addr(), netx.AddrPort(a.Addrs().Inbound).Port()), nil
@@ -257,18 +219,7 @@ func (p *Pair) start(name, id string, s Service) *app.App {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	p.t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			p.t.Errorf("%s: %v", name, err)
-		}
-		if text := out.String(); text != "" && p.t.Failed() {
-			p.t.Logf("log of %s:\n%s", name, text)
-		}
-	})
+	apptest.Run(p.t, a, name, &out)
 	return a
 }
 
@@ -307,23 +258,3 @@ func (p *Pair) Inbound(s Service) string { return p.server[s].Addrs().Inbound.St
 
 // Metrics is the exposition of the client's proxy of a service.
 func (p *Pair) Metrics(s Service) string { return p.client[s].Metrics() }
-
-// lockedBuffer collects a log.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-// Write is io.Writer.
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// String is what was written.
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
