@@ -40,7 +40,9 @@ type profileTopic struct {
 	query   ProfileQuery
 	profile *core.Profile
 	err     error
-	subs    map[*Subscription[core.Profile]]struct{}
+	// kept says that there is no such profile any more: who has it keeps it, but nobody is given it.
+	kept bool
+	subs map[*Subscription[core.Profile]]struct{}
 }
 
 // Profile subscribes to the profile of a destination. If there is none the error says why: NotFoundError, ConflictError or
@@ -49,9 +51,14 @@ type profileTopic struct {
 func (x *Index) Profile(ctx context.Context, query ProfileQuery) (*Subscription[core.Profile], error) {
 	sub := newSubscription[core.Profile](x.options.Capacity)
 	var failed error
+	var topic *profileTopic
 	err := x.do(ctx, func() {
-		topic := x.profiles[query]
-		if topic == nil {
+		topic = x.profiles[query]
+		if topic != nil {
+			// The caller may have seen a change, and must not be given an older answer.
+			x.answers.Settle(&topic.node)
+		}
+		if topic == nil || topic.kept {
 			topic = &profileTopic{index: x, query: query, subs: make(map[*Subscription[core.Profile]]struct{})}
 			x.join(&topic.node, topic.refresh)
 			if topic.profile == nil {
@@ -70,17 +77,15 @@ func (x *Index) Profile(ctx context.Context, query ProfileQuery) (*Subscription[
 	}
 	sub.close = func() {
 		x.post(func() {
-			topic := x.profiles[query]
-			if topic == nil {
-				return
-			}
 			if _, in := topic.subs[sub]; in {
 				delete(topic.subs, sub)
 				x.options.Metrics.profileSubscribers(topic.profile, -1)
 			}
 			if len(topic.subs) == 0 {
 				x.answers.Drop(&topic.node)
-				delete(x.profiles, query)
+				if x.profiles[query] == topic {
+					delete(x.profiles, query)
+				}
 			}
 		})
 	}
@@ -92,16 +97,19 @@ func (t *profileTopic) refresh(r *reader) {
 	if err != nil {
 		if t.profile != nil {
 			t.index.options.Logger.Warn("profile kept", "query", t.query, "error", err)
+			t.kept = true
 		}
 		t.err = err
 		return
 	}
+	t.kept = false
 	if t.profile != nil {
 		if profile.Equal(t.profile) {
 			return
 		}
 		if t.profile.Name != "" && profile.Endpoint != nil && len(profile.Endpoint.Labels) == 0 {
 			// The address was a Service's and is nobody's now. It may be on its way back; nothing is won by telling.
+			t.kept = true
 			return
 		}
 	}
