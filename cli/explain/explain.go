@@ -8,7 +8,7 @@
 //	client, err := f.Client(ctx, w, cluster, namespace)
 //	request, err := f.Request()
 //	a, err := asker.Inbound(ctx, question)
-//	explain.Print(w.Out, a, explain.Chain)
+//	explain.Print(w.Out, a, true) // with the reasons
 //
 // Values are for one goroutine.
 package explain

@@ -3,9 +3,9 @@
 // the paths count.
 //
 //	set := series.New(registry)
-//	src := set.Transport(metric.Join(series.Direction("inbound"), series.Peer("src"), series.Target(dst), tls.Labels(), srv))
+//	src := set.Transport(metric.Join(series.InboundLabel, series.SrcLabel, series.Target(dst), tls.Labels(), srv))
 //	src.Open()
-//	defer src.Closed(err)
+//	defer src.Closed(errno)
 //
 // Handles are made when a connection, route or endpoint is set up and are
 // shared by its requests; using them takes no lock. All of it is safe for

@@ -23,6 +23,35 @@ func TestPackagesIntroduceThemselves(t *testing.T) {
 	}
 }
 
+// TestPackageCommentsNameWhatExists: the example in a package's comment is the first
+// thing that is copied, and nothing compiles it.
+func TestPackageCommentsNameWhatExists(t *testing.T) {
+	for dir, files := range parsed(t) {
+		declared := map[string]bool{}
+		for _, f := range files {
+			for _, d := range f.tree.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					declared[d.Name.Name] = true
+				case *ast.GenDecl:
+					names(d, declared)
+				}
+			}
+		}
+		for _, f := range files {
+			if f.tree.Doc == nil {
+				continue
+			}
+			own := regexp.MustCompile(`(?:^|[^\w.])` + f.tree.Name.Name + `\.([A-Z]\w*)`)
+			for _, m := range own.FindAllStringSubmatch(f.tree.Doc.Text(), -1) {
+				if !declared[m[1]] {
+					t.Errorf("the comment of package %s names %s, which does not exist", dir, m[1])
+				}
+			}
+		}
+	}
+}
+
 // TestExportedThingsAreDocumented: who calls a thing of another package reads its
 // comment, not its code. Methods that everybody knows need none.
 func TestExportedThingsAreDocumented(t *testing.T) {
