@@ -340,6 +340,9 @@ func (p *H2) beyond(cc *h2.ClientConn, cn *exchange.Canceler, head *exchange.Req
 			return resp, err
 		}
 		// It is full as well, or on its way out.
+		if errors.Is(err, h2.ErrFull) && ec.Active() == 0 {
+			break // the server takes nothing at all: no number of connections helps
+		}
 	}
 	return cc.RoundTrip(cn, head, body)
 }

@@ -1,12 +1,18 @@
 package pool
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/linkerd-go/linkerd-go/proxy/clock"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -92,6 +98,73 @@ func TestStreamsBeyondTheServersLimit(t *testing.T) {
 	})
 	p.Close()
 	p.Wait()
+}
+
+// TestServerThatTakesNoStreams: against a server that allows none, connections are of
+// no use, and a request that waits for better times must not make hundreds.
+func TestServerThatTakesNoStreams(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	var known atomic.Int32 // connections whose client knows that
+	conns.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer c.Close()
+				fr := http2.NewFramer(c, c)
+				_ = fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+				_, _ = io.CopyN(io.Discard, c, int64(len(h2.Preface)))
+				for {
+					f, err := fr.ReadFrame()
+					if err != nil {
+						return
+					}
+					if s, ok := f.(*http2.SettingsFrame); ok && s.IsAck() {
+						known.Add(1)
+					}
+				}
+			})
+		}
+	})
+	var dials atomic.Int32
+	// Its time does not pass, so that nothing is closed for being idle.
+	p := NewH2(H2Options{Dial: counting(ln.Addr().String(), &dials), Clock: clock.NewManual(time.Unix(1000, 0))})
+	defer func() {
+		p.Close()
+		p.Wait()
+		ln.Close()
+		conns.Wait()
+	}()
+	p.Connect()
+	p.further(0).Connect()
+	until(t, "both connections are known to be of no use", func() bool { return known.Load() == 2 })
+	var c exchange.Canceler
+	over := make(chan error, 1)
+	go func() {
+		_, err := p.RoundTrip(&c, &exchange.RequestHead{Version: exchange.HTTP2, Method: []byte("GET"), Path: []byte("/")}, exchange.Empty)
+		over <- err
+	}()
+	until(t, "waits", func() bool { return dials.Load() > 2 || waitsForSlot() })
+	gone := errors.New("gone")
+	c.Cancel(gone)
+	if err := <-over; !errors.Is(err, gone) {
+		t.Errorf("ended with %v", err)
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// waitsForSlot reports whether a request waits for the server to allow a stream.
+func waitsForSlot() bool {
+	b := make([]byte, 1<<20)
+	return bytes.Contains(b[:runtime.Stack(b, true)], []byte("slotLocked"))
 }
 
 // until waits for what happens by itself.
