@@ -24,6 +24,15 @@ var absent = map[string]string{
 	"tap":       "tap is not part of this version; the access log of a proxy is turned on with the annotation config.linkerd.io/access-log",
 	"top":       "top is not part of this version; use linkerd viz stat",
 	"routes":    "routes is not part of this version; use linkerd diagnostics proxy-metrics and look at route_response_total",
+	"list":      "tap is not part of this version; linkerd get pods lists the meshed pods",
+	"profile":   "tap is not part of this version; use linkerd profile with --open-api, --proto or --template",
+	"prune":     "this version installs nothing for viz, so there is nothing to remove",
+	"authz":     "use linkerd authz, and with --from and --explain for who is let in and why",
+
+	"stat-inbound":  "use linkerd viz stat, or linkerd diagnostics proxy-metrics and look at response_total and its route_name",
+	"stat-outbound": "use linkerd viz stat --to, or linkerd diagnostics proxy-metrics and look at outbound_http_route_request_statuses_total",
+	"allow-scrapes": "this version installs no Prometheus; let yours reach port linkerd-admin with a Server and an AuthorizationPolicy",
+
 	"dashboard": "the dashboard is not part of this version; use linkerd viz stat and linkerd viz edges",
 }
 
