@@ -189,7 +189,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	open(n)
 	per := float64(used()-before) / n
 	t.Logf("%.0f bytes per idle connection", per)
-	if per > 9<<10 {
+	if per > 5<<10 {
 		t.Errorf("%.0f bytes per idle connection", per)
 	}
 }
