@@ -58,6 +58,7 @@ func (a *App) identityClient(set *series.Set, resolutions *metric.Family) error 
 		a.certify = func(ctx context.Context) error {
 			return spiffe.Run(ctx, spiffe.Config{
 				Store: a.store, Socket: c.SPIRE, Backoff: model.Backoff(c.SPIREBackoff), Refreshed: refreshed, Log: log,
+				Anchors: []byte(c.TrustAnchors), Federated: c.SPIREFederated,
 			})
 		}
 		return nil

@@ -184,6 +184,9 @@ type Identity struct {
 	// identity controller certifies.
 	SPIRE        string
 	SPIREBackoff Backoff
+	// SPIREFederated are the other trust domains that are believed about their
+	// own workloads, if the workload API has their bundles.
+	SPIREFederated []string
 }
 
 // StreamLimits bound control streams; zero means no limit.

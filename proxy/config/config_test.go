@@ -98,7 +98,7 @@ func describe(c *Config) map[string]string {
 		"inbound.backoff": c.Inbound.ConnectBackoff, "outbound.backoff": c.Outbound.ConnectBackoff,
 		"outbound.quiet": c.Outbound.Quiet, "opaque": c.Inbound.OpaquePorts, "ips": c.Inbound.IPs,
 		"workers": c.Workers.Count, "destination": c.Destination, "policy": c.Policy, "identity": c.Identity.Controller,
-		"suffixes": c.Outbound.ProfileSuffixes, "spire": c.Identity.SPIRE, "access": c.Log.Access, "outbound.access": c.Log.OutboundAccess, "json": c.Log.JSON,
+		"suffixes": c.Outbound.ProfileSuffixes, "spire": c.Identity.SPIRE, "spire.federated": c.Identity.SPIREFederated, "access": c.Log.Access, "outbound.access": c.Log.OutboundAccess, "json": c.Log.JSON,
 		"h2.windows":   fmt.Sprint(c.Inbound.Server.StreamWindow, c.Inbound.Server.ConnWindow),
 		"h2.keepalive": fmt.Sprint(c.Inbound.Server.KeepAliveInterval, c.Inbound.Server.KeepAliveTimeout),
 		"streams":      c.Streams, "failfast": c.Outbound.HTTPQueue, "inbound.idle": c.Inbound.MaxIdleConns,

@@ -287,6 +287,23 @@ func suffixes(s string) (Suffixes, error) {
 	return out, nil
 }
 
+// errTrustDomain is why trust domains are refused. Source: SPIFFE-ID, section 2.1.
+var errTrustDomain = errors.New("not a list of trust domains")
+
+func trustDomains(s string) ([]string, error) {
+	var out []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		if strings.Trim(item, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" || len(item) > 255 {
+			return nil, errTrustDomain
+		}
+		out = append(out, item)
+	}
+	return out, nil
+}
+
 func text(s string) (string, error) { return s, nil }
 
 func nonEmpty(s string) (string, error) {

@@ -354,6 +354,7 @@ func (l *loader) identity() Identity {
 		if !strings.HasPrefix(id.ServerID, "spiffe://") {
 			l.fail(fmt.Errorf("%sIDENTITY_SERVER_ID=%q is not valid: SPIRE needs a spiffe:// URI", prefix, id.ServerID))
 		}
+		id.SPIREFederated = get(l, "IDENTITY_SPIRE_FEDERATES_WITH", trustDomains, nil)
 		return id
 	}
 	id.ServerID = strings.TrimSuffix(id.ServerID, ".")

@@ -62,7 +62,9 @@ type Store struct {
 	log  *slog.Logger
 
 	anchors atomic.Pointer[x509.CertPool]
-	leaf    *watch.Value[*Leaf]
+	// federated are the authorities of other trust domains; see Federate.
+	federated atomic.Pointer[map[string]*x509.CertPool]
+	leaf      *watch.Value[*Leaf]
 	// verifier has a lock of its own.
 	verifier verifier
 	// set serialises setting, so that what is verified is what is published.
@@ -242,9 +244,17 @@ func (s *Store) renew(by func() *x509.CertPool, chain [][]byte, key crypto.Signe
 	return nil
 }
 
-// verify checks that a chain, leaf first, leads to the anchors and is valid now.
+// verify checks that a chain, leaf first, leads to the anchors, or for a peer of
+// another trust domain to that domain's, and is valid now.
 func (s *Store) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
-	return s.verifier.verify(chain, s.anchors.Load(), s.now(), usage)
+	err := s.verifier.verify(chain, s.anchors.Load(), s.now(), usage)
+	if err == nil {
+		return nil
+	}
+	if pool := s.foreign(chain[0]); pool != nil {
+		return s.verifier.verify(chain, pool, s.now(), usage)
+	}
+	return err
 }
 
 // Verify checks a peer's chain, leaf first, as a handshake with a client does.

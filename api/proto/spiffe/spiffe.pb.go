@@ -64,7 +64,7 @@ type X509SVIDResponse struct {
 	Svids []*X509SVID            `protobuf:"bytes,1,rep,name=svids,proto3" json:"svids,omitempty"`
 	// Revocation lists in DER; not used.
 	Crl [][]byte `protobuf:"bytes,2,rep,name=crl,proto3" json:"crl,omitempty"`
-	// Trust bundles of other domains by name; not used.
+	// Trust bundles of other domains, certificates in DER one after another, by the SPIFFE ID of the domain.
 	FederatedBundles map[string][]byte `protobuf:"bytes,3,rep,name=federated_bundles,json=federatedBundles,proto3" json:"federated_bundles,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -130,7 +130,7 @@ type X509SVID struct {
 	X509Svid []byte `protobuf:"bytes,2,opt,name=x509_svid,json=x509Svid,proto3" json:"x509_svid,omitempty"`
 	// PKCS#8 in DER.
 	X509SvidKey []byte `protobuf:"bytes,3,opt,name=x509_svid_key,json=x509SvidKey,proto3" json:"x509_svid_key,omitempty"`
-	// Trust bundle of the own domain; not used, trust anchors are configured.
+	// Trust bundle of the own domain, certificates in DER one after another.
 	Bundle        []byte `protobuf:"bytes,4,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

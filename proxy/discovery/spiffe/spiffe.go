@@ -4,19 +4,26 @@
 //
 //	go spiffe.Run(ctx, spiffe.Config{Store: store, Socket: "/run/spire/agent.sock"})
 //
-// Trust anchors come from the proxy's configuration; the bundle in the agent's
-// answers is not used.
+// Trust anchors are those of the proxy's configuration and those of the bundle in
+// the agent's answers, as long as they are there: so that an anchor that replaces
+// another is known in time. Authorities of federated trust domains are believed if
+// the configuration says so, and only about their own workloads.
 package spiffe
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +42,12 @@ var ErrNoSVID = errors.New("no matching SVID found")
 type Config struct {
 	// Store gets the certificates; its ID is the SPIFFE id to look for.
 	Store *meshtls.Store
+	// Anchors are the configured trust anchors in PEM, which the agent's bundle
+	// is added to.
+	Anchors []byte
+	// Federated are the other trust domains that are believed about their own
+	// workloads, if the agent has their bundles.
+	Federated []string
 	// Socket is the path of the agent's Unix socket; a prefix "unix:" is
 	// taken off.
 	Socket string
@@ -76,8 +89,9 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	defer conn.Close()
 	retries := backoff.Series{B: cfg.Backoff}
+	c := &client{Config: cfg}
 	for {
-		worked, err := cfg.once(ctx, conn)
+		worked, err := c.once(ctx, conn)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -98,8 +112,15 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
+// client is Run's state, which its goroutine alone uses.
+type client struct {
+	Config
+	// anchors are those in use since the agent gave a bundle.
+	anchors []byte
+}
+
 // once follows one stream to its end.
-func (cfg *Config) once(ctx context.Context, conn *rpc.Conn) (worked bool, err error) {
+func (c *client) once(ctx context.Context, conn *rpc.Conn) (worked bool, err error) {
 	// Agents refuse calls without the field, so that no browser can be tricked
 	// into one.
 	stream, err := conn.Stream(ctx, spiffepb.SpiffeWorkloadAPI_FetchX509SVID_FullMethodName, nil, rpc.Wait, rpc.Header("workload.spiffe.io", "true"))
@@ -117,24 +138,25 @@ func (cfg *Config) once(ctx context.Context, conn *rpc.Conn) (worked bool, err e
 			return worked, err
 		}
 		worked = true
-		expiry, err := cfg.publish(resp)
+		expiry, err := c.publish(resp)
 		if err != nil {
-			cfg.Log.Error("Failed to obtain identity", "identity", cfg.Store.ID().String(), "error", err)
+			c.Log.Error("Failed to obtain identity", "identity", c.Store.ID().String(), "error", err)
 		}
-		cfg.Refreshed(expiry, err)
+		c.Refreshed(expiry, err)
 	}
 }
 
 // publish takes the own credentials out of an answer.
-func (cfg *Config) publish(resp *spiffepb.X509SVIDResponse) (time.Time, error) {
+func (c *client) publish(resp *spiffepb.X509SVIDResponse) (time.Time, error) {
+	c.federate(resp.GetFederatedBundles())
 	for _, s := range resp.GetSvids() {
-		if s.GetSpiffeId() != cfg.Store.ID().String() {
+		if s.GetSpiffeId() != c.Store.ID().String() {
 			continue
 		}
-		expiry, err := cfg.use(s)
+		expiry, err := c.use(s)
 		if err != nil {
 			// Another entry may be better.
-			cfg.Log.Warn("Skipping unusable SVID", "id", s.GetSpiffeId(), "error", err)
+			c.Log.Warn("Skipping unusable SVID", "id", s.GetSpiffeId(), "error", err)
 			continue
 		}
 		return expiry, nil
@@ -142,7 +164,7 @@ func (cfg *Config) publish(resp *spiffepb.X509SVIDResponse) (time.Time, error) {
 	return time.Time{}, ErrNoSVID
 }
 
-func (cfg *Config) use(s *spiffepb.X509SVID) (time.Time, error) {
+func (c *client) use(s *spiffepb.X509SVID) (time.Time, error) {
 	certs, err := x509.ParseCertificates(s.GetX509Svid())
 	if err != nil {
 		return time.Time{}, fmt.Errorf("parse certificates: %w", err)
@@ -159,11 +181,80 @@ func (cfg *Config) use(s *spiffepb.X509SVID) (time.Time, error) {
 		return time.Time{}, errors.New("key cannot sign")
 	}
 	var chain [][]byte
-	for _, c := range certs {
-		chain = append(chain, c.Raw)
+	for _, cert := range certs {
+		chain = append(chain, cert.Raw)
 	}
-	if err := cfg.Store.SetCertificate(chain, signer); err != nil {
+	if err := c.renew(s.GetBundle(), chain, signer); err != nil {
 		return time.Time{}, err
 	}
 	return certs[0].NotAfter, nil
+}
+
+// renew takes a certificate, together with the bundle of its trust domain if there
+// is one that can be read.
+func (c *client) renew(bundle []byte, chain [][]byte, key crypto.Signer) error {
+	given, err := x509.ParseCertificates(bundle)
+	if err != nil {
+		c.Log.Warn("Skipping an invalid trust bundle", "error", err)
+	}
+	if len(given) == 0 {
+		return c.Store.SetCertificate(chain, key)
+	}
+	anchors := c.together(given)
+	if err := c.Store.Renew(anchors, chain, key); err != nil {
+		return err
+	}
+	if !bytes.Equal(anchors, c.anchors) {
+		sum := sha256.Sum256(anchors)
+		c.Log.Info("Trust anchors were updated", "sha256", hex.EncodeToString(sum[:]))
+		c.anchors = anchors
+	}
+	return nil
+}
+
+// together is what is given and what is configured, in PEM: peers in the cluster
+// may have another authority than the agent.
+func (c *client) together(given []*x509.Certificate) []byte {
+	var out []byte
+	has := map[string]bool{}
+	add := func(der []byte) {
+		if !has[string(der)] {
+			has[string(der)] = true
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+	}
+	for _, cert := range given {
+		add(cert.Raw)
+	}
+	for rest := c.Config.Anchors; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return out
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err == nil {
+			add(block.Bytes)
+		}
+	}
+}
+
+// federate takes the bundles of the trust domains that are to be believed. One
+// that is missing, or cannot be read, is believed no more.
+func (c *client) federate(bundles map[string][]byte) {
+	if len(c.Federated) == 0 {
+		return
+	}
+	domains := map[string][]*x509.Certificate{}
+	for id, der := range bundles {
+		name := strings.TrimSuffix(strings.TrimPrefix(id, "spiffe://"), "/")
+		if !slices.Contains(c.Federated, name) {
+			continue
+		}
+		certs, err := x509.ParseCertificates(der)
+		if err != nil {
+			c.Log.Warn("Skipping an invalid federated bundle", "domain", name, "error", err)
+			continue
+		}
+		domains[name] = certs
+	}
+	c.Store.Federate(domains)
 }
