@@ -181,6 +181,17 @@ func agree(t *testing.T, seed uint64, steps int) {
 				t.Fatal(err)
 			}
 		}
+		synctest.Wait()
+		wantStatuses, err1 := fresh.Outdated(t.Context())
+		statuses, err2 := x.Outdated(t.Context())
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range slices.Concat(slices.Collect(maps.Keys(statuses)), slices.Collect(maps.Keys(wantStatuses))) {
+			if got, want := string(statuses[key]), string(wantStatuses[key]); got != want {
+				t.Errorf("step %d: status of %v: %s, want %s\nafter\n%s", step, key, got, want, strings.Join(history, "\n"))
+			}
+		}
 		for _, q := range all {
 			wrong := func(what string, got, want any) {
 				t.Errorf("step %d: %s, %s: %+v, want %+v\nafter\n%s", step, q.name, what, got, want, strings.Join(history, "\n"))
