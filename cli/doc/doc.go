@@ -110,6 +110,7 @@ var annotations = []annotation{
 	{names.AnnotationPodInboundPorts, "Ports whose policy the proxy watches from its start, separated by commas; the container ports if not given"},
 	{names.AnnotationSkipInboundPorts, "Inbound ports and ranges that bypass the proxy, separated by commas"},
 	{names.AnnotationSkipOutboundPorts, "Outbound ports and ranges that bypass the proxy, separated by commas"},
+	{names.AnnotationInboundProxyProtocolPorts, "Ports and ranges on which what comes in begins with a header of the PROXY protocol, separated by commas"},
 	{names.AnnotationSkipSubnets, "Networks whose traffic bypasses the proxy, separated by commas"},
 	{names.AnnotationSkipOutboundSubnets, "Networks to which the pod connects without the proxy, separated by commas"},
 	{names.AnnotationOpaquePorts, "Ports, ranges and port names whose bytes the proxy does not look at, in place of the default list; also on Services"},
