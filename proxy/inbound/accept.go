@@ -463,13 +463,21 @@ func (c *Conn) log() *slog.Logger {
 
 // failed counts and logs a connection that ended before it was served.
 func (p *Proxy) failed(c *Conn, err error) {
-	p.cfg.Series.InboundTCPErrors.Count(metric.Join(metric.Labels("error", tcpLabel(err)), series.Target(c.target)))
-	if errors.Is(err, balance.ErrLoadShed) {
+	label := tcpLabel(err)
+	p.cfg.Series.InboundTCPErrors.Count(metric.Join(metric.Labels("error", label), series.Target(c.target)))
+	switch {
+	case errors.Is(err, balance.ErrLoadShed):
 		// There are many of them, and one line for all.
-		return
+	case label == ioLabel:
+		// That peers go away is nothing to speak of.
+		c.closed(err)
+	default:
+		c.log().Info("Connection closed", "error", err)
 	}
-	c.log().Info("Connection closed", "error", err)
 }
+
+// ioLabel is the error label of what the network, or the other side, did.
+const ioLabel = "i/o"
 
 // tcpLabel is the error label of inbound_tcp_errors_total.
 func tcpLabel(err error) string {
@@ -482,7 +490,7 @@ func tcpLabel(err error) string {
 	case errors.Is(err, balance.ErrLoadShed):
 		return "loadshed"
 	case netx.Errno(err) != "" || netx.IsClosed(err):
-		return "i/o"
+		return ioLabel
 	}
 	return "unexpected"
 }

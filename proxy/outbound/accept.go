@@ -337,10 +337,18 @@ func (p *Proxy) failed(c *Conn, err error) {
 	if errors.Is(err, errSilent) {
 		return
 	}
-	p.cfg.Series.OutboundTCPErrors.Count(metric.Join(series.Target(c.dst), metric.Labels("error", tcpLabel(err))))
-	if errors.Is(err, balance.ErrLoadShed) {
+	label := tcpLabel(err)
+	p.cfg.Series.OutboundTCPErrors.Count(metric.Join(series.Target(c.dst), metric.Labels("error", label)))
+	switch {
+	case errors.Is(err, balance.ErrLoadShed):
 		// There are many of them, and one line for all.
-		return
+	case label == ioLabel:
+		// That peers go away is nothing to speak of.
+		c.closed(err)
+	default:
+		c.log().Info("Connection closed", "error", err)
 	}
-	c.log().Info("Connection closed", "error", err)
 }
+
+// ioLabel is the error label of what the network, or the other side, did.
+const ioLabel = "i/o"

@@ -100,7 +100,7 @@ func tcpLabel(err error) string {
 	case errors.Is(err, balance.ErrLoadShed):
 		return "loadshed"
 	case netx.Errno(err) != "" || netx.IsClosed(err):
-		return "i/o"
+		return ioLabel
 	}
 	return "unexpected"
 }
