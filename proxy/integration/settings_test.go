@@ -328,12 +328,16 @@ func TestSessionAffinity(t *testing.T) {
 						}
 					}
 				}
-				want := 3
-				if c.affinity.Kind == model.AffinityClient {
-					want = 1
+				least, most := 3, 3
+				switch {
+				case c.affinity.Kind == model.AffinityClient:
+					least, most = 1, 1
+				case !c.sticks:
+					// One that was slow once may be left alone.
+					least = 2
 				}
-				if len(seen) != want {
-					t.Errorf("sessions are at %d endpoints, want %d", len(seen), want)
+				if n := len(seen); n < least || n > most {
+					t.Errorf("sessions are at %d endpoints, want %d to %d", n, least, most)
 				}
 				// Who is left has all of them.
 				gone := ask(0)
