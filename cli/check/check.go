@@ -131,6 +131,7 @@ func run(cmd *cobra.Command, w *command.World, o *options) error {
 	if !o.pre && !o.crds && !o.configOnly && s.cluster != nil {
 		ok, err := runExtensions(ctx, w, o, s.cluster, cmd, printer, base)
 		if err != nil {
+			printer.Status(false)
 			return command.Failf("Failed to run extensions checks: %s", err)
 		}
 		success = success && ok
