@@ -191,6 +191,34 @@ func TestFailfast(t *testing.T) {
 	})
 }
 
+// TestTimerThatWasLate: one that had expired when the time began anew does not shut
+// the queue on whoever has only just come.
+func TestTimerThatWasLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q queue
+		q.init(3, 3*time.Second)
+		enter := func() {
+			t.Helper()
+			if _, err := q.enter(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		enter()
+		time.Sleep(2 * time.Second)
+		q.leave()
+		enter()
+		q.expire() // as the timer of the first does that could not be stopped any more
+		if q.shut.Load() {
+			t.Error("shut at once")
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if !q.shut.Load() {
+			t.Error("not shut in time")
+		}
+	})
+}
+
 func TestWaitingRequestGoesOnWhenReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var waited time.Duration

@@ -24,7 +24,10 @@ type queue struct {
 	// the last release.
 	err   error
 	timer *time.Timer
-	gate  GateStats
+	// due is when the timer is meant to expire: one that had expired already when
+	// it was set anew says so too early.
+	due  time.Time
+	gate GateStats
 }
 
 func (q *queue) init(capacity int, failfast time.Duration) {
@@ -34,7 +37,7 @@ func (q *queue) init(capacity int, failfast time.Duration) {
 }
 
 // enter takes a place in the queue. The caller waits for round to be closed,
-// then asks check, and leaves in the end.
+// then asks again, and leaves in the end.
 func (q *queue) enter() (round <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -46,13 +49,19 @@ func (q *queue) enter() (round <-chan struct{}, err error) {
 	}
 	if q.waiting++; q.waiting == 1 && q.failfast > 0 {
 		// The first that has to wait starts the clock.
-		if q.timer == nil {
-			q.timer = time.AfterFunc(q.failfast, q.expire)
-		} else {
-			q.timer.Reset(q.failfast)
-		}
+		q.startLocked()
 	}
 	return q.round, nil
+}
+
+// startLocked starts the time anew after which the queue is shut.
+func (q *queue) startLocked() {
+	q.due = time.Now().Add(q.failfast)
+	if q.timer == nil {
+		q.timer = time.AfterFunc(q.failfast, q.expire)
+	} else {
+		q.timer.Reset(q.failfast)
+	}
 }
 
 // again returns the next round to wait for, or why there is none.
@@ -85,12 +94,13 @@ func (q *queue) leave() {
 func (q *queue) expire() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiting == 0 || q.shut.Load() || q.err != nil {
+	now := time.Now()
+	if q.waiting == 0 || q.shut.Load() || q.err != nil || now.Before(q.due) {
 		return
 	}
 	q.shut.Store(true)
 	q.gate.Shut++
-	q.gate.ShutAt = time.Now()
+	q.gate.ShutAt = now
 	q.nextLocked()
 }
 
@@ -109,7 +119,7 @@ func (q *queue) release() {
 	}
 	if q.timer != nil {
 		// Whoever has to go on waiting gets the full time again.
-		q.timer.Reset(q.failfast)
+		q.startLocked()
 	}
 	q.nextLocked()
 }
