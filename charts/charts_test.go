@@ -2,10 +2,7 @@ package charts
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,10 +15,9 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
-
-var update = flag.Bool("update", false, "write what the charts render into the golden files")
 
 // certificates are fixed values for everything a render would otherwise make
 // up.
@@ -61,76 +57,39 @@ func parse(t *testing.T, text string) map[string]any {
 //	want.yaml    the selected objects, or
 //	error        a part of the message the render fails with
 func TestRender(t *testing.T) {
-	cases, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := func(name string) (string, bool) {
-				for _, f := range archive.Files {
-					if f.Name == name {
-						return string(f.Data), true
-					}
-				}
-				return "", false
-			}
-			name := ControlPlane
-			if n, ok := file("chart"); ok {
-				name = strings.TrimSpace(n)
-			}
-			chart := mustLoad(t, name)
-			values := map[string]any{}
-			if _, ok := file("ha"); ok {
-				if values, err = chart.HighAvailability(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if name == ControlPlane {
-				valuetree.Merge(values, parse(t, certificates))
-			}
-			given, _ := file("values.yaml")
-			valuetree.Merge(values, parse(t, given))
-			service, _ := file("service")
-			manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: strings.TrimSpace(service)}, values)
-			if want, ok := file("error"); ok {
-				if err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
-					t.Fatalf("error is %v, want it to contain %q", err, want)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			selection, _ := file("select")
-			got := selected(t, Join(manifests), strings.Fields(selection))
-			if *update {
-				archive.Files = set(archive.Files, "want.yaml", got)
-				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, _ := file("want.yaml")
-			if want != string(got) {
-				t.Errorf("%s is not what the chart renders; after a wanted change run go test ./charts -update and look at the difference\n%s", path, firstDifference(want, string(got)))
-			}
-		})
-	}
-}
-
-func set(files []txtar.File, name string, data []byte) []txtar.File {
-	for i := range files {
-		if files[i].Name == name {
-			files[i].Data = data
-			return files
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) []txtar.File {
+		has := func(name string) bool {
+			return slices.ContainsFunc(parts, func(part txtar.File) bool { return part.Name == name })
 		}
-	}
-	return append(files, txtar.File{Name: name, Data: data})
+		name := ControlPlane
+		if has("chart") {
+			name = strings.TrimSpace(golden.Part(parts, "chart"))
+		}
+		chart := mustLoad(t, name)
+		values := map[string]any{}
+		if has("ha") {
+			var err error
+			if values, err = chart.HighAvailability(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name == ControlPlane {
+			valuetree.Merge(values, parse(t, certificates))
+		}
+		valuetree.Merge(values, parse(t, golden.Part(parts, "values.yaml")))
+		service := strings.TrimSpace(golden.Part(parts, "service"))
+		manifests, err := chart.Render(Release{Name: "test", Namespace: "linkerd", Service: service}, values)
+		if has("error") {
+			if want := strings.TrimSpace(golden.Part(parts, "error")); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("error is %v, want it to contain %q", err, want)
+			}
+			return parts
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return golden.With(parts, "want.yaml", string(selected(t, Join(manifests), strings.Fields(golden.Part(parts, "select")))))
+	})
 }
 
 func selected(t *testing.T, manifest []byte, wanted []string) []byte {

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -25,10 +23,9 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/inject"
 )
-
-var update = flag.Bool("update", false, "write what the commands print into the golden files")
 
 // fixedChart has the values in testdata/values.yaml.
 type fixedChart struct{ values string }
@@ -75,51 +72,24 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cases, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := map[string]string{}
-			dir := t.TempDir()
-			for _, f := range archive.Files {
-				want[f.Name] = string(f.Data)
-				if name, ok := strings.CutPrefix(f.Name, "in/"); ok {
-					name = filepath.Join(dir, name)
-					if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, f.Data, 0o600)); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			if path, err = filepath.Abs(path); err != nil { // the case changes the directory
-				t.Fatal(err)
-			}
-			got := runCase(t, dir, want, string(defaults))
-			if *update {
-				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return slices.Contains(outputs, f.Name) })
-				for _, name := range outputs {
-					if got[name] != "" {
-						archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
-					}
-				}
-				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) []txtar.File {
+		files := map[string]string{}
+		dir := t.TempDir()
+		for _, f := range parts {
+			files[f.Name] = string(f.Data)
+			if name, ok := strings.CutPrefix(f.Name, "in/"); ok {
+				name = filepath.Join(dir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, f.Data, 0o600)); err != nil {
 					t.Fatal(err)
 				}
-				return
 			}
-			for _, name := range outputs {
-				// A text without newline at its end, as errors have it, cannot be in an archive.
-				if strings.TrimSuffix(got[name], "\n") != strings.TrimSuffix(want[name], "\n") {
-					t.Errorf("%s is:\n%s\nwant:\n%s\n(after a wanted change run go test ./cli/inject -update)", name, got[name], want[name])
-				}
-			}
-		})
-	}
+		}
+		got := runCase(t, dir, files, string(defaults))
+		for _, name := range outputs {
+			parts = golden.With(parts, name, got[name])
+		}
+		return parts
+	})
 }
 
 var outputs = []string{"stdout", "stderr", "error"}

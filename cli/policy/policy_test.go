@@ -1,10 +1,7 @@
 package policy
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,12 +10,11 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/command/commandtest"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write what the command prints into the files")
 
 // sidecar is the part of a pod's manifest that every meshed pod has.
 const sidecar = `
@@ -40,50 +36,29 @@ const sidecar = `
 //	-- out --             standard output
 //	-- err --             standard error, and the error
 func TestGenerate(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) (got []txtar.File) {
+		var args, objects string
+		metrics := map[string]string{}
+		for _, part := range parts {
+			text := string(part.Data)
+			pod, isMetrics := strings.CutPrefix(part.Name, "metrics/")
+			switch {
+			case part.Name == "args":
+				args = strings.TrimSpace(text)
+			case part.Name == "objects":
+				objects = strings.ReplaceAll(text, "  SIDECAR\n", sidecar[1:])
+			case isMetrics:
+				metrics[pod] = expand(t, text)
+			case part.Name == "out", part.Name == "err":
+				continue
+			default:
+				t.Fatalf("unknown part %q", part.Name)
 			}
-			var args, objects string
-			metrics := map[string]string{}
-			got := &txtar.Archive{Comment: archive.Comment}
-			for _, part := range archive.Files {
-				text := string(part.Data)
-				pod, isMetrics := strings.CutPrefix(part.Name, "metrics/")
-				switch {
-				case part.Name == "args":
-					args = strings.TrimSpace(text)
-				case part.Name == "objects":
-					objects = strings.ReplaceAll(text, "  SIDECAR\n", sidecar[1:])
-				case isMetrics:
-					metrics[pod] = expand(t, text)
-				case part.Name == "out", part.Name == "err":
-					continue
-				default:
-					t.Fatalf("unknown part %q", part.Name)
-				}
-				got.Files = append(got.Files, part)
-			}
-			out, errs := run(t, args, objects, metrics)
-			got.Files = append(got.Files, txtar.File{Name: "out", Data: []byte(out)}, txtar.File{Name: "err", Data: []byte(errs)})
-			text := txtar.Format(got)
-			if *update {
-				if err := os.WriteFile(file, text, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if want := txtar.Format(archive); string(text) != string(want) {
-				t.Errorf("the command prints\n%s\n%s\nrun with -update and look at the difference", out, errs)
-			}
-		})
-	}
+			got = append(got, part)
+		}
+		out, errs := run(t, args, objects, metrics)
+		return append(got, txtar.File{Name: "out", Data: []byte(out)}, txtar.File{Name: "err", Data: []byte(errs)})
+	})
 }
 
 // expand puts in when a proxy began to count.

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,11 +37,10 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/charts"
 	"github.com/linkerd-go/linkerd-go/control/injector"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
-
-var update = flag.Bool("update", false, "write what the tests see into the golden files")
 
 // fixedLookup is a cluster with one namespace and one ReplicaSet, which belongs to a Deployment.
 type fixedLookup struct{ annotations map[string]string }
@@ -119,42 +117,18 @@ func admissionRequest(object []byte) *admissionv1.AdmissionRequest {
 //	                  container NAME   a container, without its environment
 //	want            what was asked for, as it is when the API server has applied the patch; or the reason of a denial
 func TestInjection(t *testing.T) {
-	cases, err := filepath.Glob("testdata/inject/*.txtar")
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files := map[string]string{}
-			for _, f := range archive.Files {
-				files[f.Name] = string(f.Data)
-			}
-			annotations := map[string]string{}
-			if err := yaml.Unmarshal([]byte(files["namespace.yaml"]), &annotations); err != nil {
-				t.Fatal(err)
-			}
-			object, err := yaml.YAMLToJSON([]byte(files["object.yaml"]))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := reviewed(t, newHandler(t, files["values.yaml"], fixedLookup{annotations}), object, files["show"])
-			if *update {
-				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
-				archive.Files = append(archive.Files, txtar.File{Name: "want", Data: []byte(got)})
-				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != files["want"] {
-				t.Errorf("got:\n%s\nwant:\n%s\n(after a wanted change run go test ./cmd/linkerd-controller -run TestInjection -update)", got, files["want"])
-			}
-		})
-	}
+	golden.Archives(t, "testdata/inject", func(t *testing.T, parts []txtar.File) []txtar.File {
+		annotations := map[string]string{}
+		if err := yaml.Unmarshal([]byte(golden.Part(parts, "namespace.yaml")), &annotations); err != nil {
+			t.Fatal(err)
+		}
+		object, err := yaml.YAMLToJSON([]byte(golden.Part(parts, "object.yaml")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		handler := newHandler(t, golden.Part(parts, "values.yaml"), fixedLookup{annotations})
+		return golden.With(parts, "want", reviewed(t, handler, object, golden.Part(parts, "show")))
+	})
 }
 
 // reviewed reviews an object and prints what is asked for.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,9 +21,8 @@ import (
 	"github.com/linkerd-go/linkerd-go/cli"
 	"github.com/linkerd-go/linkerd-go/internal/cluster"
 	"github.com/linkerd-go/linkerd-go/internal/command/commandtest"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write what the commands print into the golden files")
 
 // objects are what a test cluster is made of, by "Kind/name".
 type objects map[string]runtime.Object
@@ -139,24 +136,6 @@ func run(t *testing.T, o objects, args ...string) (code int, stdout, stderr stri
 	return code, r.Out.String(), r.Err.String()
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != got {
-		t.Errorf("%s differs; after a wanted change run go test ./cmd/linkerd -update\n%s", path, got)
-	}
-}
-
 func TestCheckHealthy(t *testing.T) {
 	o := installed(t)
 	for name, args := range map[string][]string{
@@ -170,7 +149,7 @@ func TestCheckHealthy(t *testing.T) {
 		if code != 0 || stderr != "" {
 			t.Errorf("%v exits with %d: %s%s", args, code, stdout, stderr)
 		}
-		golden(t, name, stdout)
+		golden.File(t, filepath.Join("testdata", name), stdout)
 	}
 	// A bare cluster with somebody else's Gateway API.
 	bare := objects{"Service/kubernetes": o["Service/kubernetes"], "Node/node": o["Node/node"]}
@@ -187,7 +166,7 @@ func TestCheckHealthy(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Errorf("check --pre exits with %d: %s%s", code, stdout, stderr)
 	}
-	golden(t, "check-pre.golden", stdout)
+	golden.File(t, filepath.Join("testdata", "check-pre.golden"), stdout)
 	for key := range bare {
 		if strings.HasSuffix(key, ".gateway.networking.k8s.io") {
 			delete(bare, key)
@@ -526,7 +505,7 @@ func TestUninstall(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Fatalf("uninstall exits with %d: %s", code, stderr)
 	}
-	golden(t, "uninstall.golden", stdout)
+	golden.File(t, filepath.Join("testdata", "uninstall.golden"), stdout)
 
 	o["Pod/web"] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: map[string]string{"linkerd.io/control-plane-ns": "linkerd"}}}
 	// A Job that is done does not hold anything up.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/policytest"
 	"github.com/linkerd-go/linkerd-go/internal/command/commandtest"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 )
 
 // oneConn hands a server its only connection.
@@ -120,19 +120,7 @@ func TestExplain(t *testing.T) {
 		}
 		got.Files = append(got.Files, txtar.File{Name: part.Name, Data: []byte(text)})
 	}
-	text := txtar.Format(got)
-	if *update {
-		if err := os.WriteFile(file, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want := strings.Split(string(txtar.Format(archive)), "\n")
-	for i, line := range strings.Split(string(text), "\n") {
-		if i >= len(want) || line != want[i] {
-			t.Fatalf("%s: line %d is\n%s\nafter a wanted change run go test ./cmd/linkerd -run TestExplain -update", file, i+1, line)
-		}
-	}
+	golden.File(t, file, string(txtar.Format(got)))
 }
 
 // typed makes objects of built-in kinds what the fake clients want.

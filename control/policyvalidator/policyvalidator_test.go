@@ -3,9 +3,7 @@ package policyvalidator_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,18 +16,13 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policyvalidator"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the answers into the files")
 
 // TestAnswers gives the objects in testdata to the validator, and compares its answers with the files. Each part of a file is
 // an object whose name says what is special about it; the `want` part after it is the answer. `go test
 // ./control/policyvalidator -update` writes the answers; to add a case, add an object and do that.
 func TestAnswers(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
 	config := &core.Config{ControllerNamespace: "linkerd", TrustDomain: "cluster.local", ClusterDomain: "cluster.local"}
 	v := policyvalidator.New(policyvalidator.Options{
 		Config: config, Logger: slog.New(slog.DiscardHandler),
@@ -40,28 +33,14 @@ func TestAnswers(t *testing.T) {
 			return nil
 		},
 	})
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := &txtar.Archive{Comment: archive.Comment}
-		for _, part := range archive.Files {
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) (got []txtar.File) {
+		for _, part := range parts {
 			if part.Name != "want" {
-				got.Files = append(got.Files, part, txtar.File{Name: "want", Data: []byte(ask(t, v, part.Data) + "\n")})
+				got = append(got, part, txtar.File{Name: "want", Data: []byte(ask(t, v, part.Data) + "\n")})
 			}
 		}
-		text := txtar.Format(got)
-		if *update {
-			if err := os.WriteFile(file, text, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if want := txtar.Format(archive); string(text) != string(want) {
-			t.Errorf("%s: the answers are different; run with -update and look at the difference", file)
-		}
-	}
+		return got
+	})
 }
 
 func ask(t *testing.T, v *policyvalidator.Validator, document []byte) string {

@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,14 +26,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/linkerd-go/linkerd-go/control/smi"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/internal/reconcile"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write what the adaptor does into the transcripts")
 
 var resources = map[string]schema.GroupVersionResource{
 	"TrafficSplit":   {Group: "split.smi-spec.io", Version: "v1alpha1", Resource: "trafficsplits"},
@@ -55,30 +51,10 @@ var resources = map[string]schema.GroupVersionResource{
 //	-- pass TIME --    time goes by
 //	-- want --         all profiles, and events and writes of profiles since the last `want`
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := &txtar.Archive{Comment: archive.Comment}
-			synctest.Test(t, func(t *testing.T) { got.Files = play(t, archive.Files) })
-			text := txtar.Format(got)
-			if *update {
-				if err := os.WriteFile(file, text, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if want := txtar.Format(archive); string(text) != string(want) {
-				t.Errorf("the adaptor did something else; run with -update and look at the difference\ngot:\n%s", text)
-			}
-		})
-	}
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) (got []txtar.File) {
+		synctest.Test(t, func(t *testing.T) { got = play(t, parts) })
+		return got
+	})
 }
 
 // world is a fake API server and what has been done to it.

@@ -3,19 +3,15 @@ package breaker
 import (
 	"bufio"
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 )
-
-var update = flag.Bool("update", false, "rewrite the results in testdata")
 
 // TestTranscripts runs the scripts in testdata. Lines without indentation are
 // commands, the indented lines after them what happened:
@@ -31,28 +27,7 @@ var update = flag.Bool("update", false, "rewrite the results in testdata")
 //	close                   the endpoint is gone
 //	wait 5s                 lets time pass
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, f := range files {
-		t.Run(filepath.Base(f), func(t *testing.T) {
-			want, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, want)
-			if *update {
-				if err := os.WriteFile(f, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("got:\n%s", got)
-			}
-		})
-	}
+	golden.Files(t, "testdata", ".txt", func(t *testing.T, text string) string { return string(play(t, []byte(text))) })
 }
 
 func play(t *testing.T, script []byte) []byte {

@@ -1,33 +1,13 @@
 package metric
 
 import (
-	"flag"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares got with testdata/name.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got:\n%s", path, got)
-	}
-}
 
 func TestText(t *testing.T) {
 	r := NewRegistry(Options{Retain: time.Minute})
@@ -45,7 +25,7 @@ func TestText(t *testing.T) {
 	r.Open("process_start_time_seconds", "Start", Gauge, Unit("seconds")).Gauge("").Set(1767225600.25)
 	r.Open("process_uptime_seconds", "Uptime", Unit("seconds")).Func("", func() float64 { return 2.5 })
 	r.Open("never_used", "Nothing")
-	golden(t, "text.txt", string(r.AppendText(nil)))
+	golden.File(t, "testdata/text.txt", string(r.AppendText(nil)))
 }
 
 func TestExpiry(t *testing.T) {

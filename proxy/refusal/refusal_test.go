@@ -3,12 +3,11 @@ package refusal
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 )
 
@@ -56,19 +55,7 @@ func TestResponses(t *testing.T) {
 			b.WriteByte('\n')
 		}
 	}
-	path := filepath.Join("testdata", "responses.txt")
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("got:\n%s", b.String())
-	}
+	golden.File(t, "testdata/responses.txt", b.String())
 }
 
 // broken is a body that fails after its frames.

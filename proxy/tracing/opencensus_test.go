@@ -4,21 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"flag"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/proxy/dns"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/rpc"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // example is a batch with one of everything.
 func example() ([]Attribute, []Span) {
@@ -39,20 +36,7 @@ func example() ([]Attribute, []Span) {
 // TestOpenCensusGolden compares with bytes that the types of opencensus-proto
 // v0.4.1 read as the example; whoever changes them has to look again.
 func TestOpenCensusGolden(t *testing.T) {
-	const golden = "testdata/opencensus.hex"
-	got := []byte(hex.EncodeToString(encodeOpenCensus(example())) + "\n")
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("got %s", got)
-	}
+	golden.File(t, "testdata/opencensus.hex", hex.EncodeToString(encodeOpenCensus(example()))+"\n")
 }
 
 // raw is a codec that leaves messages as they are.

@@ -3,14 +3,11 @@ package cniinstall_test
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/redirect/cniinstall"
 )
 
@@ -18,56 +15,38 @@ const template = `{"name": "linkerd-cni", "type": "linkerd-cni", "kubernetes": {
 
 // Each file in testdata is a network configuration (section in) with what
 // becomes of it (merged), and what of that when the plugin is taken out again
-// (unmerged). Run with UPDATE=1 to rewrite them.
+// (unmerged). Run with -update to rewrite them.
 func TestMerge(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
 	plugin, err := cniinstall.PluginConfig(template, "/etc/cni/net.d/kube")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) []txtar.File {
+		got := parts[:1:1]
+		section := func(name, text string) {
+			got = append(got, txtar.File{Name: name, Data: []byte(text)})
+		}
+		merged, becameList, err := cniinstall.Merge(parts[0].Data, plugin)
+		if err != nil {
+			section("error", err.Error()+"\n")
+		} else {
+			section("merged", string(merged))
+			section("became a list", fmt.Sprintln(becameList))
+			again, _, err := cniinstall.Merge(merged, plugin)
+			if err != nil || !bytes.Equal(again, merged) {
+				t.Errorf("merging again gives %s, %v", again, err)
 			}
-			got := &txtar.Archive{Comment: archive.Comment, Files: archive.Files[:1:1]}
-			section := func(name, text string) {
-				got.Files = append(got.Files, txtar.File{Name: name, Data: []byte(text)})
+			without, changed, err := cniinstall.Unmerge(merged)
+			if err != nil || !changed {
+				t.Errorf("unmerge: changed %v, error %v", changed, err)
 			}
-			merged, becameList, err := cniinstall.Merge(archive.Files[0].Data, plugin)
-			if err != nil {
-				section("error", err.Error()+"\n")
-			} else {
-				section("merged", string(merged))
-				section("became a list", fmt.Sprintln(becameList))
-				again, _, err := cniinstall.Merge(merged, plugin)
-				if err != nil || !bytes.Equal(again, merged) {
-					t.Errorf("merging again gives %s, %v", again, err)
-				}
-				without, changed, err := cniinstall.Unmerge(merged)
-				if err != nil || !changed {
-					t.Errorf("unmerge: changed %v, error %v", changed, err)
-				}
-				section("unmerged", string(without))
-				if again, changed, err := cniinstall.Unmerge(without); err != nil || changed || !bytes.Equal(again, without) {
-					t.Errorf("unmerging again: changed %v, error %v", changed, err)
-				}
+			section("unmerged", string(without))
+			if again, changed, err := cniinstall.Unmerge(without); err != nil || changed || !bytes.Equal(again, without) {
+				t.Errorf("unmerging again: changed %v, error %v", changed, err)
 			}
-			if os.Getenv("UPDATE") != "" {
-				if err := os.WriteFile(file, txtar.Format(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(txtar.Format(archive)), string(txtar.Format(got))); diff != "" {
-				t.Errorf("differs from %s (-want +got):\n%s", file, diff)
-			}
-		})
-	}
+		}
+		return got
+	})
 }
 
 func TestPluginConfigQuotesThePath(t *testing.T) {

@@ -2,57 +2,31 @@ package initcmd_test
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/redirect/initcmd"
 )
 
 // Each file in testdata is one command line (section args) with the exit code
-// and the log it must give. Run with UPDATE=1 to rewrite them.
+// and the log it must give. Run with -update to rewrite them.
 func TestCommandLines(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var args string
-			for _, f := range archive.Files {
-				if f.Name == "args" {
-					args = string(f.Data)
-				}
-			}
-			var stdout, stderr bytes.Buffer
-			code := initcmd.Run(t.Context(), words(args), nil, &stdout, &stderr)
-			got := &txtar.Archive{Comment: archive.Comment, Files: []txtar.File{
-				{Name: "args", Data: []byte(args)},
-				{Name: "exit", Data: []byte(strconv.Itoa(code) + "\n")},
-				{Name: "stdout", Data: stdout.Bytes()},
-				{Name: "stderr", Data: []byte(timeless(stderr.String()))},
-			}}
-			if os.Getenv("UPDATE") != "" {
-				if err := os.WriteFile(file, txtar.Format(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(txtar.Format(archive)), string(txtar.Format(got))); diff != "" {
-				t.Errorf("differs from %s (-want +got):\n%s", file, diff)
-			}
-		})
-	}
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) []txtar.File {
+		args := golden.Part(parts, "args")
+		var stdout, stderr bytes.Buffer
+		code := initcmd.Run(t.Context(), words(args), nil, &stdout, &stderr)
+		return []txtar.File{
+			{Name: "args", Data: []byte(args)},
+			{Name: "exit", Data: []byte(strconv.Itoa(code) + "\n")},
+			{Name: "stdout", Data: stdout.Bytes()},
+			{Name: "stderr", Data: []byte(timeless(stderr.String()))},
+		}
+	})
 }
 
 // words cuts at blanks outside of double quotes.

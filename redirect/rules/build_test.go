@@ -2,13 +2,12 @@ package rules_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
 )
 
@@ -17,7 +16,7 @@ func base() rules.Options {
 	return rules.Options{InboundProxyPort: 4143, OutboundProxyPort: 4140, ProxyUID: -1, ProxyGID: -1}
 }
 
-// Each case has its plan in testdata/NAME.txt; run with UPDATE=1 to rewrite it.
+// Each case has its plan in testdata/NAME.txt; run with -update to rewrite it.
 func TestBuild(t *testing.T) {
 	cases := map[string]func(*rules.Options){
 		"minimal": func(*rules.Options) {},
@@ -59,7 +58,7 @@ func TestBuild(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", name+".txt"), plan.String())
+			golden.File(t, filepath.Join("testdata", name+".txt"), plan.String())
 		})
 	}
 }
@@ -92,25 +91,5 @@ func TestBuildErrors(t *testing.T) {
 	o.InboundProxyPort = -1
 	if _, err := rules.Build(o); !errors.Is(err, rules.ErrInboundProxyPort) {
 		t.Errorf("callers cannot recognise %v", err)
-	}
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("UPDATE") != "" {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("plan differs from %s (-want +got):\n%s", path, diff)
 	}
 }

@@ -2,10 +2,7 @@ package cli
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,10 +17,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/command/commandtest"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
-
-var update = flag.Bool("update", false, "write what the commands print into the cases")
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
@@ -69,79 +65,41 @@ func deployment(namespace, name string, meshed bool) []runtime.Object {
 //	<deployment>.later    the metrics at the second look, where there is one
 //	stdout, stderr        what is expected; stderr may be left out for none
 func TestCommands(t *testing.T) {
-	cases, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files := map[string]string{}
-			for _, f := range archive.Files {
-				files[f.Name] = string(f.Data)
-			}
-			objects := []runtime.Object{
-				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "emojivoto"}},
-				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
-				&unstructured.Unstructured{Object: map[string]any{
-					"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server",
-					"metadata": map[string]any{"name": "web-http", "namespace": "emojivoto"},
-				}},
-			}
-			for _, name := range []string{"web", "emoji", "voting", "bot"} {
-				objects = append(objects, deployment("emojivoto", name, true)...)
-			}
-			objects = append(objects, deployment("default", "other", true)...)
-			objects = append(objects, deployment("emojivoto", "plain", false)...)
-			r := commandtest.New(t, commandtest.Cluster(t, objects...))
-			for _, name := range []string{"web", "emoji", "voting", "bot", "other"} {
-				namespace := "emojivoto"
-				if name == "other" {
-					namespace = "default"
-				}
-				texts := []string{files[name]}
-				if later, ok := files[name+".later"]; ok {
-					texts = append(texts, later)
-				}
-				r.Ports[commandtest.Address(namespace, name+"-0", 4191)] = commandtest.Metrics(texts...)
-			}
-			g := &command.Globals{}
-			root := &cobra.Command{Use: "linkerd", SilenceErrors: true, SilenceUsage: true}
-			g.Register(root)
-			root.AddCommand(New(r.World, g))
-			root.SetArgs(strings.Fields(files["command"])[1:])
-			if err := root.ExecuteContext(context.Background()); err != nil {
-				fmt.Fprintln(r.Err, err)
-			}
-			if *update {
-				archive.Files = set(archive.Files, "stdout", r.Out.Bytes())
-				if r.Err.Len() > 0 {
-					archive.Files = set(archive.Files, "stderr", r.Err.Bytes())
-				}
-				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got := r.Out.String(); got != files["stdout"] {
-				t.Errorf("stdout is\n%s\nwant\n%s", got, files["stdout"])
-			}
-			if got := r.Err.String(); got != files["stderr"] {
-				t.Errorf("stderr is\n%s\nwant\n%s", got, files["stderr"])
-			}
-		})
-	}
-}
-
-func set(files []txtar.File, name string, data []byte) []txtar.File {
-	for i := range files {
-		if files[i].Name == name {
-			files[i].Data = data
-			return files
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) []txtar.File {
+		objects := []runtime.Object{
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "emojivoto"}},
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
+			&unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server",
+				"metadata": map[string]any{"name": "web-http", "namespace": "emojivoto"},
+			}},
 		}
-	}
-	return append(files, txtar.File{Name: name, Data: data})
+		for _, name := range []string{"web", "emoji", "voting", "bot"} {
+			objects = append(objects, deployment("emojivoto", name, true)...)
+		}
+		objects = append(objects, deployment("default", "other", true)...)
+		objects = append(objects, deployment("emojivoto", "plain", false)...)
+		r := commandtest.New(t, commandtest.Cluster(t, objects...))
+		for _, name := range []string{"web", "emoji", "voting", "bot", "other"} {
+			namespace := "emojivoto"
+			if name == "other" {
+				namespace = "default"
+			}
+			texts := []string{golden.Part(parts, name)}
+			if later := golden.Part(parts, name+".later"); later != "" {
+				texts = append(texts, later)
+			}
+			r.Ports[commandtest.Address(namespace, name+"-0", 4191)] = commandtest.Metrics(texts...)
+		}
+		g := &command.Globals{}
+		root := &cobra.Command{Use: "linkerd", SilenceErrors: true, SilenceUsage: true}
+		g.Register(root)
+		root.AddCommand(New(r.World, g))
+		root.SetArgs(strings.Fields(golden.Part(parts, "command"))[1:])
+		if err := root.ExecuteContext(context.Background()); err != nil {
+			fmt.Fprintln(r.Err, err)
+		}
+		parts = golden.With(parts, "stdout", r.Out.String())
+		return golden.With(parts, "stderr", r.Err.String())
+	})
 }

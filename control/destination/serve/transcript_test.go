@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -45,14 +42,13 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
 	"github.com/linkerd-go/linkerd-go/control/destination/serve"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/kube"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write what the streams send into the transcripts")
 
 // TestTranscripts runs each file of testdata: objects are applied to a fake API server step by step, and what the streams
 // that were opened send is compared with the file. `go test ./control/destination/serve -update` writes it down; to add a
@@ -72,40 +68,10 @@ var update = flag.Bool("update", false, "write what the streams send into the tr
 //	-- close STREAM --     the client leaves
 //	-- want --             what the streams sent since the last `want`
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := &txtar.Archive{Comment: archive.Comment}
-			synctest.Test(t, func(t *testing.T) { got.Files = play(t, archive.Files) })
-			text := txtar.Format(got)
-			if *update {
-				if err := os.WriteFile(file, text, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if want := txtar.Format(archive); string(text) != string(want) {
-				t.Errorf("streams sent something else; run with -update and look at the difference\n%s", firstDifference(string(text), string(want)))
-			}
-		})
-	}
-}
-
-func firstDifference(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range g {
-		if i >= len(w) || g[i] != w[i] {
-			return fmt.Sprintf("line %d:\ngot  %s\nwant %s", i+1, g[i], strings.Join(w[min(i, len(w)):min(i+1, len(w))], ""))
-		}
-	}
-	return "the end is missing"
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) (got []txtar.File) {
+		synctest.Test(t, func(t *testing.T) { got = play(t, parts) })
+		return got
+	})
 }
 
 // cluster is a fake API server with the index that watches it.

@@ -1,10 +1,7 @@
 package rotation
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,10 +11,9 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/api/names"
 	api "github.com/linkerd-go/linkerd-go/api/rotation"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
-
-var update = flag.Bool("update", false, "write what happens into the transcripts")
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
@@ -36,29 +32,10 @@ func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 //
 // Lines with # are comments. What is not printed is checked all the time: every proxy accepts every other's certificate.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got string
-			synctest.Test(t, func(t *testing.T) { got = play(t, string(text)) })
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s tells something else; after a wanted change run go test -update and look at the difference\n%s", file, got)
-			}
-		})
-	}
+	golden.Files(t, "testdata", ".txt", func(t *testing.T, text string) (got string) {
+		synctest.Test(t, func(t *testing.T) { got = play(t, text) })
+		return got
+	})
 }
 
 func play(t *testing.T, text string) string {

@@ -2,11 +2,8 @@ package explain_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,12 +15,11 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/explain"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/policytest"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write the explanations into the files")
 
 // TestExplanations gives the objects of each file in testdata to the controller, asks the questions, and compares the
 // explanations with the file. `go test ./control/policy/explain -update` writes them down; to add a case, add a file without
@@ -37,34 +33,7 @@ var update = flag.Bool("update", false, "write the explanations into the files")
 // A question is a workload and a port, `pod/web-1 8080` or `externalworkload/vm http`, or a Service and a port, `svc/web 80`,
 // then any of: `sa=NAMESPACE/NAME`, `id=IDENTITY`, `plain`, `anonymous`, `ip=ADDRESS` about the client, `ns=NAMESPACE` of
 // the clients of a Service, and `GET`, `/path`, `host=NAME`, `NAME:VALUE` (a header) about the request.
-func TestExplanations(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := &txtar.Archive{Comment: archive.Comment, Files: play(t, archive.Files)}
-			text := txtar.Format(got)
-			if *update {
-				if err := os.WriteFile(file, text, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want := strings.Split(string(txtar.Format(archive)), "\n")
-			for i, line := range strings.Split(string(text), "\n") {
-				if i >= len(want) || line != want[i] {
-					t.Fatalf("the explanations are different; run with -update and look at the difference\nline %d\n got %s\nwant %s", i+1, line, strings.Join(want[min(i, len(want)):min(i+1, len(want))], ""))
-				}
-			}
-		})
-	}
-}
+func TestExplanations(t *testing.T) { golden.Archives(t, "testdata", play) }
 
 func play(t *testing.T, parts []txtar.File) []txtar.File {
 	config := policytest.Config()

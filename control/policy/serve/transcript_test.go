@@ -3,14 +3,10 @@ package serve_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,13 +28,12 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/serve"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/leaks"
 	"github.com/linkerd-go/linkerd-go/internal/portlist"
 )
 
 func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write what the controller answers into the transcripts")
 
 // TestTranscripts runs each file of testdata: objects are applied step by step, questions are asked, and the answers are
 // compared with the file. `go test ./control/policy/serve -update` writes them down; to add a case, add a file without
@@ -60,46 +55,10 @@ var update = flag.Bool("update", false, "write what the controller answers into 
 // is left out of objects is filled in: apiVersion by kind, the namespace emo, a creationTimestamp in the order of
 // appearance, and, without the setting raw, a status that accepts routes and rate limits everywhere.
 func TestTranscripts(t *testing.T) {
-	var files []string
-	err := filepath.WalkDir("testdata", func(path string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(path) == ".txtar" {
-			files = append(files, path)
-		}
-		return err
+	golden.Archives(t, "testdata", func(t *testing.T, parts []txtar.File) (got []txtar.File) {
+		synctest.Test(t, func(t *testing.T) { got = play(t, parts) })
+		return got
 	})
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimPrefix(strings.TrimSuffix(file, ".txtar"), "testdata/"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := &txtar.Archive{Comment: archive.Comment}
-			synctest.Test(t, func(t *testing.T) { got.Files = play(t, archive.Files) })
-			text := txtar.Format(got)
-			if *update {
-				if err := os.WriteFile(file, text, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if want := txtar.Format(archive); string(text) != string(want) {
-				t.Errorf("the answers are different; run with -update and look at the difference\n%s", firstDifference(string(text), string(want)))
-			}
-		})
-	}
-}
-
-func firstDifference(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range g {
-		if i >= len(w) || g[i] != w[i] {
-			return fmt.Sprintf("line %d:\ngot  %s\nwant %s", i+1, g[i], strings.Join(w[min(i, len(w)):min(i+1, len(w))], ""))
-		}
-	}
-	return "the end is missing"
 }
 
 func prefixes(list ...string) []netip.Prefix {

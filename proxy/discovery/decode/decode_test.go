@@ -2,7 +2,6 @@ package decode_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	metapb "github.com/linkerd-go/linkerd-go/api/proto/meta"
 	netpb "github.com/linkerd-go/linkerd-go/api/proto/net"
 	outboundpb "github.com/linkerd-go/linkerd-go/api/proto/outbound"
+	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/decode"
 	"github.com/linkerd-go/linkerd-go/proxy/discovery/testcontrol"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
@@ -42,8 +42,6 @@ func lean[M interface{ ParseWire([]byte) error }](full proto.Message, m M) M {
 	}
 	return m
 }
-
-var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // TestGolden decodes the messages in testdata/<message>/*.txtpb and compares
 // what comes out, without zero values, with the .golden files beside them.
@@ -102,20 +100,7 @@ func TestGolden(t *testing.T) {
 					fmt.Fprintf(&out, "error: %v\n", err)
 				}
 				show(&out, reflect.ValueOf(v), 0)
-				golden := strings.TrimSuffix(f, ".txtpb") + ".golden"
-				if *update {
-					if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
-						t.Fatal(err)
-					}
-					return
-				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(out.Bytes(), want) {
-					t.Errorf("got:\n%s", out.Bytes())
-				}
+				golden.File(t, strings.TrimSuffix(f, ".txtpb")+".golden", out.String())
 			})
 		}
 	}
