@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-
 	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/redirect/rules"
 )
