@@ -15,8 +15,8 @@
 package clusters
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -55,6 +55,8 @@ type Options struct {
 type link struct {
 	cluster, trustDomain, clusterDomain string
 	kubeconfig                          string
+	// problem says what is missing; empty if nothing is.
+	problem string
 }
 
 // Store keeps the indexes of linked clusters.
@@ -108,8 +110,8 @@ func (s *Store) Watch(clients *kube.Clients) *kube.Watch {
 	return kube.NewWatch("secrets", source, s.read, sink{s})
 }
 
-// read turns a Secret into a link; nil if it is none. A link with something missing is an error, which leaves the cluster
-// as it was.
+// read turns a Secret into a link; nil if it is none. A link with something missing has a problem, which leaves the cluster as it
+// was, also when it comes with a new list.
 func (s *Store) read(secret *corev1.Secret) (*link, error) {
 	l := &link{
 		cluster:       secret.Labels[names.LabelMulticlusterClusterName],
@@ -126,7 +128,7 @@ func (s *Store) read(secret *corev1.Secret) (*link, error) {
 		"key " + names.SecretRemoteKubeconfig:                     l.kubeconfig,
 	} {
 		if value == "" {
-			return nil, fmt.Errorf("link to cluster %s has no %s", l.cluster, what)
+			l.problem = cmp.Or(l.problem, "it has no "+what)
 		}
 	}
 	return l, nil
@@ -198,6 +200,10 @@ func (s *Store) Run(ctx context.Context) {
 // set makes the connections fit a Secret.
 func (o *owner) set(ctx context.Context, key kube.Key, l *link) {
 	old := o.current[key]
+	if l != nil && l.problem != "" {
+		o.store.options.Logger.Error("link ignored", "cluster", l.cluster, "error", l.problem)
+		return
+	}
 	switch {
 	case l == nil && old == nil, l != nil && old != nil && old.link == *l:
 		return

@@ -12,9 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
@@ -241,6 +243,50 @@ func TestMetricsOfLinks(t *testing.T) {
 		}
 		if got := values(); len(got) != 0 {
 			t.Errorf("not linked: %v", got)
+		}
+	})
+}
+
+// TestIncompleteLinkInANewList has the watch of links begin anew when one has lost an annotation: the cluster stays, as it does when
+// the watch tells of that.
+func TestIncompleteLinkInANewList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := kubefake.NewClientset(secret("one"))
+		events := make(chan *watch.RaceFreeFakeWatcher, 10)
+		own.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, watch.Interface, error) {
+			w := watch.NewRaceFreeFake()
+			events <- w
+			return true, w, nil
+		})
+		store := clusters.New(clusters.Options{
+			Namespace: "linkerd", Config: core.Config{TrustDomain: "cluster.local"}, Capacity: 100, EndpointSlices: true,
+			Connect: func([]byte) (*kube.Clients, error) { return remote(true), nil }, Logger: slog.New(slog.DiscardHandler),
+		})
+		group := kube.NewGroup(slog.New(slog.DiscardHandler), store.Watch(&kube.Clients{Kube: own}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { store.Run(ctx) })
+		running.Go(func() { group.Run(ctx) })
+		defer func() { cancel(); running.Wait() }()
+		if err := group.WaitSynced(ctx, kube.SyncTimeout); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		linked, ok := store.Cluster("west")
+		if !ok {
+			t.Fatal("no cluster")
+		}
+		incomplete := secret("one")
+		delete(incomplete.Annotations, "multicluster.linkerd.io/trust-domain")
+		if err := own.Tracker().Update(corev1.SchemeGroupVersion.WithResource("secrets"), incomplete, "linkerd"); err != nil {
+			t.Fatal(err)
+		}
+		expired := apierrors.NewResourceExpired("too old").Status()
+		(<-events).Error(&expired)
+		<-events // the next watch comes after the new list
+		synctest.Wait()
+		if now, _ := store.Cluster("west"); now != linked {
+			t.Error("the cluster is not linked any more")
 		}
 	})
 }
