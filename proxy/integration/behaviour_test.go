@@ -106,6 +106,24 @@ func TestRetryLimit(t *testing.T) {
 	m.wants(m.out.reg, "outbound_http_route_retry_limit_exceeded_total{"+routeLabels+"} 1")
 }
 
+// TestRetryThatFails: an answer that is not retried again is no success for that.
+func TestRetryThatFails(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	var calls atomic.Int64
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(map[int64]int{1: 503, 2: 501}[calls.Add(1)])
+	}))
+	rule(func(r *model.Rule) {
+		r.Retry = &model.Retry{Max: 2, MaxRequestBytes: 100, Statuses: []model.StatusRange{{Min: 503, Max: 503}}}
+	})(m)
+	if got := refused(m.request(m.outAddr, "GET", "/")); got != "501 " || calls.Load() != 2 {
+		t.Errorf("got %q after %d calls", got, calls.Load())
+	}
+	m.wants(m.out.reg,
+		"outbound_http_route_retry_requests_total{"+routeLabels+"} 1",
+		"outbound_http_route_retry_successes_total{"+routeLabels+"} 0")
+}
+
 func TestTimeouts(t *testing.T) {
 	slow := func(head, body time.Duration) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

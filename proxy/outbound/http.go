@@ -307,9 +307,10 @@ func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err er
 	if r.retry == nil || errors.Is(err, balance.ErrClosed) {
 		return false
 	}
+	wanted, trailers := r.wanted(head, body, err)
 	switch {
-	case !r.wanted(head, body, err):
-		if r.retries > 0 && err == nil {
+	case !wanted:
+		if r.retries > 0 && err == nil && classify.Start(head, nil).End(trailers, nil).Success() {
 			r.route.RetrySucceeded()
 		}
 		return false
@@ -326,17 +327,16 @@ func (r *request) again(head *exchange.ResponseHead, body *exchange.Body, err er
 }
 
 // wanted reports whether the outcome of an attempt is one to retry. The
-// response's body may be looked into.
-func (r *request) wanted(head *exchange.ResponseHead, body *exchange.Body, err error) bool {
+// response's body may be looked into, for trailers.
+func (r *request) wanted(head *exchange.ResponseHead, body *exchange.Body, err error) (wanted bool, trailers *exchange.Fields) {
 	if err != nil {
-		return !errors.Is(err, balance.ErrClosed) && retry.WantedError(err)
+		return !errors.Is(err, balance.ErrClosed) && retry.WantedError(err), nil
 	}
-	var trailers *exchange.Fields
 	if r.retry.Codes != 0 && r.version == exchange.HTTP2 && classify.Code(&head.Fields) < 0 && !retry.Wanted(r.retry, head, nil) {
 		p := retry.Peek(*body)
 		*body, trailers = p, p.Trailers()
 	}
-	return retry.Wanted(r.retry, head, trailers)
+	return retry.Wanted(r.retry, head, trailers), trailers
 }
 
 // pause waits before the next attempt. The error says why there will be none.

@@ -111,7 +111,8 @@ func (r *request) retryBeside(router *profileRouter, resp *exchange.Response, er
 	if err == nil {
 		head, body = &resp.Head, &resp.Body
 	}
-	if !r.wanted(head, body, err) || r.retries >= r.retry.Max || !r.replay.Replayable() || !router.dist.Ready() {
+	wanted, _ := r.wanted(head, body, err)
+	if !wanted || r.retries >= r.retry.Max || !r.replay.Replayable() || !router.dist.Ready() {
 		return nil
 	}
 	if r.budget != nil && !r.budget.Withdraw(r.p.cfg.Clock.Now()) {
