@@ -186,9 +186,15 @@ func (c *Chart) Defaults() (map[string]any, error) {
 }
 
 // Mentions reports whether a template of the chart or of its library reads a
-// value of that name, wherever it stands in the tree.
-func (c *Chart) Mentions(key string) bool {
-	read := regexp.MustCompile(`[."]` + regexp.QuoteMeta(key) + `\b`)
+// value with the path's last key: at the top of the tree if the path is that key
+// alone, else wherever it stands below.
+func (c *Chart) Mentions(path string) bool {
+	before := `Values\.`
+	key := path
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		before, key = `[."]`, path[i+1:]
+	}
+	read := regexp.MustCompile(before + regexp.QuoteMeta(key) + `\b`)
 	for _, part := range append(c.loaded.Dependencies(), c.loaded) {
 		for _, t := range part.Templates {
 			if read.Match(t.Data) {

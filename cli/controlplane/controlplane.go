@@ -47,9 +47,9 @@ type Chart interface {
 	// Render renders for a namespace, as the CLI. Templates named in first come
 	// first.
 	Render(namespace string, values map[string]any, first ...string) ([]byte, error)
-	// Mentions reports whether a template reads a value of that name, wherever
-	// it stands in the tree.
-	Mentions(key string) bool
+	// Mentions reports whether a template reads a value with the path's last key,
+	// at the top if it is the only one, else wherever below.
+	Mentions(path string) bool
 }
 
 // Charts are the two charts of the core.

@@ -119,7 +119,7 @@ func strangers(chart Chart, known, given map[string]any, prefix string) []string
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		knownValue, ok := known[key]
 		if !ok {
-			if !chart.Mentions(key) {
+			if !chart.Mentions(prefix + key) {
 				out = append(out, prefix+key)
 			}
 			continue
