@@ -236,3 +236,21 @@ func TestLeaksAreLookedForWithPatience(t *testing.T) {
 		}
 	}
 }
+
+// TestReleaseNotesSayWhatTheyAreAbout: who reads them looks for his part of the mesh.
+func TestReleaseNotesSayWhatTheyAreAbout(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root(t), "docs/releases/next/*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := regexp.MustCompile(`^(proxy|control plane|CLI|charts|viz|CNI): [^\n]+\.\n$`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(file) != "README.md" && !about.Match(text) {
+			t.Errorf("%s: a note is one line that begins with what it is about, see the README.md beside it", file)
+		}
+	}
+}
