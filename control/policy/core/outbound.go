@@ -63,11 +63,15 @@ func first[T any](list []*T, object func(*T) Object) *T {
 }
 
 // egressNetwork chooses the EgressNetwork for an address: that with the smallest block around it, of those in the client's
-// namespace if there are any there, else of the global ones.
+// namespace if there are any there, else of the global ones. Addresses of the cluster have none: a network that overlaps it is
+// not accepted for that, but goes on for what is outside, since who denied all of 0.0.0.0/0 did not mean to leave it open.
 func (c *Config) egressNetwork(lookup Lookup, addr netip.Addr, namespace string) *EgressNetwork {
-	candidates := c.usable(lookup.EgressNetworks(namespace))
+	if c.inCluster(addr) {
+		return nil
+	}
+	candidates := lookup.EgressNetworks(namespace)
 	if len(candidates) == 0 {
-		candidates = c.usable(lookup.EgressNetworks(c.GlobalEgressNamespace))
+		candidates = lookup.EgressNetworks(c.GlobalEgressNamespace)
 	}
 	var best *EgressNetwork
 	var bestSize *big.Int
@@ -86,13 +90,7 @@ func (c *Config) egressNetwork(lookup Lookup, addr netip.Addr, namespace string)
 	return best
 }
 
-// usable leaves out the EgressNetworks that are not accepted. That is decided here and not read from their status, so that it
-// does not depend on whether somebody has written that yet.
-func (c *Config) usable(list []*EgressNetwork) []*EgressNetwork {
-	return slices.DeleteFunc(slices.Clone(list), c.InsideCluster)
-}
-
-// InsideCluster reports whether an EgressNetwork has addresses of the cluster, for which it cannot be in force. Source:
+// InsideCluster reports whether an EgressNetwork has addresses of the cluster, for which it is not in force. Source:
 // control plane chapter, section 8.
 func (c *Config) InsideCluster(n *EgressNetwork) bool {
 	for _, block := range n.Networks {
