@@ -420,7 +420,7 @@ func TestIssuerExpires(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := answer.GetValidUntil().AsTime().Sub(time.Now()); got != c.valid {
+			if got := time.Until(answer.GetValidUntil().AsTime()); got != c.valid {
 				t.Errorf("at %v: valid for %v, want %v", c.at, got, c.valid)
 			}
 		}

@@ -236,7 +236,7 @@ func TestStalledServerIsCancelled(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &pipes{fault: (*faultconn.Conn).Stall}
 			var c exchange.Client
-			stop := func() {}
+			var stop func()
 			if protocol == "h2" {
 				p.serve = func(c net.Conn) { h2.NewServer(c, exchange.HandlerFunc(upper), nil, h2.Options{}).Serve() }
 				pool := NewH2(H2Options{Dial: p.dial, HTTP2: h2.Options{KeepAliveInterval: time.Second, KeepAliveTimeout: time.Second, KeepAliveWhileIdle: true}})

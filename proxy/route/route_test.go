@@ -54,7 +54,7 @@ func match(t *testing.T, s string) model.Match {
 			if name == "header" {
 				m.Headers = append(m.Headers, hm)
 			} else {
-				m.Query = append(m.Query, model.QueryMatch{Name: hm.Name, Exact: hm.Exact, Regex: hm.Regex})
+				m.Query = append(m.Query, model.QueryMatch(hm))
 			}
 			continue
 		}
