@@ -83,6 +83,7 @@ sub-folders, or coming from stdin.`,
 			if len(args) < 1 {
 				return errNoFile
 			}
+			passedOver(w, args[1:])
 			return o.run(cmd.Context(), w, parts, args[0])
 		},
 	}

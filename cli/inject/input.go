@@ -23,6 +23,14 @@ type input struct {
 // maxDownload bounds what is read from a URL.
 const maxDownload = 64 << 20
 
+// passedOver tells of arguments after the first, which is the only one that is
+// used (CLI chapter, section 3.1): without a word they would be missed later.
+func passedOver(w *command.World, args []string) {
+	for _, arg := range args {
+		fmt.Fprintf(w.Err, "‼ %s is not looked at: only the first argument is\n", arg)
+	}
+}
+
 // read returns the inputs that an argument stands for: a file, each file below a directory in lexical order, what is behind
 // a URL, or standard input (CLI chapter, section 3.1).
 func read(w *command.World, arg string) ([]input, error) {

@@ -39,6 +39,7 @@ sub-folders, or coming from stdin.`,
 			if !command.OneOf(format, "yaml", "json") {
 				return fmt.Errorf("unsupported format %s", format)
 			}
+			passedOver(w, args[1:])
 			return run(w, args[0], format, uninjecter{})
 		},
 	}
