@@ -103,14 +103,21 @@ func Code(f *exchange.Fields) int {
 // End classifies the response now that it is over. trailers may be nil; err is
 // why the body broke off, nil if it came to its end.
 func (r Response) End(trailers *exchange.Fields, err error) Class {
-	if err != nil {
+	// A client that has had enough, as every watch ends, says nothing against
+	// what it got so far.
+	left := r.status != 0 && errors.Is(err, exchange.ErrClientGone)
+	if err != nil && !left {
 		return Failed(err)
 	}
 	code := r.code
 	if r.grpc && code < 0 {
 		code = Code(trailers)
 	}
-	return r.class(code)
+	c := r.class(code)
+	if left {
+		c.Outcome = breaker.Unknown
+	}
+	return c
 }
 
 // class classifies a complete response.
@@ -153,9 +160,9 @@ func GRPC(code uint32) Class {
 	return Response{status: 200, grpc: true, code: int(code)}.class(int(code))
 }
 
-// Failed is the class of an exchange that broke, before or after the response's
-// head. A client that went away is not the endpoint's fault: the breaker does
-// not hear of it.
+// Failed is the class of an exchange that broke, before the response's head or, if
+// the client is still there, after it. A client that went away is not the endpoint's
+// fault: the breaker does not hear of it.
 func Failed(err error) Class {
 	c := Class{Failure: true, Error: ErrorLabel(err), Outcome: breaker.Failure}
 	if errors.Is(err, exchange.ErrClientGone) {

@@ -58,7 +58,11 @@ func TestClassify(t *testing.T) {
 		{200, "", "", nil, &exchange.ResetError{Code: 0xdeadbeef, Remote: true}, Class{Failure: true, Error: "h2(UNKNOWN)", Outcome: breaker.Failure}},
 		{200, "", "", nil, &deadline.Error{Kind: deadline.Request, Limit: time.Second}, Class{Failure: true, Error: "timeout", Outcome: breaker.Failure}},
 		{200, "", "", nil, errors.New("broken pipe"), Class{Failure: true, Error: "unclassified", Outcome: breaker.Failure}},
-		{200, "", "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{Failure: true, Error: "unclassified", Outcome: breaker.Unknown}},
+		// A client that leaves in the middle: the head is what counts.
+		{200, "", "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{Outcome: breaker.Unknown}},
+		{503, "", "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{Failure: true, Outcome: breaker.Unknown}},
+		{200, grpc, "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{GRPC: "2", Outcome: breaker.Unknown}},
+		{0, "", "", nil, fmt.Errorf("read: %w", exchange.ErrClientGone), Class{Failure: true, Error: "unclassified", Outcome: breaker.Unknown}},
 	} {
 		head := exchange.ResponseHead{Status: c.status, Fields: fields(c.head)}
 		trailers := fields(c.trailers)
