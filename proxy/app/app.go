@@ -22,7 +22,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/linkerd-go/linkerd-go/internal/version"
 	"github.com/linkerd-go/linkerd-go/proxy/accept"
 	"github.com/linkerd-go/linkerd-go/proxy/accesslog"
 	"github.com/linkerd-go/linkerd-go/proxy/admin"
@@ -373,7 +372,7 @@ func (a *App) expire(ctx context.Context) {
 func (a *App) announce() {
 	log := logs.For(a.o.Log.Logger(), "linkerd2_proxy")
 	cfg := a.cfg
-	log.Info(fmt.Sprintf("release %s (%s) by %s on %s", version.Version, build.SHA, vendor, build.Date))
+	log.Info(release())
 	log.Info("Admin interface on " + a.adminLn.Addr().String())
 	log.Info("Inbound interface on " + a.inboundLn.Addr().String())
 	for _, ln := range a.outboundLns {

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"crypto/fips140"
+	"fmt"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -24,6 +25,15 @@ var (
 )
 
 const vendor = "linkerd-go"
+
+// release is the first line of the log. A build that was
+// not stamped, as those of a checkout, leaves out what it does not know.
+func release() string {
+	if build.SHA == "" || build.Date == "" {
+		return "release " + version.Version + " by " + vendor
+	}
+	return fmt.Sprintf("release %s (%s) by %s on %s", version.Version, build.SHA, vendor, build.Date)
+}
 
 // processMetrics adds what is told about the process (proxy chapter, section
 // 23.11).
