@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,10 @@ type demo struct {
 	env     []string // of the commands, with KUBECONFIG and PATH set
 
 	kubeconfig string // path, once the cluster runs
+
+	// stale says that the mesh was there already and runs images of other
+	// programs than are built now: their tag is the same.
+	stale bool
 }
 
 // up is the whole way, each step safe to do again.
@@ -125,6 +130,37 @@ func (d *demo) loadImages(ctx context.Context) error {
 	return d.run(ctx, "devcluster", append([]string{"load", "--cluster", d.cluster}, files...)...)
 }
 
+// loaded is where it is written down of which programs the pods were made.
+const loaded = "out/images/demo"
+
+// programs is a digest of those that the images were made of.
+func programs() (string, error) {
+	files, err := filepath.Glob("out/images/bin/*/*")
+	if err != nil {
+		return "", err
+	}
+	all := sha256.New()
+	for _, f := range files {
+		content, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(all, "%s %x\n", f, sha256.Sum256(content))
+	}
+	return fmt.Sprintf("%x\n", all.Sum(nil)), nil
+}
+
+// renew makes the pods of a namespace anew if they are stale.
+func (d *demo) renew(ctx context.Context, namespace string) error {
+	if !d.stale {
+		return nil
+	}
+	if err := d.run(ctx, "kubectl", "-n", namespace, "rollout", "restart", "deployment"); err != nil {
+		return err
+	}
+	return d.run(ctx, "kubectl", "-n", namespace, "rollout", "status", "deployment", "--timeout=180s")
+}
+
 // install does what the README tells a user to do. On a cluster that has the
 // mesh already it upgrades instead, so that keys stay what they are.
 func (d *demo) install(ctx context.Context) error {
@@ -133,6 +169,15 @@ func (d *demo) install(ctx context.Context) error {
 			return err
 		}
 		if err := d.shell(ctx, "linkerd upgrade | kubectl apply -f -"); err != nil {
+			return err
+		}
+		now, err := programs()
+		if err != nil {
+			return err
+		}
+		before, _ := os.ReadFile(loaded) // not there if it was not this checkout's demo
+		d.stale = string(before) != now
+		if err := d.renew(ctx, "linkerd"); err != nil {
 			return err
 		}
 		return d.run(ctx, "linkerd", "check")
@@ -159,7 +204,14 @@ func (d *demo) deploy(ctx context.Context) error {
 	if err := d.run(ctx, "kubectl", "-n", "shop", "wait", "--for=condition=Complete", "--timeout=120s", "job/stocktake"); err != nil {
 		return d.withPods(ctx, err)
 	}
-	return nil
+	if err := d.renew(ctx, "shop"); err != nil {
+		return d.withPods(ctx, err)
+	}
+	now, err := programs()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(loaded, []byte(now), 0o644)
 }
 
 // withPods adds the state of the shop's pods to an error about them.
