@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -81,15 +82,25 @@ func (l *Lab) controller(name string, flags func(grpc, admin string) []string) (
 	cmd.Stdout, cmd.Stderr = log, log
 	// The kernel ends it if this process dies without a word.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	c := &Controller{Name: name, Addr: grpc, admin: admin, cmd: cmd, ended: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// To the kernel, the thread that starts it is the one that may die, and
+		// threads that were in another network namespace do.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			c.exit = cmd.Wait()
+			close(c.ended)
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	// taskset becomes the program, so the number is the program's.
-	c := &Controller{Name: name, PID: cmd.Process.Pid, Addr: grpc, admin: admin, cmd: cmd, ended: make(chan struct{})}
-	go func() {
-		defer close(c.ended)
-		c.exit = cmd.Wait()
-	}()
+	c.PID = cmd.Process.Pid
 	return c, nil
 }
 
