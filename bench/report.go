@@ -101,6 +101,11 @@ func judge(rows []*row, before map[string]map[string]float64) []verdict {
 			all = append(all, bar(scenario, figure, *value, limit, aim))
 		}
 	}
+	report := func(scenario, figure string, value *float64) {
+		if value != nil {
+			all = append(all, verdict{Scenario: scenario, Figure: figure, Value: *value, Met: "reported"})
+		}
+	}
 	own := func(scenario string) *row { return find(rows, scenario, ours) }
 	for _, c := range []struct {
 		scenario string
@@ -112,10 +117,16 @@ func judge(rows []*row, before map[string]map[string]float64) []verdict {
 	add("pair-h1-64k", "CPU per KiB, × that of pair-h1-1k", quotient(scaled(own("pair-h1-64k").CPUPerReq, 1./64), own("pair-h1-1k").CPUPerReq), 1, 0.25)
 	add("tcp-mtls", "bytes per CPU second, × HAProxy", quotient(own("tcp-mtls").BytesPerCPU, find(rows, "tcp-mtls", haproxy).BytesPerCPU), 0.8, 1)
 	add("tcp-plain", "bytes per CPU second, × HAProxy", quotient(own("tcp-plain").BytesPerCPU, find(rows, "tcp-plain", haproxy).BytesPerCPU), 0.95, 1)
-	base := find(rows, "pair-latency", direct).P99
-	if hops := difference(find(rows, "pair-latency", nginx).P99, base); hops != nil {
-		add("pair-latency", "added p99, × that of two nginx hops", quotient(difference(own("pair-latency").P99, base), hops), 1, 0.5)
+	// added is what ours adds to a direct request, as a multiple of what nginx adds.
+	added := func(scenario string, quantile func(*row) *float64) *float64 {
+		base := quantile(find(rows, scenario, direct))
+		return quotient(difference(quantile(own(scenario)), base), difference(quantile(find(rows, scenario, nginx)), base))
 	}
+	p50, p99 := func(r *row) *float64 { return r.P50 }, func(r *row) *float64 { return r.P99 }
+	add("pair-latency", "added p99, × that of two nginx hops", added("pair-latency", p99), 1, 0.5)
+	report("pair-latency", "added p50, × that of two nginx hops", added("pair-latency", p50))
+	report("pair-latency-mtls", "added p99, × that of two nginx hops with mTLS", added("pair-latency-mtls", p99))
+	report("pair-latency-mtls", "added p50, × that of two nginx hops with mTLS", added("pair-latency-mtls", p50))
 	add("idle", "RSS, MB", own("idle").RSS, 16, 10)
 	add("idle", "anonymous, MB", own("idle").Anon, 6, 4)
 	if b, ok := before["idle-conns"][ours]; ok {

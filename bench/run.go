@@ -46,7 +46,7 @@ type effort struct {
 var (
 	thorough = effort{
 		rounds: 3, warm: 400 * time.Millisecond, round: 1500 * time.Millisecond,
-		turns: 2, turn: time.Second, latencyTurns: 5, latencyTurn: 2 * time.Second,
+		turns: 2, turn: time.Second, latencyTurns: 8, latencyTurn: time.Second,
 		settle: 5 * time.Second, calm: time.Minute,
 	}
 	hasty = effort{

@@ -97,6 +97,9 @@ var scenarios = []scenario{
 		{direct, lab.Direct, false, nil}, {nginx, lab.NginxTwice, false, nginxTwice}, {haproxy, lab.HAProxyTwice, false, haTwice},
 		{ours, lab.Service, true, pair},
 	}},
+	{name: "pair-latency-mtls", what: "the same, with mTLS between the two hops of nginx", load: http1("/", 0), rate: 2000, latency: true, systems: []system{
+		{direct, lab.Direct, false, nil}, {nginx, lab.NginxMTLS, false, nginxTwice}, {ours, lab.Service, true, pair},
+	}},
 	{name: "tcp-mtls", what: "opaque TCP over mTLS, bulk, both ways at once; two hops", bulk: []bool{true, false}, systems: []system{
 		{direct, lab.TCPDirect, false, nil}, {haproxy, lab.HAProxyMTLS, false, haTwice}, {ours, lab.TCPService, true, pair},
 	}},

@@ -101,6 +101,7 @@ var (
 	HAProxyGRPC  = netip.AddrPortFrom(pod, 9012)
 	HAProxyTLS   = netip.AddrPortFrom(pod, 9022)
 	NginxTwice   = netip.AddrPortFrom(loopback, 9004)
+	NginxMTLS    = netip.AddrPortFrom(loopback, 9006)
 	HAProxyTwice = netip.AddrPortFrom(loopback, 9005)
 	HAProxyMTLS  = netip.AddrPortFrom(loopback, 9021)
 )
@@ -299,7 +300,7 @@ func (l *Lab) wait() {
 		addr netip.AddrPort
 	}{
 		{l.client, Direct}, {l.client, GRPCDirect}, {l.client, TCPDirect}, {l.client, Nginx}, {l.client, HAProxy},
-		{l.client, HAProxyTLS}, {l.client, NginxTwice}, {l.client, HAProxyTwice}, {l.client, HAProxyMTLS},
+		{l.client, HAProxyTLS}, {l.client, NginxTwice}, {l.client, NginxMTLS}, {l.client, HAProxyTwice}, {l.client, HAProxyMTLS},
 	} {
 		for {
 			conn, err := c.ns.As(proxyUID, proxyGID).Dial(context.Background(), "tcp", c.addr.String())

@@ -86,19 +86,53 @@ const nginxHop = nginxGlobal + `
     }
   }
   server {
+    listen 9031 ssl;
+    ssl_certificate DIR/server.pem;
+    ssl_certificate_key DIR/server.pem;
+    ssl_client_certificate DIR/ca.pem;
+    ssl_verify_client on;
+    ssl_protocols TLSv1.3;
+    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+    location / {
+      proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_buffers 16 16k;
+    }
+  }
+  server {
     listen 9011 http2;
     location / { grpc_pass grpc://grpc; grpc_read_timeout 1h; grpc_send_timeout 1h; }
   }
 }
 `
 
-// nginxFirst is the first of two hops.
+// nginxFirst is the first of two hops, without and with mTLS between them.
 const nginxFirst = nginxGlobal + `
   upstream app { server 10.77.0.2:9001; keepalive 128; keepalive_requests 1000000000; }
   server {
     listen 127.0.0.1:9004;
     location / {
       proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+    }
+  }
+  upstream mtls { server 10.77.0.2:9031; keepalive 128; keepalive_requests 1000000000; }
+  server {
+    listen 127.0.0.1:9006;
+    location / {
+      proxy_pass https://mtls;
+      proxy_ssl_certificate DIR/client.pem;
+      proxy_ssl_certificate_key DIR/client.pem;
+      proxy_ssl_trusted_certificate DIR/ca.pem;
+      proxy_ssl_verify on;
+      proxy_ssl_name SERVER;
+      proxy_ssl_server_name on;
+      proxy_ssl_protocols TLSv1.3;
+      proxy_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_set_header Host $host;
@@ -198,7 +232,7 @@ func (l *Lab) yardsticks() {
 	l.HAProxyClient = l.start("haproxy-client", l.client, false, l.measured, nil, "haproxy", "-db", "-f", l.path("haproxy-client.cfg"))
 }
 
-// certificates writes those of HAProxy, of the same kind as the proxies'.
+// certificates writes those of nginx and HAProxy, of the same kind as the proxies'.
 func (l *Lab) certificates() {
 	l.write("ca.pem", string(l.ca.PEM))
 	for name, id := range map[string]string{"client.pem": clientID, "server.pem": serverID} {
