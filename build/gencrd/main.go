@@ -15,12 +15,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
@@ -30,6 +27,8 @@ import (
 	"sigs.k8s.io/controller-tools/pkg/genall"
 	"sigs.k8s.io/controller-tools/pkg/loader"
 	"sigs.k8s.io/yaml"
+
+	"github.com/linkerd-go/linkerd-go/build/generated"
 )
 
 // Directories, relative to the module root.
@@ -67,66 +66,29 @@ func main() {
 }
 
 func run(ctx context.Context, check bool) error {
-	root, err := moduleDir(ctx, "")
+	root, err := generated.ModuleDir(ctx, "")
 	if err != nil {
 		return err
 	}
-	want := fileSet{}
+	want := generated.Files{}
 	if err := generate(root, want); err != nil {
 		return err
 	}
 	if err := bundleGateway(ctx, want); err != nil {
 		return err
 	}
-	have, err := readGenerated(root)
+	have, err := generated.Read(root, []string{kindsDir}, isGenerated)
 	if err != nil {
 		return err
 	}
-	changed := diff(have, want)
 	if check {
-		if len(changed) > 0 {
-			return fmt.Errorf("out of date, run `go run ./build/gencrd`: %s", strings.Join(changed, ", "))
-		}
-		return nil
+		return generated.Check(have, want, "go run ./build/gencrd")
 	}
-	for _, name := range changed {
-		file := filepath.Join(root, filepath.FromSlash(name))
-		content, ok := want[name]
-		if !ok {
-			// Its source is gone.
-			if err := os.Remove(file); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, content, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// A fileSet is the content of files by their slash-separated paths from the module root.
-type fileSet map[string][]byte
-
-// moduleDir is where a module lies; the empty name is the main module.
-func moduleDir(ctx context.Context, module string) (string, error) {
-	args := []string{"list", "-m", "-f", "{{.Dir}}"}
-	if module != "" {
-		args = append(args, module)
-	}
-	out, err := exec.CommandContext(ctx, "go", args...).Output()
-	if err != nil {
-		return "", fmt.Errorf("finding module %q: %w", module, err)
-	}
-	return strings.TrimSpace(string(out)), nil
+	return generated.Write(root, have, want)
 }
 
 // generate adds deep copies and definitions to files.
-func generate(root string, files fileSet) error {
+func generate(root string, files generated.Files) error {
 	yes, no := true, false
 	var copies genall.Generator = deepcopy.Generator{}
 	var definitions genall.Generator = crd.Generator{
@@ -159,7 +121,7 @@ func generate(root string, files fileSet) error {
 // capture is an output rule that keeps what generators write.
 type capture struct {
 	root  string
-	files fileSet
+	files generated.Files
 }
 
 // Open implements genall.OutputRule.
@@ -177,7 +139,7 @@ func (c *capture) Open(pkg *loader.Package, name string) (io.WriteCloser, error)
 
 type capturedFile struct {
 	bytes.Buffer
-	set  fileSet
+	set  generated.Files
 	name string
 }
 
@@ -251,8 +213,8 @@ func refineSchema(schema *apiextensions.JSONSchemaProps) {
 }
 
 // bundleGateway adds the Gateway API manifests to files, with shorter descriptions.
-func bundleGateway(ctx context.Context, files fileSet) error {
-	dir, err := moduleDir(ctx, gatewayModule)
+func bundleGateway(ctx context.Context, files generated.Files) error {
+	dir, err := generated.ModuleDir(ctx, gatewayModule)
 	if err != nil {
 		return err
 	}
@@ -305,22 +267,6 @@ func shortenDescriptions(value any) {
 	}
 }
 
-// readGenerated returns the generated files that are on disk.
-func readGenerated(root string) (fileSet, error) {
-	files := fileSet{}
-	err := fs.WalkDir(os.DirFS(root), kindsDir, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() || !isGenerated(name) {
-			return nil
-		}
-		files[name], err = os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
-		return err
-	})
-	return files, err
-}
-
 // isGenerated says whether a file is ours to rewrite and to remove.
 func isGenerated(name string) bool {
 	if path.Base(name) == deepCopyFile {
@@ -328,21 +274,4 @@ func isGenerated(name string) bool {
 	}
 	inDir := path.Dir(name) == yamlDir || path.Dir(path.Dir(name)) == gatewayDir
 	return inDir && path.Ext(name) == ".yaml"
-}
-
-// diff returns the sorted names of the files that differ or exist on one side only.
-func diff(have, want fileSet) []string {
-	var names []string
-	for name, content := range want {
-		if old, ok := have[name]; !ok || !bytes.Equal(old, content) {
-			names = append(names, name)
-		}
-	}
-	for name := range have {
-		if _, ok := want[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

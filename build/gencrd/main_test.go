@@ -1,9 +1,6 @@
 package main
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 // The generated files on disk are those that the kinds describe.
 func TestUpToDate(t *testing.T) {
@@ -25,13 +22,5 @@ func TestIsGenerated(t *testing.T) {
 		if got := isGenerated(name); got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
-	}
-}
-
-func TestDiff(t *testing.T) {
-	have := fileSet{"same": []byte("1"), "changed": []byte("1"), "stale": []byte("1")}
-	want := fileSet{"same": []byte("1"), "changed": []byte("2"), "new": []byte("1")}
-	if got := strings.Join(diff(have, want), " "); got != "changed new stale" {
-		t.Fatalf("got %s, want changed new stale", got)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/linkerd-go/linkerd-go/build/generated"
 )
 
 // leanSources are the files that the proxy speaks. They are rendered a second time, under
@@ -32,7 +34,7 @@ var known = map[protoreflect.FullName]string{
 }
 
 // generateLean adds the lean rendering of the request's files to files.
-func generateLean(request *pluginpb.CodeGeneratorRequest, files map[string][]byte) error {
+func generateLean(request *pluginpb.CodeGeneratorRequest, files generated.Files) error {
 	request = proto.CloneOf(request)
 	request.FileToGenerate = nil
 	for _, name := range leanSources {

@@ -18,11 +18,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,6 +30,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/linkerd-go/linkerd-go/build/generated"
 )
 
 // sourceDirs are searched for sources and for what was generated, relative to the module root. Import statements
@@ -62,7 +61,7 @@ func main() {
 }
 
 func run(ctx context.Context, check bool) error {
-	root, err := moduleRoot(ctx)
+	root, err := generated.ModuleDir(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -70,50 +69,19 @@ func run(ctx context.Context, check bool) error {
 	if err != nil {
 		return err
 	}
-	have, err := readGenerated(root)
+	have, err := generated.Read(root, sourceDirs, isGenerated)
 	if err != nil {
 		return err
 	}
-	changed := diff(have, want)
 	if check {
-		if len(changed) > 0 {
-			return fmt.Errorf("out of date, run `go run ./build/genproto`: %s", strings.Join(changed, ", "))
-		}
-		return nil
+		return generated.Check(have, want, "go run ./build/genproto")
 	}
-	for _, name := range changed {
-		file := filepath.Join(root, filepath.FromSlash(name))
-		content, ok := want[name]
-		if !ok {
-			// Its source is gone.
-			if err := os.Remove(file); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, content, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return generated.Write(root, have, want)
 }
 
-// moduleRoot is where go.mod lies.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("finding the module: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// generate returns the content of each generated file by its slash-separated path from
-// the module root.
-func generate(ctx context.Context, root string) (map[string][]byte, error) {
-	sources, err := listFiles(root, func(name string) bool { return strings.HasSuffix(name, ".proto") })
+// generate returns all files that are generated.
+func generate(ctx context.Context, root string) (generated.Files, error) {
+	sources, err := generated.List(root, sourceDirs, func(name string) bool { return strings.HasSuffix(name, ".proto") })
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +93,7 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the plugin request: %w", err)
 	}
-	files := map[string][]byte{}
+	files := generated.Files{}
 	for _, p := range plugins {
 		if err := p.run(ctx, root, input, files); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.tool, err)
@@ -181,7 +149,7 @@ func appendWithImports(files []*descriptorpb.FileDescriptorProto, file protorefl
 }
 
 // run feeds the request to the plugin and adds what it returns to files.
-func (p plugin) run(ctx context.Context, root string, input []byte, files map[string][]byte) error {
+func (p plugin) run(ctx context.Context, root string, input []byte, files generated.Files) error {
 	cmd := exec.CommandContext(ctx, "go", "tool", p.tool)
 	cmd.Dir = root
 	cmd.Stdin = bytes.NewReader(input)
@@ -221,59 +189,7 @@ func attachPackageComment(content []byte) []byte {
 	return slices.Concat(head, []byte("\npackage "), rest)
 }
 
-// readGenerated returns the generated files that are on disk.
-func readGenerated(root string) (map[string][]byte, error) {
-	names, err := listFiles(root, func(name string) bool {
-		return strings.HasSuffix(name, ".pb.go") || strings.HasSuffix(name, leanSuffix)
-	})
-	if err != nil {
-		return nil, err
-	}
-	files := make(map[string][]byte, len(names))
-	for _, name := range names {
-		files[name], err = os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
-		if err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-// listFiles returns the sorted names of files under the source directories, as
-// slash-separated paths from the module root.
-func listFiles(root string, keep func(name string) bool) ([]string, error) {
-	var names []string
-	for _, dir := range sourceDirs {
-		err := fs.WalkDir(os.DirFS(root), dir, func(name string, entry fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if !entry.IsDir() && keep(path.Base(name)) {
-				names = append(names, name)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// diff returns the sorted names of the files that differ or exist on one side only.
-func diff(have, want map[string][]byte) []string {
-	var names []string
-	for name, content := range want {
-		if old, ok := have[name]; !ok || !bytes.Equal(old, content) {
-			names = append(names, name)
-		}
-	}
-	for name := range have {
-		if _, ok := want[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+// isGenerated says whether a file is ours to rewrite and to remove.
+func isGenerated(name string) bool {
+	return strings.HasSuffix(name, ".pb.go") || strings.HasSuffix(name, leanSuffix)
 }
