@@ -233,15 +233,15 @@ func HTTP(b []byte) Protocol {
 	if string(b[:minHTTP]) == preface {
 		return HTTP2
 	}
-	if requestHead(b) {
+	if requestLine(b) {
 		return HTTP1
 	}
 	return NotHTTP
 }
 
-// requestHead reports whether b is a whole HTTP/1 request head, the beginning
+// requestLine reports whether b is the first line of an HTTP/1 request, the beginning
 // of one, or one followed by anything.
-func requestHead(b []byte) bool {
+func requestLine(b []byte) bool {
 	// Empty lines before a request are skipped (RFC 9112, section 2.2).
 	for len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
 		if b[0] == '\r' {
@@ -289,41 +289,17 @@ func requestHead(b []byte) bool {
 	if b[0] != '0' && b[0] != '1' {
 		return false
 	}
-	b, ok := endOfLine(b[1:])
-	for ok && len(b) > 0 {
-		if b[0] == '\n' || b[0] == '\r' {
-			_, ok = endOfLine(b)
-			return ok
-		}
-		i = 0
-		for i < len(b) && token(b[i]) {
-			i++
-		}
-		if i == len(b) {
-			return true
-		}
-		if i == 0 || b[i] != ':' {
-			return false
-		}
-		b = b[i+1:]
-		i = 0
-		for i < len(b) && (b[i] == '\t' || b[i] >= 0x20 && b[i] != 0x7f) {
-			i++
-		}
-		b, ok = endOfLine(b[i:])
-	}
-	return ok
+	// Whatever is wrong with its fields, this is HTTP: passed on as bytes it would
+	// reach an application that may take it for another request than policies would.
+	return endOfLine(b[1:])
 }
 
-// endOfLine takes CRLF or LF off b, or what there is of it.
-func endOfLine(b []byte) ([]byte, bool) {
+// endOfLine reports whether b begins with CRLF or LF, or what there is of it.
+func endOfLine(b []byte) bool {
 	if len(b) > 0 && b[0] == '\r' {
 		b = b[1:]
 	}
-	if len(b) == 0 {
-		return b, true
-	}
-	return b[1:], b[0] == '\n'
+	return len(b) == 0 || b[0] == '\n'
 }
 
 // token reports whether x may stand in a method or field name (RFC 9110,

@@ -166,7 +166,10 @@ func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body
 	}
 
 	h := &c.resp.Head
-	for {
+	for n := 0; ; n++ {
+		if n > maxInformational {
+			return nil, c.fail(body, errInformational, false)
+		}
 		c.p.response(h)
 		if err := c.rd.readHead(&c.p, nil); err != nil {
 			if !c.pumping && c.w.err != nil {
@@ -209,6 +212,11 @@ func (c *Conn) RoundTrip(cn *exchange.Canceler, head *exchange.RequestHead, body
 	}
 	return &c.resp, nil
 }
+
+// maxInformational is how many informational responses may come before a response: a
+// server that has nothing else to say would keep its client waiting, and the proxy
+// busy, for ever. One that tells that it is at work may do so for hours.
+const maxInformational = 1000
 
 func isProtocol(err error) bool {
 	var e *Error

@@ -50,6 +50,7 @@ var (
 	errHeadNoMemory   = &Error{503, "no memory for a large head"}
 	errMethodTooLong  = bad("method too long")
 	errUpgradeUnasked = bad("upgrade that was not asked for")
+	errInformational  = bad("too many informational responses")
 )
 
 // Classes of bytes.
@@ -95,7 +96,8 @@ type framing struct {
 	coded     bool // there is a Transfer-Encoding
 	close     bool // Connection: close
 	keepAlive bool // Connection: keep-alive
-	upgrade   bool // Upgrade with a value other than h2c
+	upgrade   bool // there is an Upgrade
+	h2c       bool // which names h2c, alone or among others
 	expect    bool // Expect: 100-continue
 	hosts     int
 }
@@ -364,8 +366,8 @@ func (p *parser) field(line []byte) error {
 			p.fr.expect = true
 		}
 	case 7:
-		if f.Is("upgrade") && !fold(value, "h2c") {
-			p.fr.upgrade = true
+		if f.Is("upgrade") {
+			p.upgrade(value)
 		}
 	case 10:
 		if f.Is("connection") {
@@ -441,6 +443,23 @@ func (p *parser) connection(value []byte) {
 	}
 }
 
+// upgrade notes what an Upgrade asks for. A server that may choose h2c among other
+// protocols gives its client a tunnel in which nobody sees the requests: so that is
+// no upgrade at all, as if h2c were alone (proxy chapter, section 7.2).
+func (p *parser) upgrade(value []byte) {
+	p.fr.upgrade = true
+	for len(value) > 0 {
+		var tok []byte
+		tok, value = exchange.NextToken(value)
+		if i := bytes.IndexAny(tok, "/; \t"); i >= 0 {
+			tok = tok[:i] // without version and whatever else
+		}
+		if fold(tok, "h2c") {
+			p.fr.h2c = true
+		}
+	}
+}
+
 // fold compares b with s, which is lower case, ignoring case.
 func fold(b []byte, s string) bool {
 	f := exchange.Field{Name: b}
@@ -490,7 +509,7 @@ func (p *parser) finish() error {
 			h.ContentLength = fr.length
 		}
 		if h.Version == exchange.HTTP11 {
-			h.Upgrade = fr.upgrade || string(h.Method) == "CONNECT"
+			h.Upgrade = fr.upgrade && !fr.h2c || string(h.Method) == "CONNECT"
 			h.ExpectContinue = fr.expect && h.ContentLength != 0
 		}
 		return nil

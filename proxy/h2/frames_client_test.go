@@ -98,6 +98,25 @@ func TestClient(t *testing.T) {
 			p.expect()
 		})
 	})
+	t.Run("informational responses without end", func(t *testing.T) {
+		withClient(t, Options{}, func(c *ClientConn, p *peer) {
+			p.fr.WriteSettings()
+			r := send(c, nil, request("GET"), exchange.Empty)
+			for range 2 * maxInformational {
+				p.headers(1, false, ":status", "102")
+			}
+			var re *exchange.ResetError
+			if got := <-r; !errors.As(got.err, &re) || re.Code != codeCalm {
+				t.Errorf("got %+v", got)
+			}
+			// Others on the connection go on.
+			r = send(c, nil, request("GET"), exchange.Empty)
+			p.headers(3, true, ":status", "200")
+			if got := <-r; got.status != 200 {
+				t.Errorf("then %+v", got)
+			}
+		})
+	})
 	t.Run("refused stream is unsent", func(t *testing.T) {
 		withClient(t, Options{}, func(c *ClientConn, p *peer) {
 			p.fr.WriteSettings()

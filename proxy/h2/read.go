@@ -572,6 +572,9 @@ func (c *conn) head(id uint32, flags uint8, block []byte) error {
 		return c.streamError(id, codeProtocol, "malformed response head")
 	}
 	if status < 200 {
+		if s.informational++; s.informational > maxInformational {
+			return c.streamError(id, codeCalm, "too many informational responses")
+		}
 		return nil
 	}
 	r := &s.resp
@@ -588,6 +591,10 @@ func (c *conn) head(id uint32, flags uint8, block []byte) error {
 	}
 	return nil
 }
+
+// maxInformational is how many informational responses may come before a response, as
+// in package h1.
+const maxInformational = 1000
 
 // skip decodes a block that nobody wants, for the sake of the table.
 func (c *conn) skip(block []byte) error {
@@ -672,6 +679,7 @@ func (c *conn) settings(h header, p []byte) error {
 		}
 		c.peerMax = maxWindow // unless it says otherwise
 	}
+	win := c.peerWin
 	for ; len(p) > 0; p = p[6:] {
 		v := binary.BigEndian.Uint32(p[2:])
 		switch binary.BigEndian.Uint16(p) {
@@ -687,21 +695,25 @@ func (c *conn) settings(h header, p []byte) error {
 			if v > maxWindow {
 				return connError(codeFlow, "invalid SETTINGS_INITIAL_WINDOW_SIZE")
 			}
-			delta := int64(v) - c.peerWin
-			c.peerWin = int64(v)
-			for _, s := range c.streams {
-				s.sendWin += delta
-				if s.sendWin > maxWindow {
-					return connError(codeFlow, "window overflow")
-				}
-				s.send.Signal()
-			}
+			win = int64(v)
 		case settingFrameSize:
 			if v < defaultFrameSize || v > 1<<24-1 {
 				return connError(codeProtocol, "invalid SETTINGS_MAX_FRAME_SIZE")
 			}
 			// Larger frames than highWater would gain nothing.
 			c.peerFrame = min(v, highWater)
+		}
+	}
+	// The last value counts. A frame has room for thousands of them, and to go over all
+	// streams for each would be much work for little.
+	if delta := win - c.peerWin; delta != 0 {
+		c.peerWin = win
+		for _, s := range c.streams {
+			s.sendWin += delta
+			if s.sendWin > maxWindow {
+				return connError(codeFlow, "window overflow")
+			}
+			s.send.Signal()
 		}
 	}
 	c.controlLocked(header{kind: frameSettings, flags: flagAck}, nil)

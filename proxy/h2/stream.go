@@ -51,10 +51,12 @@ type stream struct {
 	taken      bool // client: a frame of the request's body was read
 	refused    bool // the peer said that it did not look at the request
 	dataCalls  int  // empty DATA frames in a row
-	reset      bool // RST_STREAM was sent or received
-	abandoned  bool // server: nobody wants the rest of the request's body
-	zombie     bool // server: the peer reset it and its handler still runs
-	unwaited   bool // server: it is one of c.zombies
+	// informational is how many responses before the response there were.
+	informational int
+	reset         bool // RST_STREAM was sent or received
+	abandoned     bool // server: nobody wants the rest of the request's body
+	zombie        bool // server: the peer reset it and its handler still runs
+	unwaited      bool // server: it is one of c.zombies
 
 	trailers    exchange.Fields
 	hasTrailers bool
@@ -119,7 +121,7 @@ func getStream(c *conn) *stream {
 	s.waiting, s.turn, s.dead, s.noBody, s.taken, s.refused, s.reset = false, false, false, false, false, false, false
 	s.abandoned, s.zombie, s.unwaited = false, false, false
 	s.first, s.hasFirst = exchange.Frame{}, false
-	s.dataCalls = 0
+	s.dataCalls, s.informational = 0, 0
 	s.hasTrailers, s.delivered, s.responded, s.pumping, s.pumped = false, false, false, false, false
 	s.canceler, s.body = nil, nil
 	return s

@@ -3,6 +3,7 @@ package inbound
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,7 @@ func (r *request) handle() error {
 		exchange.StripConnection(&x.Request.Fields)
 	}
 	// Nobody but this proxy says who the client is.
-	x.Request.Del("l5d-client-id")
+	disown(&x.Request.Fields)
 	if id := r.c.tls.Client; !id.IsZero() {
 		x.Request.Add("l5d-client-id", id.String())
 	}
@@ -175,6 +176,29 @@ func (r *request) handle() error {
 	}
 	defer resp.Close()
 	return r.respond(resp)
+}
+
+// disown removes what a client says of its own identity. Where header fields become
+// variables (CGI, WSGI) a low line is as good as a hyphen.
+func disown(f *exchange.Fields) {
+	const name = "l5d-client-id"
+	f.List = slices.DeleteFunc(f.List, func(e exchange.Field) bool {
+		if len(e.Name) != len(name) {
+			return false
+		}
+		for i, c := range e.Name {
+			switch {
+			case c == '_':
+				c = '-'
+			case 'A' <= c && c <= 'Z':
+				c |= 0x20
+			}
+			if c != name[i] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // clientError is an error at the application, as opposed to the proxy.
@@ -497,6 +521,9 @@ func (r *request) told() {
 type requestSide request
 
 func (s *requestSide) Frame(f exchange.Frame) {
+	if f.Trailers != nil {
+		disown(f.Trailers) // an application may put them beside the other fields
+	}
 	if n := uint64(len(f.Data)); n > 0 {
 		s.permit.route.RequestFrames.Observe(n)
 		s.received += n

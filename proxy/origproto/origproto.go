@@ -12,6 +12,7 @@ import (
 	"bytes"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+	"github.com/linkerd-go/linkerd-go/proxy/uri"
 )
 
 const header = "l5d-orig-proto"
@@ -67,6 +68,11 @@ func Restore(h *exchange.RequestHead) Form {
 	h.AbsoluteForm = bytes.HasSuffix(v, []byte("absolute-form"))
 	h.Del(header)
 	h.Del("transfer-encoding")
+	if host := h.Get("host"); !h.AbsoluteForm && !bytes.Equal(host, h.Authority) && uri.Valid(host) && string(h.Method) != "CONNECT" {
+		// In this form the application sees the Host alone. A client that says
+		// something else for the authority must not have policies look at that.
+		h.Authority = host
+	}
 	return form
 }
 

@@ -54,3 +54,24 @@ func TestNotCarried(t *testing.T) {
 		t.Error("an HTTP/1 request was changed")
 	}
 }
+
+// TestHostOfACarriedRequest: the authority becomes what the application will see.
+func TestHostOfACarriedRequest(t *testing.T) {
+	for _, c := range []struct{ authority, host, proto, want string }{
+		{"a", "a", http11, "a"},
+		{"a", "b:80", http11, "b:80"},
+		{"a", "b", http10, "b"},
+		{"a", "", http11, "a"},
+		{"a", "b/c", http11, "a"}, // no host: as without one
+		{"a", "b", http11 + absolute, "a"},
+	} {
+		h := &exchange.RequestHead{Version: exchange.HTTP2, Method: []byte("GET"), Authority: []byte(c.authority)}
+		if c.host != "" {
+			h.Add("host", c.host)
+		}
+		h.Add(header, c.proto)
+		if Restore(h); string(h.Authority) != c.want {
+			t.Errorf("authority %s, host %s, %s: restored to %s, want %s", c.authority, c.host, c.proto, h.Authority, c.want)
+		}
+	}
+}
