@@ -82,6 +82,24 @@ var images = []spec{
 		},
 	},
 	{
+		name: "debug",
+		pkg:  "./cmd/linkerd-debug",
+		path: "bin/linkerd-debug",
+		// What the container's probes run.
+		links: []string{"bin/true"},
+		// For pods whose user is not root: struct vfs_cap_data, revision 2,
+		// NET_RAW (bit 13) permitted, and not effective, as for the proxy's.
+		// debug/capture explains it.
+		fileCapability: "\x00\x00\x00\x02" + "\x00\x20\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00",
+		dirs:           []string{"tmp"},
+		conf: v1.Config{
+			Entrypoint: []string{"/bin/linkerd-debug"},
+			// Root sees whose the sockets are, and may capture everywhere.
+			User: "0",
+			Env:  []string{"PATH=/bin"},
+		},
+	},
+	{
 		name: "sample",
 		pkg:  "./sample/cmd/shop",
 		path: "shop",

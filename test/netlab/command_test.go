@@ -155,7 +155,7 @@ func TestInitCommandNetns(t *testing.T) {
 // not to be had, since the proxy is the same file.
 func TestInitCommandWithoutRoot(t *testing.T) {
 	lab := netlab.New(t)
-	marked := markedBinary(t)
+	marked := markedBinary(t, initcmd.FileCapability)
 	start := func(caps, name string, args ...string) (string, int) {
 		// A link gives the file its other name.
 		link := filepath.Join(filepath.Dir(marked), name)
@@ -185,9 +185,9 @@ func TestInitCommandWithoutRoot(t *testing.T) {
 }
 
 // markedBinary copies this test binary to a place that everybody can read and
-// marks it the way the proxy's image marks its binary: NET_ADMIN is permitted
-// but not effective from the start.
-func markedBinary(t *testing.T) string {
+// marks it the way an image marks its binary: a capability is permitted but not
+// effective from the start.
+func markedBinary(t *testing.T, capability string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "netlab")
 	if err != nil {
@@ -213,7 +213,7 @@ func markedBinary(t *testing.T) string {
 	if err := copied.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Setxattr(path, "security.capability", []byte(initcmd.FileCapability), 0); err != nil {
+	if err := unix.Setxattr(path, "security.capability", []byte(capability), 0); err != nil {
 		t.Fatalf("mark the file: %v", err)
 	}
 	return path

@@ -26,6 +26,7 @@ var commands = map[string]func(ctx context.Context, args, env []string, stdout, 
 	validatorcmd.Name: validatorcmd.Run,
 	"container":       container,
 	"limited":         limited,
+	debugName:         debugRun,
 	cni.Type: func(ctx context.Context, _, _ []string, stdout, stderr io.Writer) int {
 		return cni.Run(ctx, stdout, stderr)
 	},
