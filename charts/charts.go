@@ -17,6 +17,7 @@ package charts
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,6 +32,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/internal/valueschema"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
@@ -61,7 +63,7 @@ var ErrUnknown = errors.New("unknown chart")
 // The patterns take every chart that is there, including files whose names
 // begin with an underscore.
 //
-//go:embed */Chart.yaml */requirements*.yaml */values*.yaml all:*/templates
+//go:embed */Chart.yaml */requirements*.yaml */values*.yaml */values.schema.json all:*/templates
 var files embed.FS
 
 // Chart is one loaded chart together with its library.
@@ -145,12 +147,41 @@ func joined(own []*loader.BufferedFile) ([]*loader.BufferedFile, error) {
 			own = append(own, f)
 		}
 	}
+	for i, f := range own {
+		if f.Name == chartutil.SchemafileName {
+			own[i], err = bothSchemas(f, crds)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
 	for _, f := range crds {
 		if rest, ok := strings.CutPrefix(f.Name, chartutil.TemplatesDir+"/"); ok {
 			own = append(own, &loader.BufferedFile{Name: path.Join(chartutil.TemplatesDir, "crds", rest), Data: f.Data})
 		}
 	}
 	return own, nil
+}
+
+// bothSchemas is a chart's schema with what that of another chart, among its
+// files, says beyond it.
+func bothSchemas(schema *loader.BufferedFile, other []*loader.BufferedFile) (*loader.BufferedFile, error) {
+	joined := map[string]any{}
+	if err := json.Unmarshal(schema.Data, &joined); err != nil {
+		return nil, fmt.Errorf("%s: %w", schema.Name, err)
+	}
+	for _, f := range other {
+		if f.Name != schema.Name {
+			continue
+		}
+		more := map[string]any{}
+		if err := json.Unmarshal(f.Data, &more); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		joined = valuetree.WithDefaults(joined, more)
+	}
+	data, err := json.MarshalIndent(joined, "", "  ")
+	return &loader.BufferedFile{Name: schema.Name, Data: data}, err
 }
 
 func read(name string) ([]*loader.BufferedFile, error) {
@@ -205,6 +236,19 @@ func (c *Chart) Mentions(path string) bool {
 	return false
 }
 
+// Misfits returns the values that the chart's schema refuses, sorted by path. A
+// part of the values may be looked at alone.
+func (c *Chart) Misfits(values map[string]any) ([]valueschema.Misfit, error) {
+	if len(c.loaded.Schema) == 0 {
+		return nil, nil
+	}
+	misfits, err := valueschema.Check(c.loaded.Schema, values)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", c.name, err)
+	}
+	return misfits, nil
+}
+
 // HighAvailability returns a fresh copy of the chart's values-ha.yaml, to be
 // laid over other values; empty when the chart has none.
 func (c *Chart) HighAvailability() (map[string]any, error) {
@@ -213,8 +257,8 @@ func (c *Chart) HighAvailability() (map[string]any, error) {
 
 // Render renders every template of the chart with values laid over the chart's
 // own. The result is sorted by path and leaves out templates that gave
-// nothing. An error is a mistake in the values or a refusal by a template,
-// whose message it carries.
+// nothing. An error is a mistake in the values, told as by Misfits, or a refusal
+// by a template, whose message it carries.
 func (c *Chart) Render(release Release, values map[string]any) ([]Manifest, error) {
 	options := chartutil.ReleaseOptions{
 		Name:      release.Name,
@@ -222,9 +266,21 @@ func (c *Chart) Render(release Release, values map[string]any) ([]Manifest, erro
 		Revision:  1,
 		IsInstall: true,
 	}
-	top, err := chartutil.ToRenderValues(c.loaded, values, options, nil)
+	// The schema is looked at here, as Helm does, but for a message in words.
+	top, err := chartutil.ToRenderValuesWithSchemaValidation(c.loaded, values, options, nil, true)
 	if err != nil {
 		return nil, fmt.Errorf("chart %s: %w", c.name, err)
+	}
+	misfits, err := c.Misfits(top["Values"].(chartutil.Values))
+	if err != nil {
+		return nil, err
+	}
+	if len(misfits) > 0 {
+		var errs []error
+		for _, m := range misfits {
+			errs = append(errs, m)
+		}
+		return nil, errors.Join(errs...)
 	}
 	if release.Service != "" {
 		top["Release"].(map[string]any)["Service"] = release.Service

@@ -1,5 +1,7 @@
 // Command gen writes the templates of the chart linkerd-crds, and that of the
-// TrafficSplit in the chart linkerd-smi, from the schemas in api/crd:
+// TrafficSplit in the chart linkerd-smi, from the schemas in api/crd, and the
+// values.schema.json of each chart from its values.yaml and the rules in
+// schema.go:
 //
 //	go generate ./charts
 //
@@ -24,7 +26,7 @@ import (
 )
 
 func main() {
-	files, err := generate()
+	files, err := generate(".")
 	if err == nil {
 		err = write(".", files)
 	}
@@ -72,9 +74,12 @@ var sources = []source{
 // crds is the chart that holds nothing but generated templates.
 const crds = "linkerd-crds"
 
-// generate returns the templates by path from the folder of the charts.
-func generate() (map[string][]byte, error) {
-	out := map[string][]byte{}
+// generate returns the files by path from the folder of the charts, dir.
+func generate(dir string) (map[string][]byte, error) {
+	out, err := schemas(dir)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range sources {
 		var schema []byte
 		var err error

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-func TestTemplatesAreCurrent(t *testing.T) {
-	files, err := generate()
+func TestFilesAreCurrent(t *testing.T) {
+	const dir = ".."
+	files, err := generate(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const dir = ".."
 	for name, want := range files {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -20,7 +20,7 @@ func TestTemplatesAreCurrent(t *testing.T) {
 			continue
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s differs from its schema; run go generate ./charts", name)
+			t.Errorf("%s differs from its source; run go generate ./charts", name)
 		}
 	}
 	err = filepath.WalkDir(filepath.Join(dir, crds, "templates"), func(path string, d os.DirEntry, err error) error {

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/linkerd-go/linkerd-go/internal/valueschema"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 	"github.com/linkerd-go/linkerd-go/internal/version"
 )
@@ -44,8 +45,10 @@ type Chart interface {
 	Defaults() (map[string]any, error)
 	// HighAvailability returns a fresh copy of the values laid over for --ha.
 	HighAvailability() (map[string]any, error)
-	// Render renders for a namespace, as the CLI. Templates named in first come
-	// first.
+	// Misfits returns the values that the chart's schema refuses.
+	Misfits(values map[string]any) ([]valueschema.Misfit, error)
+	// Render renders for a namespace, as the CLI, and refuses misfits. Templates
+	// named in first come first.
 	Render(namespace string, values map[string]any, first ...string) ([]byte, error)
 	// Mentions reports whether a template reads a value with the path's last key,
 	// at the top if it is the only one, else wherever below.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/command"
-	"github.com/linkerd-go/linkerd-go/internal/duration"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
@@ -34,8 +33,9 @@ var (
 )
 
 // Validate refuses values that would give a control plane that cannot work;
-// the texts are those of the CLI chapter, section 2.6. kube may be nil when
-// the cluster is to be ignored.
+// the texts are those of the CLI chapter, section 2.6. What that section does
+// not name the chart's schema refuses, in Render. kube may be nil when the
+// cluster is to be ignored.
 func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, values map[string]any, now time.Time) error {
 	get := func(p string) string { return valuetree.String(values, p) }
 	if v := get("linkerdVersion"); !versionPattern.MatchString(v) {
@@ -78,16 +78,6 @@ func Validate(ctx context.Context, kube kubernetes.Interface, namespace string, 
 				return err
 			}
 		}
-	}
-	if err := validateDurations(values); err != nil {
-		return err
-	}
-	// The API server would find these, but not before half of the manifest is applied.
-	if v := get("webhookFailurePolicy"); !command.OneOf(v, "Ignore", "Fail") {
-		return fmt.Errorf("value webhookFailurePolicy: %q is neither Ignore nor Fail", v)
-	}
-	if v := get("heartbeatSchedule"); v != "" && !strings.HasPrefix(v, "@") && len(strings.Fields(v)) != 5 {
-		return fmt.Errorf("value heartbeatSchedule: %q is not a schedule of five fields: minute, hour, day of the month, month, day of the week", v)
 	}
 	if v := get("proxy.defaultInboundPolicy"); !command.OneOf(v, inboundPolicies...) {
 		return fmt.Errorf("--default-inbound-policy must be one of: %s (got %s)", strings.Join(inboundPolicies, ", "), v)
@@ -155,34 +145,6 @@ func validatePorts(values map[string]any) error {
 			return fmt.Errorf("value proxy.ports.%s (--%s-port): port %d is the %s port, too", name, name, n, other)
 		}
 		taken[n] = name
-	}
-	return nil
-}
-
-// validateDurations refuses durations with which identity controller or
-// proxies would not start.
-func validateDurations(values map[string]any) error {
-	for _, p := range []string{"identity.issuer.issuanceLifetime", "identity.issuer.clockSkewAllowance"} {
-		v := valuetree.String(values, p)
-		if d, err := time.ParseDuration(v); err != nil || d < 0 || d == 0 && strings.HasSuffix(p, "Lifetime") {
-			return fmt.Errorf("value %s: %q is not a duration such as 24h0m0s or 20s", p, v)
-		}
-	}
-	for _, p := range []string{
-		"proxy.outboundConnectTimeout", "proxy.inboundConnectTimeout",
-		"proxy.outboundDiscoveryCacheUnusedTimeout", "proxy.inboundDiscoveryCacheUnusedTimeout",
-		"proxy.shutdownGracePeriod", "proxy.shutdownTCPGracePeriod",
-		"proxy.control.streams.initialTimeout", "proxy.control.streams.idleTimeout", "proxy.control.streams.lifetime",
-		"proxy.inbound.server.http2.keepAliveInterval", "proxy.inbound.server.http2.keepAliveTimeout",
-		"proxy.outbound.server.http2.keepAliveInterval", "proxy.outbound.server.http2.keepAliveTimeout",
-	} {
-		v := valuetree.String(values, p)
-		if v == "" {
-			continue
-		}
-		if _, err := duration.Parse(v); err != nil {
-			return fmt.Errorf("value %s: %q is %w", p, v, err)
-		}
 	}
 	return nil
 }

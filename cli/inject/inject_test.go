@@ -25,6 +25,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/internal/command"
 	"github.com/linkerd-go/linkerd-go/internal/golden"
 	"github.com/linkerd-go/linkerd-go/internal/inject"
+	"github.com/linkerd-go/linkerd-go/internal/valueschema"
 )
 
 // fixedChart has the values in testdata/values.yaml.
@@ -38,6 +39,8 @@ func (c fixedChart) Defaults() (map[string]any, error) {
 func (fixedChart) HighAvailability() (map[string]any, error) { return nil, errors.New("not here") }
 
 func (fixedChart) Mentions(string) bool { return true }
+
+func (fixedChart) Misfits(map[string]any) ([]valueschema.Misfit, error) { return nil, nil }
 
 func (fixedChart) Render(string, map[string]any, ...string) ([]byte, error) {
 	return nil, errors.New("not here")
