@@ -506,6 +506,7 @@ type performance struct {
 	start  time.Time
 	before map[string]samples // metrics of a proxy when the scene began
 	held   map[string]string  // clients by the name of the conversation
+	first  map[string]string  // who answered first, by the name of the conversation
 	keys   map[string]string  // by the name of the flow: what its requests carry
 	// atLeast is how much a flow has to show.
 	atLeast map[string]int
@@ -520,7 +521,7 @@ func (s *stage) perform(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	p := &performance{world: &world{t: t, ns: s.ns}, ctx: t.Context(), scene: sc, stage: s,
-		start: time.Now(), before: map[string]samples{}, held: map[string]string{}, keys: map[string]string{}, atLeast: map[string]int{}}
+		start: time.Now(), before: map[string]samples{}, held: map[string]string{}, first: map[string]string{}, keys: map[string]string{}, atLeast: map[string]int{}}
 	defer func() {
 		// The test's context may be over.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -721,7 +722,24 @@ func (p *performance) once(client string, c actor.Call, want *wanted) error {
 	if err != nil {
 		return err
 	}
-	return want.compare(got)
+	return p.compare(want, got)
+}
+
+// compare is want's, with what the performance knows.
+func (p *performance) compare(want *wanted, got []actor.Result) error {
+	if err := want.compare(got); err != nil || want.as == "" {
+		return err
+	}
+	by, ok := p.first[want.as]
+	if !ok {
+		return fmt.Errorf("nothing is held under the name %s", want.as)
+	}
+	for _, r := range got {
+		if r.By != by {
+			return fmt.Errorf("%s was answered by %s: %+v", want.as, by, r)
+		}
+	}
+	return nil
 }
 
 // expect makes a call until it is as wanted.
@@ -740,7 +758,8 @@ func (p *performance) hold(held, client string, c actor.Call, want *wanted) erro
 		if err != nil {
 			return err
 		}
-		return want.compare([]actor.Result{got})
+		p.first[held] = got.By
+		return p.compare(want, []actor.Result{got})
 	})
 }
 
@@ -773,7 +792,7 @@ func (p *performance) says(held string, want *wanted) error {
 		if err != nil {
 			return err
 		}
-		return want.compare([]actor.Result{got})
+		return p.compare(want, []actor.Result{got})
 	})
 }
 
@@ -823,7 +842,7 @@ func (p *performance) flowed(name string, want *wanted) error {
 		return fmt.Errorf("only %d were sent: nothing was shown", len(got))
 	}
 	p.t.Logf("%s: %d", name, len(got))
-	return want.compare(got)
+	return p.compare(want, got)
 }
 
 // status waits for conditions of an object, or of one of its parents if the

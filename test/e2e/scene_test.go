@@ -296,6 +296,10 @@ func option(c *actor.Call, o string) (err error) {
 		c.Header["Host"] = value
 	case key == "sni":
 		c.ServerName = value
+	case key == "proxied":
+		c.Proxied = value
+	case key == "numbered":
+		c.Numbered, c.NumberedTo, err = times()
 	case key == "limit":
 		c.Limit, err = time.ParseDuration(value)
 	case key == "fail":
@@ -365,6 +369,9 @@ type wanted struct {
 	outcome  string          // of every result, or
 	mixed    map[string]span // how many had which
 	share    map[string]span // how many were answered by whom
+	servers  span            // how many actors answered
+	cycle    int             // results so far apart are by the same actor
+	as       string          // a held conversation: whoever answered it has to answer
 	min, max time.Duration
 	checks   []check
 }
@@ -376,7 +383,7 @@ type check struct {
 }
 
 func parseWanted(words []string) (*wanted, error) {
-	w := &wanted{outcome: words[0]}
+	w := &wanted{outcome: words[0], servers: span{0, 1e18}}
 	var err error
 	if strings.Contains(words[0], ":") {
 		w.outcome = ""
@@ -406,6 +413,16 @@ func parseWanted(words []string) (*wanted, error) {
 			if w.share, err = parseSpans(value); err != nil {
 				return nil, err
 			}
+		case key == "servers":
+			if w.servers, err = parseSpan(value); err != nil {
+				return nil, err
+			}
+		case key == "cycle":
+			if w.cycle, err = strconv.Atoi(value); err != nil {
+				return nil, err
+			}
+		case key == "as":
+			w.as = value
 		case key == "by":
 			w.checks = append(w.checks, check{c, func(r *actor.Result) bool { return r.By == value }})
 		case key == "error":
@@ -469,6 +486,15 @@ func (w *wanted) compare(results []actor.Result) error {
 	for name, n := range w.share {
 		if !n.holds(float64(by[name])) {
 			return fmt.Errorf("answered by %v", by)
+		}
+	}
+	delete(by, "") // nobody
+	if !w.servers.holds(float64(len(by))) {
+		return fmt.Errorf("answered by %v", by)
+	}
+	for i := w.cycle; w.cycle > 0 && i < len(results); i++ {
+		if a, b := results[i-w.cycle].By, results[i].By; a != b {
+			return fmt.Errorf("the results %d and %d are by %s and %s", i-w.cycle+1, i+1, a, b)
 		}
 	}
 	return nil
@@ -650,6 +676,11 @@ func TestWanted(t *testing.T) {
 		{"200:1..", append(ok(3, "200", "web"), ok(2, "429", "")...), true},
 		{"200 share=web:2..4,other:1", append(ok(3, "200", "web"), ok(1, "200", "other")...), false},
 		{"200 share=web:2..4,other:0", append(ok(3, "200", "web"), ok(1, "200", "other")...), true},
+		{"200 servers=1", ok(3, "200", "web"), false},
+		{"200 servers=1", append(ok(3, "200", "web"), ok(1, "200", "other")...), true},
+		{"200 cycle=2", append(append(ok(1, "200", "web"), ok(1, "200", "other")...), ok(1, "200", "web")...), false},
+		{"200 cycle=1", append(ok(3, "200", "web"), ok(1, "200", "other")...), true},
+		{"200:1..,503:1.. servers=1", append(ok(3, "200", "web"), ok(1, "503", "")...), false},
 		{"200 took<1s", []actor.Result{{Outcome: "200", Took: 2 * time.Second}}, true},
 		{`403 error="unauthorized request"`, []actor.Result{{Outcome: "403", Header: map[string]string{"l5d-proxy-error": "unauthorized request on route"}}}, false},
 	} {

@@ -9,10 +9,12 @@ import (
 	"encoding/pem"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -256,4 +258,22 @@ func start(t *testing.T, name string) (*Stage, Addresses) {
 		defer resp.Body.Close()
 		return io.ReadAll(resp.Body)
 	}}, a.Bound
+}
+
+// TestProxyHeader: what a load balancer would say.
+func TestProxyHeader(t *testing.T) {
+	to := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
+	for proxied, want := range map[string]string{
+		"203.0.113.7":    "PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n",
+		"2001:db8::7":    "PROXY TCP6 2001:db8::7 :: 40000 443\r\n",
+		"v2:203.0.113.7": "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\xc0\x00\x02\x01\x9c\x40\x01\xbb",
+		"v2:::1":         "\r\n\r\n\x00\r\nQUIT\n\x21\x21\x00\x24" + strings.Repeat("\x00", 15) + "\x01" + strings.Repeat("\x00", 16) + "\x9c\x40\x01\xbb",
+	} {
+		if got, err := proxyHeader(proxied, to); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", proxied, got, err, want)
+		}
+	}
+	if _, err := proxyHeader("nobody", to); err == nil {
+		t.Error("nobody has an address")
+	}
 }

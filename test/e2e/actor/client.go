@@ -222,10 +222,11 @@ func begin(call Call) conversation {
 		p := new(http.Protocols)
 		p.SetHTTP1(call.Protocol == HTTP)
 		p.SetUnencryptedHTTP2(call.Protocol == HTTP2)
-		return &requests{call: call, transport: &http.Transport{Protocols: p, MaxConnsPerHost: 1, ExpectContinueTimeout: time.Second}}
+		return &requests{call: call, transport: &http.Transport{Protocols: p, MaxConnsPerHost: 1, ExpectContinueTimeout: time.Second, DialContext: dialer(call)}}
 	case GRPC, Stream:
 		conn, err := grpc.NewClient("passthrough:///"+call.Target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), authority(call))
+			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), authority(call),
+			grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return dialer(call)(ctx, "tcp", to) }))
 		if err != nil {
 			return &failed{err}
 		}
@@ -290,6 +291,7 @@ type requests struct {
 	call      Call
 	transport *http.Transport
 	begun     bool
+	n         int // of the request
 }
 
 func (q *requests) say(ctx context.Context) Result {
@@ -315,6 +317,12 @@ func (q *requests) say(ctx context.Context) Result {
 	}
 	if h := q.call.Header["Host"]; h != "" {
 		req.Host = h
+	}
+	if q.call.Numbered != "" {
+		if q.n++; q.call.NumberedTo > 0 && q.n > q.call.NumberedTo {
+			q.n = 1
+		}
+		req.Header.Set(q.call.Numbered, strconv.Itoa(q.n))
 	}
 	resp, err := q.transport.RoundTrip(req)
 	if err != nil {
@@ -487,8 +495,7 @@ func (l *lines) say(ctx context.Context) Result {
 }
 
 func (l *lines) dial(ctx context.Context) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", l.call.Target)
+	conn, err := dialer(l.call)(ctx, "tcp", l.call.Target)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,15 @@ type Call struct {
 	Body int64
 	// ServerName is of TLS.
 	ServerName string
+	// Proxied is the address of a client that the call is made for, as by a
+	// load balancer: its connections begin with a header of the PROXY
+	// protocol, of version 2 if there is "v2:" in front.
+	Proxied string
+	// Numbered is the name of a header field of HTTP that has the request's
+	// number among several, counted to NumberedTo and from 1 again; on and on
+	// if that is 0.
+	Numbered   string
+	NumberedTo int
 	// Times is how often to call, once if 0: requests follow each other on
 	// one connection, other protocols take a connection each.
 	Times int
