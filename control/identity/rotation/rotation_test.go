@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 //	save                 keeps issuer and bundle, as a manifest does
 //	apply                applies what was kept
 //	lose roots           empties the bundle's annotations, as a tool may
+//	lose next            takes the next anchor out of the bundle but leaves the annotations, as another may
 //
 // Lines with # are comments. What is not printed is checked all the time: every proxy accepts every other's certificate.
 func TestTranscripts(t *testing.T) {
@@ -85,7 +86,12 @@ func play(t *testing.T, text string) string {
 			m.show()
 		case "lose":
 			o := m.objects()
-			o.roots.Annotations = nil
+			if f[1] == "next" {
+				w := must[World](t)(o.world(time.Now()))
+				o.roots.Data[names.ConfigMapTrustRootsBundle] = string(encodeCerts(without(w.Bundle, []string{fingerprint(w.Keys.Next.Cert)})...))
+			} else {
+				o.roots.Annotations = nil
+			}
 			m.put(o)
 		default:
 			t.Fatalf("unknown command %q", command)
