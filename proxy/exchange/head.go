@@ -61,26 +61,18 @@ func (f *Fields) Reset() {
 // Get returns the value of the first field called name (lower case), or nil.
 // A present but empty value is a non-nil empty slice.
 func (f *Fields) Get(name string) []byte {
-	for i := range f.List {
-		if f.List[i].Is(name) {
-			if v := f.List[i].Value; v != nil {
-				return v
-			}
-			return []byte{}
-		}
+	i := f.index(0, name)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	if v := f.List[i].Value; v != nil {
+		return v
+	}
+	return []byte{}
 }
 
 // Has reports whether a field called name (lower case) is present.
-func (f *Fields) Has(name string) bool {
-	for i := range f.List {
-		if f.List[i].Is(name) {
-			return true
-		}
-	}
-	return false
-}
+func (f *Fields) Has(name string) bool { return f.index(0, name) >= 0 }
 
 // Add appends a field, copying name and value.
 func (f *Fields) Add(name, value string) {
@@ -96,38 +88,46 @@ func (f *Fields) AddBytes(name, value []byte) {
 // Set replaces the first field called name (lower case) and removes the other
 // fields of that name; it appends one if there was none.
 func (f *Fields) Set(name, value string) {
-	out := f.List[:0]
-	done := false
-	for _, e := range f.List {
-		if e.Is(name) {
-			if done {
-				continue
-			}
-			e.Value = f.Keep(value)
-			done = true
-		}
-		out = append(out, e)
-	}
-	clear(f.List[len(out):])
-	f.List = out
-	if !done {
+	i := f.index(0, name)
+	if i < 0 {
 		f.Add(name, value)
+		return
 	}
+	f.List[i].Value = f.Keep(value)
+	f.delFrom(i+1, name)
 }
 
 // Del removes all fields called name (lower case) and reports whether there
 // were any.
-func (f *Fields) Del(name string) bool {
-	out := f.List[:0]
-	for _, e := range f.List {
+func (f *Fields) Del(name string) bool { return f.delFrom(0, name) }
+
+// index is where the first field called name is, not looking before from; -1 if
+// there is none.
+func (f *Fields) index(from int, name string) int {
+	for i := from; i < len(f.List); i++ {
+		if f.List[i].Is(name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// delFrom is Del for the fields from the given one on. Most are asked for in vain,
+// and nothing is moved before the first that has to go.
+func (f *Fields) delFrom(from int, name string) bool {
+	i := f.index(from, name)
+	if i < 0 {
+		return false
+	}
+	out := f.List[:i]
+	for _, e := range f.List[i+1:] {
 		if !e.Is(name) {
 			out = append(out, e)
 		}
 	}
-	found := len(out) != len(f.List)
 	clear(f.List[len(out):])
 	f.List = out
-	return found
+	return true
 }
 
 // Keep copies s into the list's buffer and returns the copy, valid until Reset.

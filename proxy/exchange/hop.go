@@ -53,19 +53,21 @@ func isConnectionField(name []byte) bool {
 // framing fields cannot be named away: that would let a sender hide how long
 // its message is.
 func named(values [][]byte, name []byte) bool {
-	if EqualFold(name, "content-length") || EqualFold(name, "transfer-encoding") || EqualFold(name, "host") {
-		return false
-	}
 	for _, v := range values {
 		for len(v) > 0 {
 			var tok []byte
 			tok, v = NextToken(v)
 			if len(tok) == len(name) && sameFold(tok, name) {
-				return true
+				return !isFraming(name)
 			}
 		}
 	}
 	return false
+}
+
+// isFraming says whether the field tells how long a message is, or for whom.
+func isFraming(name []byte) bool {
+	return EqualFold(name, "content-length") || EqualFold(name, "transfer-encoding") || EqualFold(name, "host")
 }
 
 // NextToken cuts the first element off a comma-separated field value. The
