@@ -121,7 +121,8 @@ func (r *request) handle() error {
 	}
 	// A request that a peer's proxy carried over HTTP/2 becomes what it was.
 	r.carried = origproto.Restore(x.Request)
-	if x.Request.Version != exchange.HTTP2 && !x.Request.Upgrade {
+	if r.carried == origproto.None && x.Request.Version != exchange.HTTP2 && !x.Request.Upgrade {
+		// Over HTTP/2 there are no such fields: its codec refuses them.
 		exchange.StripConnection(&x.Request.Fields)
 	}
 	// Nobody but this proxy says who the client is.
