@@ -40,6 +40,7 @@ type entry struct {
 	off, name, value uint32 // position in the arena and lengths
 	tag              uint16
 	hash             uint64
+	follower         uint64 // encoder: number + 1 of the entry that was sent after it
 }
 
 func (t *table) len() int { return int(t.next - t.first) }

@@ -22,6 +22,7 @@ type Encoder struct {
 	names  []uint64 // by hash of the name: likewise
 	seen   []uint32 // by hash: the upper half of the hash of a field sent once
 	lower  []byte
+	last   uint64 // number + 1 of the entry that was sent last
 }
 
 const (
@@ -112,6 +113,14 @@ func (e *Encoder) Append(dst, name, value []byte) []byte {
 			break
 		}
 	}
+	// Messages are alike, so an entry is mostly sent after the one that it was sent
+	// after before: to compare the field with that takes less than to look it up.
+	if e.last > e.t.first {
+		if n := e.t.at(e.last - 1).follower; n > e.t.first && e.is(n, name, value) {
+			e.last = n
+			return appendInteger(dst, 0x80, 7, e.position(n-1))
+		}
+	}
 	static := staticName(name)
 	if sensitive(static) {
 		return appendLiteral(dst, 0x10, 4, uint64(static), name, value)
@@ -128,14 +137,9 @@ func (e *Encoder) Append(dst, name, value []byte) []byte {
 		e.seen = make([]uint32, seenSize)
 	}
 	slot := &e.index[h%indexSize]
-	if n := *slot; n > e.t.first {
-		ent := e.t.at(n - 1)
-		if ent.hash == h {
-			en, ev := e.t.bytes(ent)
-			if bytes.Equal(en, name) && bytes.Equal(ev, value) {
-				return appendInteger(dst, 0x80, 7, e.position(n-1))
-			}
-		}
+	if n := *slot; n > e.t.first && e.t.at(n-1).hash == h && e.is(n, name, value) {
+		e.sent(n)
+		return appendInteger(dst, 0x80, 7, e.position(n-1))
 	}
 	nameIndex := uint64(static)
 	if static == 0 {
@@ -154,8 +158,23 @@ func (e *Encoder) Append(dst, name, value []byte) []byte {
 		ent.hash = h
 		*slot = e.t.next
 		e.names[nh%indexSize] = e.t.next
+		e.sent(e.t.next)
 	}
 	return dst
+}
+
+// is reports whether entry number n-1 is this field.
+func (e *Encoder) is(n uint64, name, value []byte) bool {
+	en, ev := e.t.bytes(e.t.at(n - 1))
+	return bytes.Equal(en, name) && bytes.Equal(ev, value)
+}
+
+// sent notes that entry number n-1 was sent, and after which one.
+func (e *Encoder) sent(n uint64) {
+	if e.last > e.t.first {
+		e.t.at(e.last - 1).follower = n
+	}
+	e.last = n
 }
 
 // position is the index of the entry with the given number.
