@@ -85,6 +85,14 @@ func (f *Fields) AddBytes(name, value []byte) {
 	f.List = append(f.List, Field{name, value})
 }
 
+// AddCopy appends a field, copying name and value.
+func (f *Fields) AddCopy(name, value []byte) {
+	f.Grow(len(name) + len(value))
+	n, m := len(f.buf), len(f.buf)+len(name)
+	f.buf = append(append(f.buf, name...), value...)
+	f.List = append(f.List, Field{f.buf[n:m:m], f.buf[m:len(f.buf):len(f.buf)]})
+}
+
 // Set replaces the first field called name (lower case) and removes the other
 // fields of that name; it appends one if there was none.
 func (f *Fields) Set(name, value string) {
@@ -166,7 +174,7 @@ func (f *Fields) CopyFrom(src *Fields) {
 		f.buf = make([]byte, 0, n+64)
 	}
 	for _, e := range src.List {
-		f.List = append(f.List, Field{f.KeepBytes(e.Name), f.KeepBytes(e.Value)})
+		f.AddCopy(e.Name, e.Value)
 	}
 }
 

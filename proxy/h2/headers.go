@@ -122,10 +122,10 @@ func (c *conn) decode(block []byte, l *list) error {
 	d.Start(block)
 	for {
 		f, err := d.Next()
-		if err == io.EOF {
-			return nil
-		}
 		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
 			return connError(codeCompression, err.Error())
 		}
 		l.size += uint32(len(f.Name)+len(f.Value)) + 32
@@ -167,7 +167,7 @@ func (c *conn) decode(block []byte, l *list) error {
 			l.pseudo[f.Tag] = v
 			continue
 		}
-		l.fields.AddBytes(l.fields.KeepBytes(f.Name), l.fields.KeepBytes(f.Value))
+		l.fields.AddCopy(f.Name, f.Value)
 	}
 }
 
@@ -333,7 +333,7 @@ func appendRequest(e *hpack.Encoder, dst []byte, h *exchange.RequestHead) []byte
 }
 
 // appendResponse encodes a response head. length, if not negative, is added as
-// content-length unless the head has one.
+// content-length unless the head has one; date is, unless it is empty.
 func appendResponse(e *hpack.Encoder, dst []byte, h *exchange.ResponseHead, length int64, date string) []byte {
 	dst = e.Begin(dst)
 	switch h.Status {
@@ -360,7 +360,7 @@ func appendResponse(e *hpack.Encoder, dst []byte, h *exchange.ResponseHead, leng
 		var tmp [20]byte
 		dst = e.Append(dst, nameLength, strconv.AppendInt(tmp[:0], length, 10))
 	}
-	if !h.Has("date") {
+	if date != "" {
 		var tmp [40]byte
 		dst = e.Append(dst, nameDate, append(tmp[:0], date...))
 	}

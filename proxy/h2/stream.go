@@ -497,7 +497,10 @@ func (s *stream) Respond(h *exchange.ResponseHead, b exchange.Body) error {
 	}
 	flush := end || !b.Ready()
 	c := s.c
-	date := exchange.Date()
+	date := ""
+	if !h.Has("date") {
+		date = exchange.Date()
+	}
 	c.mu.Lock()
 	err := s.waitRoomLocked()
 	if err == nil {
