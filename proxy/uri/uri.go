@@ -59,7 +59,8 @@ func Valid(b []byte) bool {
 	for _, c := range host {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case bytes.IndexByte([]byte("-._~!$&'()*+,;=%"), c) >= 0:
+		case c == '-', c == '.', c == '_', c == '~', c == '%':
+		case c == '!', c == '$', '&' <= c && c <= ',', c == ';', c == '=':
 		default:
 			return false
 		}
