@@ -3,6 +3,7 @@ package ask
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -54,11 +55,11 @@ func sockets() ([]socket, error) {
 	var list []socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		tcp, err := netlink.SocketDiagTCP(family)
-		if err != nil {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // the list changed while it was read
 			return nil, fmt.Errorf("ask the kernel for TCP sockets: %w", err)
 		}
 		udp, err := netlink.SocketDiagUDP(family)
-		if err != nil {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("ask the kernel for UDP sockets: %w", err)
 		}
 		for protocol, found := range map[string][]*netlink.Socket{"tcp": tcp, "udp": udp} {
