@@ -94,3 +94,27 @@ func TestPlainDirectory(t *testing.T) {
 	}
 	await(t, reads, "one")
 }
+
+// A file that is written again and again is told of all the same: a change waits for others, but not for the last one.
+func TestBusyDirectory(t *testing.T) {
+	dir := t.TempDir()
+	reads := start(t, dir, "tls.crt")
+	writing, stop := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			// What cannot be written is never read.
+			_ = os.WriteFile(filepath.Join(dir, "tls.crt"), []byte("one"), 0o644)
+			select {
+			case <-tick.C:
+			case <-writing.Done():
+				return
+			}
+		}
+	}()
+	defer func() { stop(); <-stopped }()
+	await(t, reads, "one")
+}
