@@ -2,7 +2,13 @@ package meshtls_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/fips140"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -79,6 +85,39 @@ func TestMutualTLS(t *testing.T) {
 	}
 	if fips140.Enabled() && s.CipherSuite == tls.TLS_CHACHA20_POLY1305_SHA256 {
 		t.Errorf("a FIPS build agreed on %s", tls.CipherSuiteName(s.CipherSuite))
+	}
+}
+
+// TestIssuersOfAllKinds: users bring issuers and trust anchors whose keys are RSA or
+// Ed25519. Both sides have to believe what they signed, and whom they have not.
+func TestIssuersOfAllKinds(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]crypto.Signer{"P-256": testca.NewKey(t), "P-384": p384, "RSA": rsaKey, "Ed25519": edKey}
+	stranger := testca.New(t).Store(t, web)
+	id := model.DNSTLS(model.MustIdentity(api))
+	for root, rootKey := range kinds {
+		for issuer, issuerKey := range kinds {
+			ca := testca.NewWith(t, rootKey, issuerKey)
+			server := ca.Store(t, api).ServerConfig()
+			_, s, cerr, serr := shake(ca.Store(t, web).ClientConfig(id, false), server)
+			if cerr != nil || serr != nil || peer(&s) != web {
+				t.Errorf("anchor %s, issuer %s: server sees %q; %v, %v", root, issuer, peer(&s), cerr, serr)
+			}
+			if _, _, cerr, _ := shake(stranger.ClientConfig(id, false), server); cerr == nil {
+				t.Errorf("anchor %s, issuer %s: a client of other anchors takes the server for %s", root, issuer, api)
+			}
+		}
 	}
 }
 

@@ -30,21 +30,26 @@ type CA struct {
 	NotBefore, NotAfter time.Time
 
 	root, issuer       *x509.Certificate
-	rootKey, issuerKey *ecdsa.PrivateKey
+	rootKey, issuerKey crypto.Signer
 	serial             atomic.Int64
 }
 
 // New makes an authority.
 func New(t testing.TB) *CA {
 	t.Helper()
+	return NewWith(t, NewKey(t), NewKey(t))
+}
+
+// NewWith is New with given keys, of any kind, for trust anchor and issuer.
+func NewWith(t testing.TB, root, issuer crypto.Signer) *CA {
+	t.Helper()
 	c := &CA{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
 	from, to := c.NotBefore.AddDate(-10, 0, 0), c.NotAfter.AddDate(30, 0, 0)
-	c.rootKey = NewKey(t)
+	c.rootKey, c.issuerKey = root, issuer
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root.linkerd.cluster.local"}, NotBefore: from, NotAfter: to,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	c.root = sign(t, tmpl, tmpl, c.rootKey.Public(), c.rootKey)
 	c.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.root.Raw})
-	c.issuerKey = NewKey(t)
 	tmpl = &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "identity.linkerd.cluster.local"}, NotBefore: from, NotAfter: to,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign}
 	c.issuer = sign(t, tmpl, c.root, c.issuerKey.Public(), c.rootKey)
