@@ -2,6 +2,7 @@ package uri
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
@@ -32,9 +33,16 @@ func TestNormalize(t *testing.T) {
 }
 
 func TestNamePort(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	full := strings.Join([]string{label, label, label, label[2:]}, ".")
 	for in, want := range map[string]string{
 		"web.ns:8080": "web.ns 8080", "web": "web 80", "web.ns.": "web.ns. 80", "10.0.0.1:80": "", "[::1]:80": "",
-		"a b": "", "web:99999": "", "": "", "1.example": "1.example 80", "a..b": "",
+		"a b": "", "web:99999": "", "web:0": "", "": "", ".": "", "1.example": "1.example 80", "a..b": "", ".a": "",
+		"Web_1-a.NS": "Web_1-a.NS 80", "az.AZ": "az.AZ 80",
+		// Next to the letters, and beyond them.
+		"a@b": "", "a[b": "", "a`b": "", "a{b": "", "a/b": "", "bücher.example": "",
+		// As long as can be, and longer.
+		label: label + " 80", label + "a": "", full: full + " 80", full + ".": full + ". 80", full + "a": "",
 	} {
 		name, port, ok := NamePort([]byte(in), 80)
 		got := ""
