@@ -1,9 +1,47 @@
 package scrape
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
+
+// What an endpoint says while it refuses is not taken for metrics, and a port that cannot be reached is told of as it is.
+func TestText(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusForbidden, http.StatusServiceUnavailable} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet || r.URL.Path != "/metrics" {
+				t.Errorf("asked %s %s", r.Method, r.URL.Path)
+			}
+			w.WriteHeader(status)
+			fmt.Fprint(w, "a 1\n")
+		}))
+		text, err := Text(t.Context(), func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", server.Listener.Addr().String())
+		})
+		server.Close()
+		switch {
+		case status == http.StatusOK && (err != nil || string(text) != "a 1\n"):
+			t.Errorf("got %q, %v", text, err)
+		case status != http.StatusOK && (err == nil || text != nil || !strings.Contains(err.Error(), http.StatusText(status))):
+			t.Errorf("status %d: got %q, %v", status, text, err)
+		}
+	}
+	gone := errors.New("gone")
+	if _, err := Text(t.Context(), func(context.Context) (net.Conn, error) { return nil, gone }); !errors.Is(err, gone) {
+		t.Errorf("got %v, want it to be %v", err, gone)
+	}
+}
 
 func TestQuantile(t *testing.T) {
 	inf := math.Inf(1)
