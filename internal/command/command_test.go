@@ -3,7 +3,11 @@ package command
 import (
 	"os"
 	"testing"
+
+	"github.com/linkerd-go/linkerd-go/internal/leaks"
 )
+
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // TestNothingIsNoTerminal: what is sent to /dev/null is not looked at, and what
 // goes elsewhere meanwhile must not be coloured for a terminal.
