@@ -1,8 +1,8 @@
 // Package controlplane tests the controllers as processes against a real
 // Kubernetes API server that fails them: it is killed and comes back, its
 // watches expire, its network is cut, a leader dies, clients of the
-// controllers stop reading, and resources arrive that admission should have
-// refused.
+// controllers stop reading, a linked cluster crashes, and resources arrive
+// that admission should have refused.
 //
 // Only an API server and etcd run, from the devcluster binary (see package
 // kubeapi); no node. LINKERD_DEVCLUSTER names that binary, and without it

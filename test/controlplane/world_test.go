@@ -65,7 +65,13 @@ func newWorld(t *testing.T) *world {
 		t.Skip("no API server: run `make controlplane`")
 	}
 	t.Parallel()
-	var users []kubeapi.User
+	return makeWorld(t)
+}
+
+// makeWorld starts an API server, which others than the control plane may talk to as well, and applies the charts.
+func makeWorld(t *testing.T, others ...kubeapi.User) *world {
+	t.Helper()
+	users := others
 	for component, account := range accounts {
 		for _, replica := range replicas {
 			users = append(users, kubeapi.ServiceAccount(mesh, account, component+"-"+replica))
