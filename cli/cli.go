@@ -101,6 +101,8 @@ func Run(ctx context.Context, w *command.World, parts Parts, args []string) int 
 	if code, done := plugin(ctx, w, root, args); done {
 		return code
 	}
+	// Not before: a plugin reads for itself.
+	w.In = command.Until(ctx, w.In)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
@@ -111,6 +113,11 @@ func Run(ctx context.Context, w *command.World, parts Parts, args []string) int 
 			fmt.Fprintln(w.Err, strings.TrimSuffix(failure.Message, "\n"))
 		}
 		return max(failure.Code, 1)
+	}
+	if ctx.Err() != nil {
+		// Interrupted: how the command is used is not what went wrong.
+		fmt.Fprintf(w.Err, "Error: %s\n", err)
+		return 1
 	}
 	fmt.Fprintf(w.Err, "Error: %s\n%s\n", err, cmd.UsageString())
 	return 1

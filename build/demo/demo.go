@@ -252,7 +252,7 @@ Everything is running. In a shell of yours:
 
   linkerd check                                        is the mesh healthy?
   linkerd viz stat deploy -n shop                      success, rate, latency
-  linkerd viz edges deploy -n shop -o wide               identities on both ends
+  linkerd viz edges deploy -n shop -o wide             identities on both ends
   linkerd identity -n shop -l app=front                the front's certificate
   linkerd diagnostics endpoints catalog.shop.svc.cluster.local:8080
   linkerd diagnostics proxy-metrics -n shop deploy/front

@@ -7,7 +7,6 @@
 package check
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -193,24 +192,4 @@ func bullets(heading string, items []string) error {
 		return nil
 	}
 	return errors.New(heading + command.Lines(items))
-}
-
-// withTimeout is for calls that take no context of their own.
-func withTimeout[T any](ctx context.Context, call func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := call()
-		done <- result{v, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		var zero T
-		return zero, ctx.Err()
-	}
 }

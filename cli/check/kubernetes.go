@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	utilversion "k8s.io/apimachinery/pkg/util/version"
-	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/linkerd-go/linkerd-go/cli/controlplane"
 	"github.com/linkerd-go/linkerd-go/internal/health"
@@ -34,7 +33,7 @@ func (s *state) kubernetesAPI() health.Category {
 			Anchor:      "k8s-api",
 			Fatal:       true,
 			Run: func(ctx context.Context) error {
-				info, err := withTimeout(ctx, func() (*version.Info, error) { return s.cluster.Kube.Discovery().ServerVersion() })
+				info, err := s.cluster.Version(ctx)
 				if err != nil {
 					return err
 				}

@@ -166,7 +166,7 @@ func (o *options) base(ctx context.Context, w *command.World, defaults func() (c
 	const hint = "Validate the install with: 'linkerd check'"
 	c, err := o.Connect(w)
 	if err == nil {
-		_, err = c.Kube.Discovery().ServerVersion()
+		_, err = c.Version(ctx)
 	}
 	if err != nil {
 		return nil, command.Failf("Cannot connect to Kubernetes: %s\n%s", err, hint)
@@ -205,6 +205,9 @@ func (o *options) annotations(w *command.World, base map[string]any) (map[string
 	// installation itself is not the business of this command.
 	if err := controlplane.ValidateProxy(values); err != nil && controlplane.ValidateProxy(base) == nil {
 		return nil, err
+	}
+	if policy := valuetree.String(values, "imagePullPolicy"); o.flags.Changed("image-pull-policy") && !command.OneOf(policy, "Always", "IfNotPresent", "Never") {
+		return nil, errors.New("--image-pull-policy must be one of: Always, IfNotPresent, Never")
 	}
 	if o.flags.Changed("opaque-ports") {
 		valuetree.Set(values, "proxy.opaquePorts", strings.Join(o.opaque, ","))

@@ -78,7 +78,7 @@ func run(ctx context.Context, w *command.World, o *options) error {
 	var c *cluster.Cluster
 	if !o.ignoreCluster {
 		var err error
-		if c, err = reach(w, o.Globals); err != nil {
+		if c, err = reach(ctx, w, o.Globals); err != nil {
 			return command.Failf("Unable to install the Linkerd control plane. Cannot connect to the Kubernetes cluster:\n\n%s\n\n"+
 				"You can use the --ignore-cluster flag if you just want to generate the installation config.", err)
 		}
@@ -110,12 +110,12 @@ func run(ctx context.Context, w *command.World, o *options) error {
 
 // reach makes the clients and one request, so that a wrong kubeconfig shows
 // here and not as the failure of something else.
-func reach(w *command.World, g *command.Globals) (*cluster.Cluster, error) {
+func reach(ctx context.Context, w *command.World, g *command.Globals) (*cluster.Cluster, error) {
 	c, err := g.Connect(w)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.Kube.Discovery().ServerVersion(); err != nil {
+	if _, err := c.Version(ctx); err != nil {
 		return nil, err
 	}
 	return c, nil

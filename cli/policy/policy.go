@@ -17,8 +17,10 @@ import (
 // New returns the command with its subcommands.
 func New(w *command.World, g *command.Globals) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "policy",
-		Args:  cobra.NoArgs,
+		Use:  "policy",
+		Args: cobra.NoArgs,
+		// What cannot be run prints its help, whatever subcommand was meant.
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Short: "Propose policies",
 		Long: `Propose policies.
 

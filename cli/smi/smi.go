@@ -26,8 +26,10 @@ const selector = names.LabelExtension + "=" + names.ExtensionSMI
 // New returns the command. chart loads the chart linkerd-smi.
 func New(w *command.World, g *command.Globals, chart func() (controlplane.Chart, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "smi",
-		Args:  cobra.NoArgs,
+		Use:  "smi",
+		Args: cobra.NoArgs,
+		// What cannot be run prints its help, whatever subcommand was meant.
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Short: "smi manages the SMI extension of Linkerd service mesh",
 		Long: `smi manages the SMI extension of Linkerd service mesh.
 

@@ -20,6 +20,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks the command to end, the second one ends it, whatever it waits for.
+	context.AfterFunc(ctx, stop)
 	code := cli.Run(ctx, command.Real(), parts(), os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -11,8 +11,10 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 
+	apiversion "k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -43,6 +45,27 @@ type Cluster struct {
 	Dynamic dynamic.Interface
 	// Namespace is the one of the context in use, or "default".
 	Namespace string
+}
+
+// Version asks the API server for its version, mostly to see whether it
+// answers. It returns when ctx ends; the request may then go on in the
+// background, within the client's own limits.
+func (c *Cluster) Version(ctx context.Context) (*apiversion.Info, error) {
+	type result struct {
+		info *apiversion.Info
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		info, err := c.Kube.Discovery().ServerVersion()
+		done <- result{info, err}
+	}()
+	select {
+	case r := <-done:
+		return r.info, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Connect reads the kubeconfig and makes the clients.

@@ -102,6 +102,40 @@ func isTerminal(f *os.File) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
+// Until returns a reader of r that fails once ctx has ended, also while it
+// waits for r: nobody types what a command reads that was interrupted. What r
+// is asked for then goes on in the background until r answers, and is lost.
+// Reads must come one after the other.
+func Until(ctx context.Context, r io.Reader) io.Reader { return &until{ctx: ctx, in: r} }
+
+type until struct {
+	ctx context.Context
+	in  io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	// p is the caller's again when Read returns.
+	own := make([]byte, len(p))
+	done := make(chan result, 1)
+	go func() {
+		n, err := u.in.Read(own)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, own[:r.n]), r.err
+	case <-u.ctx.Done():
+		return 0, context.Cause(u.ctx)
+	}
+}
+
 // maxDownload bounds what is read from a URL on the command line.
 const maxDownload = 16 << 20
 

@@ -90,6 +90,13 @@ func NewStat(w *command.World, g *command.Globals) *cobra.Command {
 	return cmd
 }
 
+// isTrafficSplit says whether a resource is the one kind that releases up to
+// 2.12 had a table for (CLI chapter, section 6.4).
+func isTrafficSplit(resource string) bool {
+	kind, _, _ := strings.Cut(resource, "/")
+	return command.OneOf(kind, "trafficsplit", "trafficsplits", "ts")
+}
+
 // request is a stat command understood.
 type request struct {
 	targets   []workload.Target
@@ -194,6 +201,9 @@ type row struct {
 }
 
 func runStat(ctx context.Context, w *command.World, o *statOptions, args []string) error {
+	if len(args) > 0 && isTrafficSplit(args[0]) {
+		return command.Failf("linkerd viz stat trafficsplit is not available: use linkerd viz stat for the workloads behind the split, and linkerd diagnostics profile for its shares")
+	}
 	if !command.OneOf(o.output, "table", "json", "wide", "") {
 		return errors.New("--output currently only supports table, json and wide")
 	}
