@@ -45,6 +45,49 @@ func share(t *testing.T, h *bench, n, together int) map[string]int {
 	return counts
 }
 
+// TestTwo makes every draw there is: the two are never the same, and each pair comes as often as its weights say.
+func TestTwo(t *testing.T) {
+	for _, weights := range [][]uint64{{1, 1}, {3, 3, 3}, {1, 2}, {3, 1, 2}, {1, 5, 1, 2}} {
+		c := &choice[*stub]{}
+		index := map[*member[*stub]]int{}
+		for i, w := range weights {
+			m := &member[*stub]{weight: w}
+			c.members = append(c.members, m)
+			index[m] = i
+		}
+		c.weigh()
+		drawn := map[[2]int]uint64{}
+		for first, firsts := 0, 1; first < firsts; first++ {
+			for second, seconds := 0, 1; second < seconds; second++ {
+				calls := 0
+				x, y := c.two(func(n int) int {
+					if calls++; calls == 1 {
+						firsts = n
+						return first
+					}
+					seconds = n
+					return second
+				})
+				drawn[[2]int{index[x], index[y]}]++
+			}
+		}
+		for i, w := range weights {
+			for j, v := range weights {
+				want := w * v
+				if c.sums == nil {
+					want = 1 // all weigh the same, and are drawn without weights
+				}
+				if i == j {
+					want = 0
+				}
+				if got := drawn[[2]int{i, j}]; got != want {
+					t.Errorf("weights %v: %d and then %d were drawn %d times, want %d", weights, i, j, got, want)
+				}
+			}
+		}
+	}
+}
+
 // TestWeights: an endpoint with a greater weight is preferred, and the others get
 // what is too much for it.
 func TestWeights(t *testing.T) {
