@@ -37,6 +37,25 @@ func TestWire(t *testing.T) {
 	}
 }
 
+// Names are those of DNS, a dot at the end or not: labels of at most 63 bytes, together at most 253.
+func TestNames(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	full := strings.Join([]string{label, label, label, label[2:]}, ".")
+	for name, valid := range map[string]bool{
+		"web": true, "web.": true, "Web_1-a.NS": true, label: true, full: true, full + ".": true,
+		".": false, ".web": false, "web..ns": false, "web..": false, label + "a": false, full + "a": false,
+		"a@b": false, "a[b": false, "a`b": false, "a{b": false, "a/b": false, "a:b": false, "b\xc3\xbccher": false,
+	} {
+		h, _, err := Parse(Append(nil, Header{Port: 80, Name: name}))
+		if valid && (err != nil || h.Name != name) {
+			t.Errorf("%q: got %q, %v", name, h.Name, err)
+		}
+		if !valid && !errors.Is(err, ErrName) {
+			t.Errorf("%q: got %v, want %v", name, err, ErrName)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		name, message string
