@@ -18,16 +18,12 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/cli/credentials"
 	"github.com/linkerd-go/linkerd-go/internal/command"
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
 
 var (
-	versionPattern = regexp.MustCompile(`^[\.a-zA-Z0-9-]+$`)
-	// One directive of the proxy's log filter: a level, a target with an
-	// optional span filter and level, or a span filter alone.
-	directivePattern = regexp.MustCompile(`^((?i:off|error|warn|info|debug|trace)|` +
-		`[a-zA-Z_][a-zA-Z0-9_:-]*(\[[^\]]*\])?(=(?i:off|error|warn|info|debug|trace))?|` +
-		`\[[^\]]*\](=(?i:off|error|warn|info|debug|trace))?)$`)
+	versionPattern  = regexp.MustCompile(`^[\.a-zA-Z0-9-]+$`)
 	logLevels       = []string{"panic", "fatal", "error", "warn", "info", "debug", "trace"}
 	inboundPolicies = []string{"all-authenticated", "all-unauthenticated", "cluster-authenticated", "cluster-unauthenticated", "deny", "audit"}
 )
@@ -101,10 +97,8 @@ func validateProxyLogLevel(level string) error {
 	if level == "" {
 		return errors.New("--proxy-log-level must not be empty")
 	}
-	for _, directive := range strings.Split(level, ",") {
-		if !directivePattern.MatchString(strings.TrimSpace(directive)) {
-			return fmt.Errorf("%q is not a valid proxy log level - for allowed syntax check https://docs.rs/env_logger/latest/env_logger/#enabling-logging", level)
-		}
+	if _, err := logfilter.Parse(level); err != nil {
+		return fmt.Errorf("%q is not a valid proxy log level - for allowed syntax check https://docs.rs/env_logger/latest/env_logger/#enabling-logging", level)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/linkerd-go/linkerd-go/api/names"
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 	"github.com/linkerd-go/linkerd-go/internal/portlist"
 	"github.com/linkerd-go/linkerd-go/internal/valuetree"
 )
@@ -91,7 +92,7 @@ var settings = []setting{
 	{names.AnnotationProxyEphemeralStorageLimit, quantity("proxy.resources.ephemeral-storage.limit")},
 	{names.AnnotationProxyUID, integer("proxy.uid", 64)},
 	{names.AnnotationProxyGID, integer("proxy.gid", 64)},
-	{names.AnnotationProxyLogLevel, text("proxy.logLevel")},
+	{names.AnnotationProxyLogLevel, logLevel},
 	{names.AnnotationProxyLogFormat, oneOf("proxy.logFormat", map[string]any{"plain": "plain", "json": "json"})},
 	{names.AnnotationProxyLogHTTPHeaders, logHeaders},
 	{names.AnnotationAccessLog, text("proxy.accessLog")},
@@ -324,6 +325,15 @@ func policy(path string) func(*overriding, string) error {
 		valuetree.Set(o.values, path, value)
 		return nil
 	}
+}
+
+// logLevel leaves out a filter that the proxy would not start with.
+func logLevel(o *overriding, value string) error {
+	if _, err := logfilter.Parse(value); err != nil {
+		return err
+	}
+	valuetree.Set(o.values, "proxy.logLevel", value)
+	return nil
 }
 
 // logHeaders refuses what it does not know: headers hold secrets, and a value that was meant to keep them out of the logs

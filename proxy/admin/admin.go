@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/logs"
 )
@@ -333,7 +334,7 @@ func (h *Handler) stream(x *exchange.Exchange, query string) {
 		send(x, fail(400, "missing log filter"))
 		return
 	}
-	f, err := logs.ParseFilter(filter)
+	f, err := logfilter.Parse(filter)
 	if err != nil {
 		send(x, fail(400, err.Error()))
 		return

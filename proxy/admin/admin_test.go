@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 	"github.com/linkerd-go/linkerd-go/proxy/exchange"
 	"github.com/linkerd-go/linkerd-go/proxy/logs"
 )
@@ -157,7 +158,7 @@ func TestLogStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, _ := logs.ParseFilter("debug")
+	f, _ := logfilter.Parse("debug")
 	e := &events{sub: l.Subscribe(f), closed: make(chan struct{})}
 	defer e.sub.Close()
 	for range 260 {

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 )
 
 // Options are the log's settings.
@@ -41,7 +43,7 @@ type Options struct {
 type Log struct {
 	opts    Options
 	started time.Time
-	filter  atomic.Pointer[Filter]
+	filter  atomic.Pointer[logfilter.Filter]
 
 	mu sync.Mutex
 	// Out is written to under mu: a log is the one place where I/O under a
@@ -57,7 +59,7 @@ type Log struct {
 
 // New makes a log. The error is that of the filter.
 func New(opts Options) (*Log, error) {
-	f, err := ParseFilter(opts.Filter)
+	f, err := logfilter.Parse(opts.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +75,12 @@ func New(opts Options) (*Log, error) {
 func (l *Log) Logger() *slog.Logger { return slog.New(&handler{log: l, target: "linkerd"}) }
 
 // Filter is the filter in force.
-func (l *Log) Filter() *Filter { return l.filter.Load() }
+func (l *Log) Filter() *logfilter.Filter { return l.filter.Load() }
 
 // SetFilter replaces the filter; a text that cannot be parsed leaves the old
 // one.
 func (l *Log) SetFilter(text string) error {
-	f, err := ParseFilter(text)
+	f, err := logfilter.Parse(text)
 	if err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ type handler struct {
 }
 
 type cachedLevel struct {
-	filter *Filter
+	filter *logfilter.Filter
 	level  slog.Level
 }
 
@@ -180,7 +182,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 func (h *handler) text(r slog.Record) []byte {
 	up := max(h.log.opts.Now().Sub(h.log.started), 0)
 	b := make([]byte, 0, 160)
-	b = fmt.Appendf(b, "[%6d.%06ds] %5s ", int64(up/time.Second), int64(up%time.Second/time.Microsecond), levelName(r.Level))
+	b = fmt.Appendf(b, "[%6d.%06ds] %5s ", int64(up/time.Second), int64(up%time.Second/time.Microsecond), logfilter.Name(r.Level))
 	if h.spans != "" {
 		b = append(append(b, h.spans...), ": "...)
 	}
@@ -231,7 +233,7 @@ type span struct {
 func (h *handler) json(r slog.Record) []byte {
 	e := event{
 		Timestamp: h.log.opts.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
-		Level:     levelName(r.Level),
+		Level:     logfilter.Name(r.Level),
 		Fields:    map[string]any{"message": r.Message},
 		Target:    h.target,
 		Spans:     []span{},
@@ -270,7 +272,7 @@ func (h *handler) json(r slog.Record) []byte {
 // Subscription is somebody who listens to events as they are logged.
 type Subscription struct {
 	log    *Log
-	filter *Filter
+	filter *logfilter.Filter
 	events chan []byte
 	// dropped counts what the listener was too slow for.
 	dropped atomic.Uint64
@@ -278,7 +280,7 @@ type Subscription struct {
 
 // Subscribe delivers, as JSON lines, the events that the filter lets through,
 // whatever the log's own filter says. Close has to be called.
-func (l *Log) Subscribe(f *Filter) *Subscription {
+func (l *Log) Subscribe(f *logfilter.Filter) *Subscription {
 	s := &Subscription{log: l, filter: f, events: make(chan []byte, 256)}
 	l.subs.Lock()
 	defer l.subs.Unlock()

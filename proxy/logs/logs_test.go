@@ -3,10 +3,11 @@ package logs
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/linkerd-go/linkerd-go/internal/logfilter"
 )
 
 // newLog writes into the returned builder, at a time that stands still.
@@ -51,41 +52,6 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-func TestFilter(t *testing.T) {
-	for _, c := range []struct {
-		filter, target string
-		want           slog.Level
-	}{
-		{"", "x", slog.LevelError},
-		{"off", "x", LevelOff},
-		{"warn,linkerd=info,hickory=error", "linkerd_app", slog.LevelInfo},
-		{"warn,linkerd=info,hickory=error", "hickory_proto", slog.LevelError},
-		{"warn,linkerd=info,hickory=error", "other", slog.LevelWarn},
-		{"linkerd=info,linkerd_app_inbound=debug", "linkerd_app_inbound::http", slog.LevelDebug},
-		{"WARN, linkerd = TRACE", "linkerd", slog.LevelWarn},
-		{"warn,linkerd=info,[{headers}]=off,[{request}]=off", "linkerd", slog.LevelInfo},
-		{"warn,linkerd[span{a=b}]=debug", "linkerd", slog.LevelWarn},
-		{"linkerd", "linkerd", LevelTrace},
-		{"4", "x", slog.LevelDebug},
-	} {
-		f, err := ParseFilter(c.filter)
-		if c.filter == "WARN, linkerd = TRACE" {
-			if err == nil {
-				t.Error("blanks around = were accepted")
-			}
-			continue
-		}
-		if err != nil || f.Level(c.target) != c.want {
-			t.Errorf("%q %q: got %v, %v", c.filter, c.target, f, err)
-		}
-	}
-	for _, bad := range []string{"linkerd=loud", "a b=info", "x[{y=info"} {
-		if _, err := ParseFilter(bad); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-}
-
 func TestFilterChanges(t *testing.T) {
 	l, out, _ := newLog(t, "off", false)
 	log := l.Logger()
@@ -104,13 +70,13 @@ func TestFilterChanges(t *testing.T) {
 
 func TestSubscription(t *testing.T) {
 	l, out, _ := newLog(t, "off", false)
-	f, _ := ParseFilter("linkerd=debug")
+	f, _ := logfilter.Parse("linkerd=debug")
 	s := l.Subscribe(f)
 	log := l.Logger()
 	for range cap(s.events) + 3 {
 		log.Debug("heard")
 	}
-	log.Log(t.Context(), LevelTrace, "too fine")
+	log.Log(t.Context(), logfilter.Trace, "too fine")
 	if got := string(<-s.Events()); !strings.Contains(got, `"message":"heard"`) {
 		t.Errorf("got %s", got)
 	}

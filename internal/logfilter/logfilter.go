@@ -1,4 +1,9 @@
-package logs
+// Package logfilter is the grammar of the proxy's log filters, such as
+// "warn,linkerd=info" (proxy chapter, section 22): what the proxy goes by, and what
+// the injector and the command line check a filter with before a proxy gets it.
+//
+// Everything in it may be called from any goroutine.
+package logfilter
 
 import (
 	"fmt"
@@ -9,14 +14,14 @@ import (
 
 // Levels below and above slog's own.
 const (
-	// LevelTrace is for what even debugging usually leaves out.
-	LevelTrace = slog.LevelDebug - 4
-	// LevelOff is above everything that is logged.
-	LevelOff = slog.LevelError + 100
+	// Trace is for what even debugging usually leaves out.
+	Trace = slog.LevelDebug - 4
+	// Off is above everything that is logged.
+	Off = slog.LevelError + 100
 )
 
 // Filter says from which level on each target logs. It does not change after
-// ParseFilter.
+// Parse.
 type Filter struct {
 	text string
 	// rules are by falling length of target, so that the first prefix that
@@ -31,16 +36,16 @@ type rule struct {
 }
 
 var levels = map[string]slog.Level{
-	"off": LevelOff, "error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo,
-	"debug": slog.LevelDebug, "trace": LevelTrace,
-	"0": LevelOff, "1": slog.LevelError, "2": slog.LevelWarn, "3": slog.LevelInfo, "4": slog.LevelDebug, "5": LevelTrace,
+	"off": Off, "error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo,
+	"debug": slog.LevelDebug, "trace": Trace,
+	"0": Off, "1": slog.LevelError, "2": slog.LevelWarn, "3": slog.LevelInfo, "4": slog.LevelDebug, "5": Trace,
 }
 
-// ParseFilter reads comma separated directives: a level, target=level, or a
+// Parse reads comma separated directives: a level, target=level, or a
 // target alone, which logs everything. Directives for spans, such as
 // [{headers}]=off, are accepted and have no effect, for this proxy never puts
 // headers into spans. The empty filter logs errors.
-func ParseFilter(text string) (*Filter, error) {
+func Parse(text string) (*Filter, error) {
 	f := &Filter{text: text, def: slog.LevelError}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
@@ -61,7 +66,7 @@ func ParseFilter(text string) (*Filter, error) {
 			target = item[:j+1]
 			level, hasLevel = strings.CutPrefix(item[j+1:], "=")
 		}
-		l := LevelTrace
+		l := Trace
 		if hasLevel {
 			var ok bool
 			if l, ok = levels[strings.ToLower(strings.TrimSpace(level))]; !ok {
@@ -94,9 +99,10 @@ func (f *Filter) Level(target string) slog.Level {
 }
 
 // Off reports whether nothing is logged at all.
-func (f *Filter) Off() bool { return f.def == LevelOff && len(f.rules) == 0 }
+func (f *Filter) Off() bool { return f.def == Off && len(f.rules) == 0 }
 
-func levelName(l slog.Level) string {
+// Name is how the proxy writes a level.
+func Name(l slog.Level) string {
 	switch {
 	case l < slog.LevelDebug:
 		return "TRACE"
