@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -99,7 +100,12 @@ func (l *lab) find(ctx context.Context) error {
 	}
 	l.here = strings.TrimSpace(string(out))
 	l.root = filepath.Dir(filepath.Dir(l.here))
-	l.env = append(os.Environ(), "PATH="+l.out("bin")+":"+filepath.Join(l.root, "bin")+":"+os.Getenv("PATH"))
+	l.env = installed(os.Environ())
+	for i, v := range l.env {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			l.env[i] = "PATH=" + l.out("bin") + ":" + filepath.Join(l.root, "bin") + ":" + path
+		}
+	}
 	if l.report != "" {
 		if l.report, err = filepath.Abs(l.report); err != nil {
 			return err
@@ -116,6 +122,25 @@ func (l *lab) find(ctx context.Context) error {
 	}
 	l.version = "dev-" + strings.TrimSpace(string(out))
 	return nil
+}
+
+// installed is env for commands that build the project with the toolchain that
+// is installed, as a release is, and not with the newer one that this module may
+// run with, which `go run` puts first.
+func installed(env []string) []string {
+	ofModule := func(path string) bool { return strings.Contains(path, "golang.org/toolchain@") }
+	var list []string
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		switch {
+		case name == "GOROOT" && ofModule(value):
+			continue
+		case name == "PATH":
+			v = "PATH=" + strings.Join(slices.DeleteFunc(filepath.SplitList(value), ofModule), ":")
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 // out is where everything of this version is built, apart from what other
@@ -154,15 +179,26 @@ func (l *lab) load(ctx context.Context) error {
 		l.out("images/proxy.tar"), l.out("images/controller.tar"), l.out("images/echo.tar"))
 }
 
-// install installs the mesh, with the definitions of the Gateway API that are
-// bundled with it, or upgrades it if it is there.
+// install installs the definitions of the Gateway API that the suite insists on,
+// which may be newer than those that are bundled with the mesh, as a user does
+// whose cluster has them already; then the mesh, or upgrades it if it is there.
 func (l *lab) install(ctx context.Context) error {
+	list := l.command(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	list.Dir, list.Stdout = l.here, nil
+	module, err := list.Output()
+	if err != nil {
+		return fmt.Errorf("finding the definitions of the Gateway API: %w", err)
+	}
+	if err := l.exec(ctx, "kubectl", "apply", "--server-side", "--force-conflicts", "-k",
+		filepath.Join(strings.TrimSpace(string(module)), "config", "crd", "experimental")); err != nil {
+		return err
+	}
 	verb := "install"
 	if l.exec(ctx, "kubectl", "-n", "linkerd", "get", "configmap", "linkerd-config", "-o", "name") == nil {
 		verb = "upgrade"
 	}
 	for _, line := range []string{
-		"linkerd " + verb + " --crds --set installGatewayAPI=true | kubectl apply --server-side --force-conflicts -f -",
+		"linkerd " + verb + " --crds --set installGatewayAPI=false | kubectl apply --server-side --force-conflicts -f -",
 		"linkerd " + verb + " | kubectl apply -f -",
 		"linkerd check",
 	} {

@@ -2,7 +2,6 @@ package suite
 
 import (
 	"embed"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -15,13 +14,12 @@ import (
 	"sigs.k8s.io/gateway-api/pkg/features"
 )
 
-//go:embed testdata/beyond.yaml testdata/grpc.yaml
+//go:embed testdata/beyond.yaml
 var manifests embed.FS
 
 // TestBeyond looks at what the suite has no test of for meshes: the path that
 // arrives after a rewrite, where a redirect leads, mirrors, CORS and timeouts
-// of attempts; and at what only a later release has a test of: the header
-// fields of calls.
+// of attempts.
 func TestBeyond(t *testing.T) {
 	o := options(t)
 	if o.RunTest != "" {
@@ -36,11 +34,6 @@ func TestBeyond(t *testing.T) {
 		Features:  []features.FeatureName{features.SupportMesh, features.SupportHTTPRoute},
 		Manifests: []string{"testdata/beyond.yaml"},
 		Test:      beyond,
-	}, {
-		ShortName: "RoutesOfGRPC",
-		Features:  []features.FeatureName{features.SupportMesh, features.SupportGRPCRoute},
-		Manifests: []string{"testdata/grpc.yaml"},
-		Test:      headersOfCalls,
 	}}
 	s.Setup(t, tests)
 	require.NoError(t, s.Run(t, tests))
@@ -105,54 +98,11 @@ func beyond(t *testing.T, s *suite.ConformanceTestSuite) {
 			Backend:  "echo-v1",
 		}, s.TimeoutConfig)
 		// Nobody answers for a mirror; its log tells.
-		http.AwaitConvergence(t, 1, s.TimeoutConfig.MaxTimeToConsistency, func(_ time.Duration) bool {
+		http.AwaitConvergence(t, s.TimeoutConfig, func(_ time.Duration) bool {
 			logs, err := s.Clientset.CoreV1().Pods(to.Namespace).
 				GetLogs(to.Name, &corev1.PodLogOptions{Container: "echo"}).DoRaw(t.Context())
 			require.NoError(t, err)
 			return strings.Contains(string(logs), "request GET /mirrored\n")
 		})
 	})
-}
-
-func headersOfCalls(t *testing.T, s *suite.ConformanceTestSuite) {
-	client := echo.ConnectToApp(t, s, echo.MeshAppEchoV1)
-	for _, c := range []struct {
-		name, backend string
-		sent, want    map[string]string
-		absent        []string
-	}{
-		{
-			name: "set", backend: "echo-v1",
-			sent: map[string]string{"x-set": "old", "x-other": "stays"},
-			want: map[string]string{"x-set": "new", "x-other": "stays"},
-		},
-		{
-			name: "add", backend: "echo-v1",
-			sent: map[string]string{"x-add": "first"},
-			want: map[string]string{"x-add": "first,second"},
-		},
-		{
-			name: "remove", backend: "echo-v1",
-			sent:   map[string]string{"x-remove": "old"},
-			absent: []string{"x-remove"},
-		},
-		{
-			name: "all", backend: "echo-v2",
-			sent:   map[string]string{"x-set": "old", "x-add": "first", "x-remove": "old"},
-			want:   map[string]string{"x-set": "new", "x-set-anew": "new", "x-add": "first,second", "x-add-anew": "only"},
-			absent: []string{"x-remove", "x-was-never-there"},
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			sent, want := map[string]string{"case": c.name}, map[string]string{"case": c.name}
-			maps.Copy(sent, c.sent)
-			maps.Copy(want, c.want)
-			client.MakeRequestAndExpectEventuallyConsistentResponse(t, http.ExpectedResponse{
-				Request:         http.Request{Protocol: "grpc", Host: "echo:7070", Headers: sent},
-				ExpectedRequest: &http.ExpectedRequest{Request: http.Request{Headers: want}, AbsentHeaders: c.absent},
-				Response:        http.Response{StatusCodes: []int{200}},
-				Backend:         c.backend,
-			}, s.TimeoutConfig)
-		})
-	}
 }
