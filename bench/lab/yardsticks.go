@@ -71,21 +71,13 @@ const nginxApp = nginxGlobal + `
 }
 `
 
-// nginxHop is the yardstick: a reverse proxy that keeps its connections.
+// nginxHop is the yardstick: a reverse proxy that keeps its connections, without
+// and with mTLS.
 const nginxHop = nginxGlobal + `
   upstream app { server 127.0.0.1:8080; keepalive 128; keepalive_requests 1000000000; }
   upstream grpc { server 127.0.0.1:8081; keepalive 32; keepalive_requests 1000000000; }
   server {
     listen 9001;
-    location / {
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_buffers 16 16k;
-    }
-  }
-  server {
     listen 9031 ssl;
     ssl_certificate DIR/server.pem;
     ssl_certificate_key DIR/server.pem;
@@ -111,16 +103,14 @@ const nginxHop = nginxGlobal + `
 // nginxFirst is the first of two hops, without and with mTLS between them.
 const nginxFirst = nginxGlobal + `
   upstream app { server 10.77.0.2:9001; keepalive 128; keepalive_requests 1000000000; }
+  upstream mtls { server 10.77.0.2:9031; keepalive 128; keepalive_requests 1000000000; }
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header Host $host;
   server {
     listen 127.0.0.1:9004;
-    location / {
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-    }
+    location / { proxy_pass http://app; }
   }
-  upstream mtls { server 10.77.0.2:9031; keepalive 128; keepalive_requests 1000000000; }
   server {
     listen 127.0.0.1:9006;
     location / {
@@ -133,9 +123,6 @@ const nginxFirst = nginxGlobal + `
       proxy_ssl_server_name on;
       proxy_ssl_protocols TLSv1.3;
       proxy_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
     }
   }
 }
