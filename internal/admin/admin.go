@@ -102,13 +102,16 @@ func (s *Server) Listen() (net.Listener, error) {
 	return lis, nil
 }
 
-// Serve answers on lis until ctx is done, then waits for requests in flight. It closes lis.
+// Serve answers on lis until ctx is done, then waits for requests in flight, and closes the connections of those that take too
+// long. It closes lis, and leaves nothing behind that goes on by itself, also when lis fails.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: readHeaderTimeout}
 	stopped := make(chan struct{})
+	stop, cancelStop := context.WithCancel(ctx)
+	defer cancelStop()
 	go func() {
 		defer close(stopped)
-		<-ctx.Done()
+		<-stop.Done()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
@@ -116,10 +119,12 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		}
 	}()
 	err := srv.Serve(lis)
-	if !errors.Is(err, http.ErrServerClosed) {
-		srv.Close()
-		return fmt.Errorf("serving admin requests: %w", err)
+	if errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		return nil
 	}
+	srv.Close()
+	cancelStop()
 	<-stopped
-	return nil
+	return fmt.Errorf("serving admin requests: %w", err)
 }

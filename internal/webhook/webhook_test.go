@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -21,8 +22,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/test/bufconn"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -216,5 +219,68 @@ func TestLingers(t *testing.T) {
 	lis.Close()
 	if err := <-served; err == nil {
 		t.Error("a listener that is closed is no error")
+	}
+}
+
+// TestStopsInTime stops a server while a review is under way. Admit decides for as long as the case says, counted from the stop,
+// or until the request ends.
+func TestStopsInTime(t *testing.T) {
+	const linger = 3 * time.Second
+	for _, c := range []struct {
+		name     string
+		decides  time.Duration
+		answered bool
+	}{
+		{name: "a review that is decided while the server lingers", decides: 2 * time.Second, answered: true},
+		{name: "a review that is decided in the time to stop", decides: 7 * time.Second, answered: true},
+		{name: "a review that takes longer is cut off", decides: time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := webhook.New(webhook.Options{
+					Linger: linger, Logger: slog.New(slog.DiscardHandler),
+					Admit: func(ctx context.Context, _ *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+						select {
+						case <-time.After(c.decides):
+						case <-ctx.Done():
+						}
+						return &admissionv1.AdmissionResponse{Allowed: true}, nil
+					},
+				})
+				lis := bufconn.Listen(1 << 10)
+				ctx, cancel := context.WithCancel(t.Context())
+				begin := time.Now()
+				var ended time.Duration
+				served := make(chan error, 1)
+				go func() {
+					err := srv.Serve(ctx, lis)
+					ended = time.Since(begin)
+					served <- err
+				}()
+				conn, err := lis.Dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				const body = `{"request":{"uid":"u1"}}`
+				if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				cancel()
+				// The server closes the connection either way, and everything that it started ends, or the bubble would not.
+				answer, _ := io.ReadAll(conn)
+				if answered := strings.Contains(string(answer), `"allowed":true`); answered != c.answered {
+					t.Errorf("got %q", answer)
+				}
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+				// In virtual time the limit is met to the nanosecond.
+				if limit := linger + 5*time.Second; ended < linger || ended > limit || !c.answered && ended != limit {
+					t.Errorf("the server ended after %v", ended)
+				}
+			})
+		})
 	}
 }
