@@ -60,7 +60,8 @@ type Config struct {
 	// other modes have no lock).
 	Wait bool
 	// CloseWaitSeconds, when positive, is how long the kernel tracks a
-	// connection that one side has closed.
+	// connection that one side has closed. Otherwise the kernel's own setting
+	// stays (proxy chapter, section 24.1).
 	CloseWaitSeconds int
 }
 
@@ -273,11 +274,8 @@ func run(ctx context.Context, cfg Config, plan rules.Plan, log *slog.Logger) err
 		// better words.
 		log.Debug("cannot raise the NET_ADMIN capability", "error", err)
 	}
-	if cfg.CloseWaitSeconds > 0 && !cfg.Cleanup {
-		log.Info(closeWaitCommand(cfg))
-		if err := setCloseWait(cfg.CloseWaitSeconds); err != nil {
-			return err
-		}
+	if err := closeWait(cfg, setCloseWait, log); err != nil {
+		return err
 	}
 	candidates := backends(cfg, log)
 	if cfg.Cleanup {
@@ -323,9 +321,7 @@ func removeAll(ctx context.Context, plan rules.Plan, candidates []backend, log *
 
 // simulate logs what run would do in a pod without rules.
 func simulate(cfg Config, plan rules.Plan, log *slog.Logger) {
-	if cfg.CloseWaitSeconds > 0 && !cfg.Cleanup {
-		log.Info(closeWaitCommand(cfg))
-	}
+	_ = closeWait(cfg, func(int) error { return nil }, log)
 	if cfg.Cleanup {
 		log.Info("redirection would be removed")
 		return
@@ -376,8 +372,14 @@ func raise(capability uint) error {
 // own.
 const closeWaitSysctl = "net.netfilter.nf_conntrack_tcp_timeout_close_wait"
 
-func closeWaitCommand(cfg Config) string {
-	return "sysctl -w " + closeWaitSysctl + "=" + strconv.Itoa(cfg.CloseWaitSeconds)
+// closeWait gives set the time limit of the configuration. Without one the
+// kernel's stays as it is: to it, 0 seconds would be a limit like others.
+func closeWait(cfg Config, set func(seconds int) error, log *slog.Logger) error {
+	if cfg.CloseWaitSeconds <= 0 || cfg.Cleanup {
+		return nil
+	}
+	log.Info("sysctl -w " + closeWaitSysctl + "=" + strconv.Itoa(cfg.CloseWaitSeconds))
+	return set(cfg.CloseWaitSeconds)
 }
 
 func setCloseWait(seconds int) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,5 +108,43 @@ func TestCleanupAsksEverybody(t *testing.T) {
 	}, slog.New(slog.DiscardHandler))
 	if strings.Join(asked, "") != "abc" || !errors.Is(err, errBroken) || errors.Is(err, errClosed) {
 		t.Errorf("asked %v, error %v", asked, err)
+	}
+}
+
+func TestCloseWait(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		// set is what the kernel is told, and err what it answers.
+		set []int
+		err error
+	}{
+		{name: "a time", cfg: Config{CloseWaitSeconds: 77}, set: []int{77}},
+		{name: "the shortest", cfg: Config{CloseWaitSeconds: 1}, set: []int{1}},
+		{name: "none", cfg: Config{CloseWaitSeconds: 0}},
+		{name: "nonsense", cfg: Config{CloseWaitSeconds: -1}},
+		{name: "when the rules are removed", cfg: Config{CloseWaitSeconds: 77, Cleanup: true}},
+		{name: "the kernel refuses", cfg: Config{CloseWaitSeconds: 77}, set: []int{77}, err: errBroken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			var set []int
+			err := closeWait(c.cfg, func(seconds int) error {
+				set = append(set, seconds)
+				return c.err
+			}, slog.New(slog.NewTextHandler(&out, nil)))
+			if !slices.Equal(set, c.set) || !errors.Is(err, c.err) {
+				t.Errorf("the kernel was told %v, error %v", set, err)
+			}
+			if logged := strings.Contains(out.String(), "sysctl -w"); logged != (len(c.set) > 0) {
+				t.Errorf("log: %s", out.String())
+			}
+			// What is only simulated says the same.
+			var simulated bytes.Buffer
+			simulate(c.cfg, rules.Plan{}, slog.New(slog.NewTextHandler(&simulated, nil)))
+			if strings.Contains(simulated.String(), "sysctl -w") != (len(c.set) > 0) {
+				t.Errorf("log of a simulation: %s", simulated.String())
+			}
+		})
 	}
 }

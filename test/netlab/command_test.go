@@ -2,9 +2,7 @@ package netlab_test
 
 import (
 	"bytes"
-
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -138,16 +136,31 @@ func TestInitCommandNetns(t *testing.T) {
 	if n, _ := counts(t, lab.Peer); n != 0 {
 		t.Error("rules where the command ran")
 	}
-	err := lab.Pod.Do(func() error {
+	if got := closeWait(t, lab.Pod); got != "77" {
+		t.Errorf("the close-wait timeout is %s", got)
+	}
+	// To the kernel 0 would be a time like others; to users it says to leave the kernel's alone.
+	if out, code := runIn(t, lab.Pod, command(t, initcmd.Name, append(injected, "--timeout-close-wait-secs", "0")...)); code != 0 {
+		t.Fatalf("exit code %d, log:\n%s", code, out)
+	}
+	if got := closeWait(t, lab.Pod); got != "77" {
+		t.Errorf("the close-wait timeout is %s after 0 was asked for", got)
+	}
+}
+
+// closeWait returns the kernel's setting.
+func closeWait(t *testing.T, ns *netlab.Namespace) string {
+	t.Helper()
+	var seconds string
+	err := ns.Do(func() error {
 		b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait")
-		if got := strings.TrimSpace(string(b)); err == nil && got != "77" {
-			err = fmt.Errorf("the close-wait timeout is %s", got)
-		}
+		seconds = strings.TrimSpace(string(b))
 		return err
 	})
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	return seconds
 }
 
 // The init container does not run as root: it has the capability only by the
