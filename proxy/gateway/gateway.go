@@ -89,6 +89,7 @@ func (h *handler) Serve(x *exchange.Exchange) {
 		x.Request.Authority = x.Request.Keep(h.authority)
 	} else if len(x.Request.Authority) == 0 || !uri.Valid(x.Request.Authority) {
 		x.Request.Authority = x.Request.Keep(h.authority)
+		x.Request.Del("host") // peers refuse one that differs
 	}
 	h.next.Serve(x)
 }

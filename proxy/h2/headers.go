@@ -207,6 +207,46 @@ func (l *list) request(h *exchange.RequestHead) bool {
 	return h.Path[0] == '/' || string(h.Path) == "*"
 }
 
+// sameHost reports whether the host field of a request, which has one, names what
+// its authority does (RFC 9113, section 8.3.1): policies go by the authority,
+// and an application may go by either. They are compared as RFC 3986, sections
+// 6.2.2.1 and 6.2.3, says: the case of letters does not count, nor a port that is
+// the scheme's.
+func sameHost(h *exchange.RequestHead) bool {
+	if len(h.Authority) == 0 {
+		return true // the host is all that there is
+	}
+	host := h.Get("host")
+	return bytes.Equal(host, h.Authority) || equalFold(withoutPort(host, h.Scheme), withoutPort(h.Authority, h.Scheme))
+}
+
+// withoutPort is an authority without its port if that is the scheme's, or empty.
+func withoutPort(a, scheme []byte) []byte {
+	port := ":"
+	switch {
+	case bytes.HasSuffix(a, []byte(port)):
+	case exchange.EqualFold(scheme, "http"):
+		port = ":80"
+	case exchange.EqualFold(scheme, "https"):
+		port = ":443"
+	}
+	return bytes.TrimSuffix(a, []byte(port))
+}
+
+// equalFold compares two values, ignoring the case of ASCII letters.
+func equalFold(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		d := b[i]
+		if c != d && (c|0x20 != d|0x20 || c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
 // status returns the status of a response, 0 if it is none.
 func (l *list) status() int {
 	p := &l.pseudo

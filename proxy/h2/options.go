@@ -1,6 +1,10 @@
 package h2
 
-import "time"
+import (
+	"time"
+
+	"github.com/linkerd-go/linkerd-go/proxy/exchange"
+)
 
 // Options are the parameters of a connection. The zero value of each takes the
 // default of the proxy chapter, section 2.3.
@@ -37,6 +41,10 @@ type Options struct {
 	KeepAliveWhileIdle bool
 	// AdaptiveWindow lets windows grow with the bandwidth-delay product.
 	AdaptiveWindow bool
+	// OwnHost, if set, tells whether a request may have a host field that means
+	// something else than its authority, which is malformed otherwise (RFC
+	// 9113, section 8.3.1). Only servers use it. It must not block.
+	OwnHost func(*exchange.RequestHead) bool
 	// Scarce, if set, is told of memory that is about to be taken, in bytes,
 	// and tells whether memory is scarce: a server has streams refused then,
 	// one after the other; see exchange.Exchange.Shed. It must not block.

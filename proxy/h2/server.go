@@ -219,7 +219,8 @@ func (c *conn) open(id uint32, end bool, block []byte) error {
 		putStream(s)
 		return err
 	}
-	ok := l.request(&s.req) && !(end && l.length > 0)
+	ok := l.request(&s.req) && !(end && l.length > 0) &&
+		(!l.host || sameHost(&s.req) || c.o.OwnHost != nil && c.o.OwnHost(&s.req))
 	if !ok && !l.tooLarge {
 		putStream(s)
 		return c.streamError(id, codeProtocol, "malformed request head")

@@ -26,6 +26,7 @@ import (
 	"github.com/linkerd-go/linkerd-go/proxy/metric"
 	"github.com/linkerd-go/linkerd-go/proxy/model"
 	"github.com/linkerd-go/linkerd-go/proxy/netx"
+	"github.com/linkerd-go/linkerd-go/proxy/origproto"
 	"github.com/linkerd-go/linkerd-go/proxy/overload"
 	"github.com/linkerd-go/linkerd-go/proxy/refusal"
 	"github.com/linkerd-go/linkerd-go/proxy/series"
@@ -431,6 +432,7 @@ func (c *Conn) newHTTP1(h exchange.Handler, again bool) *h1.Server {
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	c.srcTransport()
 	o := c.p.cfg.HTTP2Server
+	o.OwnHost = origproto.Carried
 	if c.p.scarce != nil && !c.own {
 		o.Scarce = c.p.cfg.Memory.TakeOn(c.standing)
 	}

@@ -50,6 +50,10 @@ func Upgrade(h *exchange.RequestHead) {
 	h.Version = exchange.HTTP2
 }
 
+// Carried reports whether Restore will make a request HTTP/1 again. Such a one may
+// have a Host of its own, as in HTTP/1.
+func Carried(h *exchange.RequestHead) bool { return h.Version == exchange.HTTP2 && h.Has(header) }
+
 // Restore makes a carried request HTTP/1 again and says what it was.
 func Restore(h *exchange.RequestHead) Form {
 	if h.Version != exchange.HTTP2 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,11 @@ func Apply(filters []model.Filter, found Found, head *exchange.RequestHead, draw
 		switch f.Kind {
 		case model.FilterRequestHeaders:
 			Modify(f.Headers, &head.Fields)
+			if head.Version == exchange.HTTP2 && names(f.Headers, "host") && head.Has("host") {
+				// In HTTP/2 the authority is the host, and peers refuse
+				// requests in which they differ.
+				head.Authority = head.Get("host")
+			}
 		case model.FilterRedirect:
 			loc, changed, err := Location(f.Redirect, found.Match, head)
 			if err != nil {
@@ -138,6 +144,12 @@ func Modify(m *model.HeaderModifier, f *exchange.Fields) {
 	for _, n := range m.Remove {
 		f.Del(n)
 	}
+}
+
+// names reports whether a modifier gives a header a value.
+func names(m *model.HeaderModifier, name string) bool {
+	is := func(h model.Header) bool { return h.Name == name }
+	return slices.ContainsFunc(m.Set, is) || slices.ContainsFunc(m.Add, is)
 }
 
 // Delay draws for how long a request is to be held before its filters are
