@@ -46,7 +46,7 @@ func New(w *command.World, g *command.Globals, charts controlplane.Charts) *cobr
 	o := &options{Globals: g, charts: charts}
 	cmd := &cobra.Command{
 		Use:   "check [flags]",
-		Args:  cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:  command.AtMostOne("config"),
 		Short: "Check the Linkerd installation for potential problems",
 		Long: `Check the Linkerd installation for potential problems.
 

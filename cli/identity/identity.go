@@ -177,12 +177,12 @@ func find(ctx context.Context, c *cluster.Cluster, namespace, selector string, a
 				}
 			}
 			if !found {
-				return nil, fmt.Errorf("pods %q not found", name)
+				return nil, fmt.Errorf("pods %q not found in namespace %q", name, namespace)
 			}
 		}
 	}
 	if len(out) == 0 {
-		return nil, command.Failf("No pods found")
+		return nil, command.Failf("No pods found in namespace %q", namespace)
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out, nil

@@ -95,7 +95,9 @@ func TestIdentity(t *testing.T) {
 			out:  []string{`"dnsNames": [` + "\n" + `      "` + workloadName + `"`, `"notAfter": "2026-03-15T15:09:26Z"`},
 		},
 		{name: "by type", args: []string{"pod/web-1", "-n", "shop"}, out: []string{"POD web-1 (1 of 1)\n\nCertificate:"}},
-		{name: "unknown", args: []string{"web-2", "-n", "shop"}, errs: []string{`pods "web-2" not found`}, fails: true},
+		{name: "unknown", args: []string{"web-2", "-n", "shop"}, errs: []string{`pods "web-2" not found in namespace "shop"`}, fails: true},
+		{name: "unknown in the namespace of the context", args: []string{"web-2"}, errs: []string{`pods "web-2" not found in namespace "default"`}, fails: true},
+		{name: "unknown label", args: []string{"-l", "app=db", "-n", "shop"}, errs: []string{`No pods found in namespace "shop"`}, fails: true},
 		{name: "unknown of a type", args: []string{"deploy/web", "-n", "shop"}, errs: []string{`deployment/web not found in namespace "shop"`}, fails: true},
 		{name: "nothing", errs: []string{"Provide the pod name argument or use the selector flag"}, fails: true},
 	}

@@ -42,7 +42,7 @@ func New(w *command.World, g *command.Globals, charts controlplane.Charts) *cobr
 	o := &options{Globals: g, charts: charts}
 	cmd := &cobra.Command{
 		Use:   "install [flags]",
-		Args:  cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:  command.AtMostOne("config", "control-plane"),
 		Short: "Output Kubernetes configs to install Linkerd",
 		Long: `Output Kubernetes configs to install Linkerd.
 

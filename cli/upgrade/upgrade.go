@@ -43,7 +43,7 @@ func New(w *command.World, g *command.Globals, charts controlplane.Charts) *cobr
 	o := &options{Globals: g, charts: charts}
 	cmd := &cobra.Command{
 		Use:   "upgrade [flags]",
-		Args:  cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:  command.AtMostOne("config", "control-plane"),
 		Short: "Output Kubernetes configs to upgrade an existing Linkerd control plane",
 		Long: `Output Kubernetes configs to upgrade an existing Linkerd control plane.
 

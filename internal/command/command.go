@@ -269,6 +269,18 @@ func OneOf(value string, allowed ...string) bool {
 	return false
 }
 
+// AtMostOne is the Args of a command that takes none but, in releases of old,
+// one of some words. Anything else is refused in the words that the framework
+// has for commands without arguments (CLI chapter, section 1.4).
+func AtMostOne(words ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && !OneOf(args[0], words...) {
+			return cobra.NoArgs(cmd, args)
+		}
+		return cobra.MaximumNArgs(1)(cmd, args)
+	}
+}
+
 // Lines joins items, each on its own line behind a bullet, as refusals list
 // the objects they are about.
 func Lines(items []string) string {
