@@ -213,11 +213,6 @@ func (r *runner) profileControl(name string, seconds int) <-chan error {
 	return done
 }
 
-// report adds a figure without a bar.
-func (r *runner) report(scenario, figure string, value float64) {
-	r.figures = append(r.figures, verdict{Scenario: scenario, Figure: figure, Value: value, Met: "reported"})
-}
-
 // endpoints is how many thousands there are in the end.
 const endpoints = 10.
 
@@ -255,7 +250,7 @@ func (r *runner) controlColdStart(ctx context.Context, s scenario) error {
 			}
 		}
 		r.rows = append(r.rows, &row{Scenario: c.row, System: ours, P50: median(times), P99: number(slices.Max(times)), RSS: median(rss), Anon: median(anon)})
-		r.report(c.row, "CPU ms per 1,000 endpoints", *median(cpu))
+		r.figures = append(r.figures, reported(c.row, "CPU ms per 1,000 endpoints", *median(cpu)))
 	}
 	return nil
 }
@@ -394,8 +389,8 @@ func (r *runner) controlResync(ctx context.Context, s scenario) error {
 	}
 	r.rows = append(r.rows, &row{Scenario: s.name, System: ours, P50: number(d.Seconds() * 1e3), RSS: number(m.sum()), Anon: number(m.anon)})
 	r.figures = append(r.figures, bar(s.name, "messages after the API server's restart", float64(resync), 0, 0),
-		bar(s.name, "messages after 500 slices changed in what proxies are not told", float64(touch), 0, 0))
-	r.report(s.name, "lists that the new API server was asked for", float64(lists))
+		bar(s.name, "messages after 500 slices changed in what proxies are not told", float64(touch), 0, 0),
+		reported(s.name, "lists that the new API server was asked for", float64(lists)))
 	return nil
 }
 
@@ -413,15 +408,15 @@ func (r *runner) controlMemory(ctx context.Context, s scenario) error {
 	first, middle, last := w.at[0], w.at[1], w.at[2]
 	// Each size has twice the endpoints and proxies of the one before.
 	thousands := float64(sizes[2].services-sizes[0].services) * control.EndpointsPerService / 1000
-	r.report(s.name, "MB per 1,000 endpoints and 200 proxies, destination", (last.destination-first.destination)/thousands)
-	r.report(s.name, "MB per 1,000 endpoints and 200 proxies, policy", (last.policy-first.policy)/thousands)
+	r.figures = append(r.figures, reported(s.name, "MB per 1,000 endpoints and 200 proxies, destination", (last.destination-first.destination)/thousands),
+		reported(s.name, "MB per 1,000 endpoints and 200 proxies, policy", (last.policy-first.policy)/thousands))
 	var cpu time.Duration
 	for _, d := range w.cpu {
 		cpu += d
 	}
-	r.report(s.name, "CPU ms per 1,000 endpoints and 200 proxies, while they come, both", cpu.Seconds()*1e3/endpoints)
-	r.figures = append(r.figures, bar(s.name, "growth from 5,000 to 10,000, × twice that from 2,500 to 5,000",
-		(last.sum()-middle.sum())/2/(middle.sum()-first.sum()), 1.3, 1.1))
+	r.figures = append(r.figures, reported(s.name, "CPU ms per 1,000 endpoints and 200 proxies, while they come, both", cpu.Seconds()*1e3/endpoints),
+		bar(s.name, "growth from 5,000 to 10,000, × twice that from 2,500 to 5,000",
+			(last.sum()-middle.sum())/2/(middle.sum()-first.sum()), 1.3, 1.1))
 	w.Fleet.Close()
 	if err := w.Shrink(ctx); err != nil {
 		return err

@@ -92,6 +92,11 @@ func bar(scenario, figure string, value, bar, aim float64) verdict {
 	return v
 }
 
+// reported is the verdict on a figure of which nothing is wanted.
+func reported(scenario, figure string, value float64) verdict {
+	return verdict{Scenario: scenario, Figure: figure, Value: value, Met: "reported"}
+}
+
 // judge compares what was measured with the bars. before is the resident memory, by
 // scenario and system, before the connections that a scenario is about.
 func judge(rows []*row, before map[string]map[string]float64) []verdict {
@@ -103,7 +108,7 @@ func judge(rows []*row, before map[string]map[string]float64) []verdict {
 	}
 	report := func(scenario, figure string, value *float64) {
 		if value != nil {
-			all = append(all, verdict{Scenario: scenario, Figure: figure, Value: *value, Met: "reported"})
+			all = append(all, reported(scenario, figure, *value))
 		}
 	}
 	own := func(scenario string) *row { return find(rows, scenario, ours) }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +23,20 @@ func TestBar(t *testing.T) {
 		if got := bar("s", "f", c.value, c.bar, c.aim).Met; got != c.want {
 			t.Errorf("%v of bar %v and aim %v: %s, want %s", c.value, c.bar, c.aim, got, c.want)
 		}
+	}
+}
+
+// TestReported: a figure of which nothing is wanted has neither bar nor aim, for people and for programs.
+func TestReported(t *testing.T) {
+	v := reported("burst", "MB", 1.5)
+	var table strings.Builder
+	printVerdicts(&table, []verdict{v})
+	if _, line, _ := strings.Cut(table.String(), "\n"); strings.Join(strings.Fields(line), " ") != "burst MB 1.50 – – reported" {
+		t.Errorf("got %s", table.String())
+	}
+	data, err := json.Marshal(v)
+	if err != nil || string(data) != `{"scenario":"burst","figure":"MB","value":1.5,"bar":null,"aim":null,"met":"reported"}` {
+		t.Errorf("got %s, %v", data, err)
 	}
 }
 

@@ -232,7 +232,7 @@ func (r *runner) latency(s scenario, rows []*row) error {
 		row.RPS, row.CPUPerReq = median(rps[i]), median(cpu[i])
 		if v := median(switches[i]); v != nil {
 			// What latency is made of, where the machine has nothing else to do.
-			r.report(s.name, "context switches per request, "+row.System, *v)
+			r.figures = append(r.figures, reported(s.name, "context switches per request, "+row.System, *v))
 		}
 	}
 	return nil
