@@ -8,6 +8,7 @@
 //	go run ./bench -scenario pair-h1     # one scenario
 //	go run ./bench -quick                # shorter, for development
 //	go run ./bench -profile dir          # with CPU and allocation profiles of the proxies
+//	go run ./bench -realtime             # the data plane goes before other work of the machine
 //
 // It prints a table and the bars that were met, and writes the rows to
 // bench/out/latest.json, after each scenario those that there are: one that fails
@@ -192,7 +193,7 @@ func hold(args []string) error {
 type options struct {
 	scenario, out, profile, proxy   string
 	controller, devcluster, cluster string
-	quick                           bool
+	quick, realtime                 bool
 }
 
 func measure() error {
@@ -205,6 +206,7 @@ func measure() error {
 	flag.StringVar(&o.devcluster, "devcluster", "", "binary with the API server; bin/devcluster, built by make, if empty")
 	flag.StringVar(&o.cluster, "cluster", "bench", "name of the cluster of the API server, which is made and removed")
 	flag.BoolVar(&o.quick, "quick", false, "shorter rounds, for development")
+	flag.BoolVar(&o.realtime, "realtime", false, "have the data plane's systems and their load go before other work of the machine")
 	list := flag.Bool("list", false, "list the scenarios")
 	flag.Parse()
 	if *list {
@@ -270,7 +272,7 @@ func measure() error {
 				return err
 			}
 		}
-		r.lab = lab.New(host, r.o.proxy)
+		r.lab = lab.New(host, r.o.proxy, r.o.realtime)
 	}
 	fmt.Printf("measured systems on processor %s, the rest on %s\n", r.measured, r.others)
 	failed := r.all(wanted)

@@ -67,6 +67,7 @@ type Lab struct {
 	ca             *testca.CA
 	// measured and others are the processors, as taskset takes them.
 	measured, others string
+	realtime         bool
 
 	// The systems. Those whose name ends in Client are in the client pod.
 	Outbound, Inbound, Nginx, NginxClient, HAProxy, HAProxyClient *Process
@@ -106,9 +107,11 @@ var (
 	HAProxyMTLS  = netip.AddrPortFrom(loopback, 9021)
 )
 
-// New starts everything. proxy is the path of the proxy's binary.
-func New(host *host.Host, proxy string) *Lab {
-	l := &Lab{host: host, net: netlab.New(host), dir: host.TempDir(), ca: testca.New(host)}
+// New starts everything. proxy is the path of the proxy's binary. With realtime,
+// systems, applications and load go before all other work of the machine
+// (SCHED_FIFO, sched(7)), all with the same priority.
+func New(host *host.Host, proxy string, realtime bool) *Lab {
+	l := &Lab{host: host, net: netlab.New(host), dir: host.TempDir(), ca: testca.New(host), realtime: realtime}
 	l.client, l.server = l.net.Peer, l.net.Pod
 	var err error
 	if l.measured, l.others, err = Processors(); err != nil {
@@ -231,17 +234,39 @@ func (l *Lab) start(name string, ns *netlab.Namespace, root bool, cpus string, e
 		l.host.Fatal(err)
 	}
 	defer out.Close()
-	p.cmd = exec.Command("taskset", append([]string{"-c", cpus}, args...)...)
+	p.cmd = command(cpus, args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	p.cmd.Dir = l.dir
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if p.wait, err = user.Start(p.cmd); err != nil {
+	if p.wait, err = l.launch(user, p.cmd); err != nil {
 		l.host.Fatalf("start %s: %v", name, err)
 	}
 	// taskset becomes the program, so this is the program's.
 	p.PID = p.cmd.Process.Pid
 	l.host.Cleanup(p.stop)
 	return p
+}
+
+// command runs a program on some processors.
+func command(cpus string, args ...string) *exec.Cmd {
+	return exec.Command("taskset", append([]string{"-c", cpus}, args...)...)
+}
+
+// launch starts a command of command's. Its priority is set before the program
+// has begun, so all threads and processes of it inherit that.
+func (l *Lab) launch(user netlab.User, cmd *exec.Cmd) (wait func() error, err error) {
+	wait, err = user.Start(cmd)
+	if err != nil || !l.realtime {
+		return wait, err
+	}
+	// The lowest is enough to go before all that has none.
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if err := unix.SchedSetAttr(cmd.Process.Pid, &attr, 0); err != nil {
+		_ = cmd.Process.Kill()
+		_ = wait()
+		return nil, fmt.Errorf("set real-time priority: %w", err)
+	}
+	return wait, nil
 }
 
 // stop ends a process; children of its own end with it.
@@ -390,7 +415,7 @@ func (l *Lab) Run(mesh bool, mark func() error, args ...string) ([]byte, error) 
 		user = l.client.Root()
 	}
 	var errs strings.Builder
-	cmd := exec.Command("taskset", append([]string{"-c", l.others, l.path("bench")}, args...)...)
+	cmd := command(l.others, append([]string{l.path("bench")}, args...)...)
 	cmd.Stderr = &errs
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -403,7 +428,7 @@ func (l *Lab) Run(mesh bool, mark func() error, args ...string) ([]byte, error) 
 	}
 	defer out.Close()
 	cmd.Stdout = theirs
-	wait, err := user.Start(cmd)
+	wait, err := l.launch(user, cmd)
 	theirs.Close()
 	if err != nil {
 		return nil, err
@@ -439,7 +464,7 @@ func (l *Lab) Hold(mesh bool, args ...string) (release func(), err error) {
 		user = l.client.Root()
 	}
 	var errs strings.Builder
-	cmd := exec.Command("taskset", append([]string{"-c", l.others, l.path("bench")}, args...)...)
+	cmd := command(l.others, append([]string{l.path("bench")}, args...)...)
 	cmd.Stderr = &errs
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -449,7 +474,7 @@ func (l *Lab) Hold(mesh bool, args ...string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	wait, err := user.Start(cmd)
+	wait, err := l.launch(user, cmd)
 	if err != nil {
 		return nil, err
 	}
