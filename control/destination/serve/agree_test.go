@@ -16,9 +16,10 @@ import (
 
 	"github.com/linkerd-go/linkerd-go/control/destination/core"
 	"github.com/linkerd-go/linkerd-go/control/destination/index"
+	"github.com/linkerd-go/linkerd-go/internal/choices"
 )
 
-// pieces are objects with choices, {a|b|c}, of which one is taken at random. Few names, so that they meet.
+// pieces are objects as choices.Pick takes them. Few names, so that they meet.
 var pieces = []string{
 	`{kind: Service, metadata: {name: {web|api}, annotations: {{|config.linkerd.io/opaque-ports: "80"|multicluster.linkerd.io/local-discovery: api}}, labels: {{|mirror.linkerd.io/cluster-name: west|multicluster.linkerd.io/remote-discovery: west}}},
 	  spec: {{|clusterIP: 10.43.0.1,|clusterIP: 10.43.0.2,|type: ExternalName, externalName: {web|api}.emo.svc.cluster.local,} {|internalTrafficPolicy: Local,} ports: [{name: http, port: {80|81}}]}}`,
@@ -39,36 +40,6 @@ var pieces = []string{
 const nodes = `{kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}}
 ---
 {kind: Node, metadata: {name: n2, labels: {topology.kubernetes.io/zone: z2}}}`
-
-// choose makes one of the texts that a piece stands for. A choice is what has a bar between braces; choices may be nested.
-func choose(r *rand.Rand, text string) string {
-	type open struct {
-		at   int
-		bars []int
-	}
-	var stack []open
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '{':
-			stack = append(stack, open{at: i})
-		case '|':
-			top := &stack[len(stack)-1]
-			top.bars = append(top.bars, i)
-		case '}':
-			top := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			if len(top.bars) == 0 {
-				continue
-			}
-			ends := append(append([]int{top.at}, top.bars...), i)
-			n := r.IntN(len(ends) - 1)
-			chosen := text[ends[n]+1 : ends[n+1]]
-			text = text[:top.at] + chosen + text[i+1:]
-			i = top.at + len(chosen) - 1
-		}
-	}
-	return text
-}
 
 // view prints what a stream of endpoints sees.
 func view(s *core.Snapshot) string {
@@ -195,7 +166,7 @@ func agree(t *testing.T, seed uint64, steps int) {
 				delete(left, key)
 				continue
 			}
-			text := choose(r, pieces[r.IntN(len(pieces))])
+			text := choices.Pick(r, pieces[r.IntN(len(pieces))])
 			var u unstructured.Unstructured
 			if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
 				t.Fatalf("%s: %v", text, err)

@@ -20,9 +20,10 @@ import (
 	"github.com/linkerd-go/linkerd-go/control/policy/core"
 	"github.com/linkerd-go/linkerd-go/control/policy/index"
 	"github.com/linkerd-go/linkerd-go/control/policy/policytest"
+	"github.com/linkerd-go/linkerd-go/internal/choices"
 )
 
-// pieces are objects with choices, {a|b|c}, of which one is taken at random. Few names, so that they meet.
+// pieces are objects as choices.Pick takes them. Few names, so that they meet.
 var pieces = []string{
 	`{kind: Pod, metadata: {name: {p0|p1}, labels: {app: {web|db}, linkerd.io/control-plane-ns: linkerd}, annotations: {{|config.linkerd.io/opaque-ports: "9090"|config.linkerd.io/default-inbound-policy: deny}}},
 	  spec: {containers: [{name: c, ports: [{containerPort: {80|8080}, name: http}], {|readinessProbe: {httpGet: {path: /ready, port: http}},} image: x}]}}`,
@@ -43,36 +44,6 @@ var pieces = []string{
 	`{kind: Service, metadata: {name: {web|api}, annotations: {{|retry.linkerd.io/http: 5xx|config.linkerd.io/opaque-ports: "80"}}}, spec: {{clusterIP: 10.43.0.1|clusterIP: 10.43.0.2|clusterIP: None|type: ExternalName, externalName: a.b}, ports: [{port: {80|81}{|, appProtocol: http}}]}}`,
 	`{kind: EgressNetwork, metadata: {name: out, namespace: {emo|linkerd-egress}}, spec: {trafficPolicy: {Allow|Deny}, {|networks: [{cidr: 1.2.0.0/{16|24}}]}}}`,
 	`{kind: ReferenceGrant, metadata: {name: r0}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: {ns-a|ns-b}}], to: [{group: "", kind: Service{|, name: web}}]}}`,
-}
-
-// choose makes one of the texts that a piece stands for. A choice is what has a bar between braces; choices may be nested.
-func choose(r *rand.Rand, text string) string {
-	type open struct {
-		at   int
-		bars []int
-	}
-	var stack []open
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '{':
-			stack = append(stack, open{at: i})
-		case '|':
-			top := &stack[len(stack)-1]
-			top.bars = append(top.bars, i)
-		case '}':
-			top := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			if len(top.bars) == 0 {
-				continue
-			}
-			ends := append(append([]int{top.at}, top.bars...), i)
-			n := r.IntN(len(ends) - 1)
-			chosen := text[ends[n]+1 : ends[n+1]]
-			text = text[:top.at] + chosen + text[i+1:]
-			i = top.at + len(chosen) - 1
-		}
-	}
-	return text
 }
 
 // question is something that proxies ask.
@@ -165,7 +136,7 @@ func agree(t *testing.T, seed uint64, steps int) {
 				delete(left, key)
 				continue
 			}
-			text := choose(r, pieces[r.IntN(len(pieces))])
+			text := choices.Pick(r, pieces[r.IntN(len(pieces))])
 			u := objects.Read(t, text)[0]
 			key := fmt.Sprintf("%s %s %s/%s", u.GroupVersionKind().Group, u.GetKind(), u.GetNamespace(), u.GetName())
 			history = append(history, "apply "+text)
