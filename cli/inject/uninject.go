@@ -81,7 +81,7 @@ func (uninjecter) report(w io.Writer, results []result) {
 
 // What injection adds, in this and in older releases.
 var (
-	addedInit       = []string{names.ContainerInit, names.ContainerProxy, names.ContainerNetworkValidator}
+	addedInit       = []string{names.ContainerInit, names.ContainerProxy, names.ContainerNetworkValidator, names.ContainerDebug}
 	addedContainers = []string{names.ContainerProxy, names.ContainerDebug}
 	addedVolumes    = []string{names.VolumeIdentityEndEntity, names.VolumeIdentityToken, names.VolumeXtablesLock, names.VolumePodinfo}
 )

@@ -78,7 +78,7 @@ spec:
 apiVersion: batch/v1
 kind: CronJob
 metadata: {name: nightly, namespace: shop}
-spec: {jobTemplate: {spec: {template: {metadata: {labels: {app: nightly}}, spec: {containers: [{name: job, image: job}]}}}}}
+spec: {jobTemplate: {spec: {template: {metadata: {labels: {app: nightly}}, spec: {restartPolicy: OnFailure, containers: [{name: job, image: job}]}}}}}
 `,
 }
 

@@ -135,6 +135,7 @@ func (i Injection) Patch(render Renderer) (Result, error) {
 	valuetree.Set(values, "patch.prefix", pod.Prefix)
 	valuetree.Set(values, "patch.addVolumes", len(pod.Spec.Volumes) == 0)
 	valuetree.Set(values, "patch.addInitContainers", len(pod.Spec.InitContainers) == 0)
+	valuetree.Set(values, "patch.ends", pod.ends())
 
 	var p Patch
 	p.metadata(pod.Prefix, pod.meta, annotations, podLabels(i.ControlPlaneNamespace, i.Namespace, i.Owner))

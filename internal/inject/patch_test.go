@@ -53,15 +53,19 @@ func injection(object *Object) Injection {
 
 func TestInjectionAsksTheChartForTheRightPlace(t *testing.T) {
 	for object, want := range map[string]string{
-		`{"kind":"Pod","spec":{}}`: `prefix= addVolumes=true addInitContainers=true component=<nil>`,
-		`{"kind":"Pod","spec":{"volumes":[{"name":"v"}],"initContainers":[{"name":"i"}]}}`:                 `prefix= addVolumes=false addInitContainers=false component=<nil>`,
-		`{"kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":{"spec":{}}}}}}`:                      `prefix=/spec/jobTemplate/spec/template addVolumes=true addInitContainers=true component=<nil>`,
-		`{"kind":"Pod","metadata":{"labels":{"linkerd.io/control-plane-component":"identity"}},"spec":{}}`: `prefix= addVolumes=true addInitContainers=true component=web`,
+		`{"kind":"Pod","spec":{}}`: `prefix= addVolumes=true addInitContainers=true ends=false component=<nil>`,
+		`{"kind":"Pod","spec":{"volumes":[{"name":"v"}],"initContainers":[{"name":"i"}]}}`:                 `prefix= addVolumes=false addInitContainers=false ends=false component=<nil>`,
+		`{"kind":"Pod","spec":{"restartPolicy":"Always"}}`:                                                 `prefix= addVolumes=true addInitContainers=true ends=false component=<nil>`,
+		`{"kind":"Pod","spec":{"restartPolicy":"Never"}}`:                                                  `prefix= addVolumes=true addInitContainers=true ends=true component=<nil>`,
+		`{"kind":"Pod","spec":{"restartPolicy":"OnFailure"}}`:                                              `prefix= addVolumes=true addInitContainers=true ends=true component=<nil>`,
+		`{"kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":{"spec":{}}}}}}`:                      `prefix=/spec/jobTemplate/spec/template addVolumes=true addInitContainers=true ends=false component=<nil>`,
+		`{"kind":"Pod","metadata":{"labels":{"linkerd.io/control-plane-component":"identity"}},"spec":{}}`: `prefix= addVolumes=true addInitContainers=true ends=false component=web`,
 	} {
 		var got string
 		_, err := injection(mustParse(t, object)).Patch(func(values map[string]any) ([]byte, error) {
-			got = fmt.Sprintf("prefix=%v addVolumes=%v addInitContainers=%v component=%v",
-				valuetree.Get(values, "patch.prefix"), valuetree.Get(values, "patch.addVolumes"), valuetree.Get(values, "patch.addInitContainers"), valuetree.Get(values, "proxy.component"))
+			got = fmt.Sprintf("prefix=%v addVolumes=%v addInitContainers=%v ends=%v component=%v",
+				valuetree.Get(values, "patch.prefix"), valuetree.Get(values, "patch.addVolumes"), valuetree.Get(values, "patch.addInitContainers"),
+				valuetree.Get(values, "patch.ends"), valuetree.Get(values, "proxy.component"))
 			return []byte(`[]`), nil
 		})
 		if err != nil || got != want {

@@ -55,6 +55,12 @@ func (p *Pod) inboundPorts() string {
 	return strings.Join(texts, ",")
 }
 
+// ends reports whether the pod is over when its containers have ended, as that of a Job is. Without a restart policy they are
+// started again.
+func (p *Pod) ends() bool {
+	return p.Spec.RestartPolicy == corev1.RestartPolicyNever || p.Spec.RestartPolicy == corev1.RestartPolicyOnFailure
+}
+
 // describe puts into values what the partial templates want to know about this pod: see charts/partials/README.md.
 func (p *Pod) describe(values map[string]any) {
 	valuetree.Set(values, "proxy.podInboundPorts", p.inboundPorts())
