@@ -146,12 +146,20 @@ func (q query) apply(observations []observation) map[string]*stats {
 
 func adminPort(pod *corev1.Pod) string { return strconv.Itoa(int(workload.AdminPort(pod))) }
 
-// ofWorkload counts what arrives at the pods of a type, by object.
+// ofWorkload counts what arrives at the pods of a type, by object. The kubelet's
+// probes are not traffic: of a workload with little of it they would be most, and
+// those that find the application not yet started would be failures.
 func ofWorkload(x *workload.Index, kind string) query {
-	return query{direction: "inbound", peer: "src", row: func(pod *corev1.Pod, _ map[string]string) (string, bool) {
+	return query{direction: "inbound", peer: "src", row: func(pod *corev1.Pod, labels map[string]string) (string, bool) {
 		name := x.Owned(pod, kind)
-		return rowKey(kind, pod.Namespace, name), name != ""
+		return rowKey(kind, pod.Namespace, name), name != "" && !isProbe(labels)
 	}}
+}
+
+// isProbe reports whether a series is of the route that lets the kubelet's probes
+// in (control-plane chapter, section 7.2).
+func isProbe(labels map[string]string) bool {
+	return labels["route_kind"] == "default" && labels["route_name"] == "probe"
 }
 
 // end is the other side of traffic.
