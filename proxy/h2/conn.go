@@ -86,6 +86,7 @@ type conn struct {
 	turnTaken bool
 	room      []*stream // woken when out was taken: those with heads to send, or too much in it
 	reason    error     // why the writer was told to stop, if for a fault
+	mute      bool      // client: a write failed; what can be read is still read
 	slots     []*stream // client: those who wait to open a stream
 	err       error     // why the connection ended
 	goingAway bool      // no new streams: GOAWAY was received, or sent with a final ID
@@ -270,11 +271,42 @@ func (c *conn) flushLocked() {
 	c.heard = false
 	if err := c.writeOutLocked(); err != nil {
 		c.mu.Unlock()
-		c.fail(err)
+		c.unwritable(err)
 		c.mu.Lock()
 		return
 	}
 	c.wakeWriterLocked()
+}
+
+// unwritable ends the connection after a write that failed. A server may have
+// answered before it had all of a request and closed the connection with that:
+// the response is there to be read, though nobody takes the request any more. So
+// a client reads on until the end, for a moment.
+func (c *conn) unwritable(err error) {
+	c.mu.Lock()
+	if c.server || c.err != nil || len(c.streams) == 0 {
+		c.mu.Unlock()
+		c.fail(err)
+		return
+	}
+	c.mute, c.goingAway = true, true
+	if c.reason == nil {
+		c.reason = err
+	}
+	if c.asleep {
+		c.asleep = false
+		c.writeWake <- struct{}{}
+	}
+	c.freeSlotsLocked(len(c.slots))
+	tell := !c.told && c.o.Draining != nil
+	c.told = true
+	c.mu.Unlock()
+	if c.nc.SetReadDeadline(time.Now().Add(stopTimeout)) != nil {
+		c.fail(err)
+	}
+	if tell {
+		c.o.Draining()
+	}
 }
 
 // writeSelf is the most that a sender writes itself: what fits into one TLS record.
@@ -342,7 +374,7 @@ func (c *conn) writeLoop() {
 	defer close(c.written)
 	c.mu.Lock()
 	for {
-		for c.err == nil && (c.writing || len(c.out) == 0 && !c.stopping) {
+		for c.err == nil && !c.mute && (c.writing || len(c.out) == 0 && !c.stopping) {
 			c.asleep = true
 			c.mu.Unlock()
 			<-c.writeWake
@@ -352,7 +384,7 @@ func (c *conn) writeLoop() {
 			runtime.Gosched()
 			c.mu.Lock()
 		}
-		if c.err != nil {
+		if c.err != nil || c.mute {
 			c.mu.Unlock()
 			return
 		}
@@ -368,7 +400,7 @@ func (c *conn) writeLoop() {
 		}
 		if err := c.writeOutLocked(); err != nil {
 			c.mu.Unlock()
-			c.fail(err)
+			c.unwritable(err)
 			return
 		}
 	}

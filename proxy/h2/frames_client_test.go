@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,3 +313,63 @@ func (b *endless) Next() (exchange.Frame, error) {
 func (b *endless) Ready() bool   { return true }
 func (b *endless) Ended() bool   { return false }
 func (b *endless) Close(_ error) {}
+
+// breakable is a connection on which nothing can be written any more once it is
+// broken.
+type breakable struct {
+	net.Conn
+	broken atomic.Bool
+}
+
+func (b *breakable) Write(p []byte) (int, error) {
+	if b.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return b.Conn.Write(p)
+}
+
+// TestResponseBehindAFailedWrite: a server that answers early and closes the
+// connection makes our writes fail, perhaps before its response was read. The
+// response is whole, nothing new is sent there, and if there is none that does not
+// take long.
+func TestResponseBehindAFailedWrite(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			bc := &breakable{Conn: ours}
+			told := make(chan struct{})
+			c := NewClientConn(bc, Options{Draining: func() { close(told) }})
+			io.ReadFull(theirs, make([]byte, len(Preface)))
+			p := newPeer(t, theirs, true)
+			p.take()
+			p.fr.WriteSettings()
+			p.take()
+			h := request("POST")
+			h.ContentLength = -1
+			got := send(c, nil, h, &slowBody{after: time.Second})
+			synctest.Wait()
+			bc.broken.Store(true)
+			<-told
+			synctest.Wait()
+			if _, err := c.RoundTrip(nil, request("GET"), exchange.Empty); !exchange.Unsent(err) {
+				t.Errorf("another request: %v", err)
+			}
+			began := time.Now()
+			if answers {
+				p.headers(1, false, ":status", "413")
+				p.fr.WriteData(1, true, []byte("too much"))
+				theirs.Close()
+			}
+			r := <-got
+			if answers && (r.status != 413 || r.body != "too much" || r.err != nil) || !answers && !errors.Is(r.err, syscall.EPIPE) {
+				t.Errorf("answers %v: got %+v", answers, r)
+			}
+			if took := time.Since(began); took > stopTimeout {
+				t.Errorf("it took %v", took)
+			}
+			c.Wait()
+			theirs.Close()
+			<-p.stop
+		})
+	}
+}

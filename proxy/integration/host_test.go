@@ -33,7 +33,9 @@ func TestHostBesideTheAuthority(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMesh(t, viaProxy)
-			m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, strings.TrimSuffix(strings.ToLower(r.Host), ":80")) }))
+			m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, strings.TrimSuffix(strings.ToLower(r.Host), ":80"))
+			}))
 			for addr, want := range map[string]string{m.inAddr: c.inbound, m.outAddr: c.both} {
 				h := m.hand(t, addr)
 				h.headers(1, true, append([]string{":method", "GET", ":scheme", "http", ":path", "/"}, c.fields...)...)
