@@ -45,7 +45,9 @@ type profileEntry struct {
 	// late says that requests do not wait any more.
 	late  atomic.Bool
 	state atomic.Pointer[profileState]
-	mu    sync.Mutex // guards replacing state
+	mu    sync.Mutex // guards replacing state, and gone
+	// gone says that the entry is forgotten, and takes no state any more.
+	gone bool
 }
 
 // profileState is a snapshot of a profile with the metric handles of its
@@ -222,6 +224,7 @@ func (e *profileEntry) end() {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.gone = true
 	if s := e.state.Swap(nil); s != nil {
 		s.release()
 	}
@@ -235,7 +238,7 @@ func (s *profileState) release() {
 }
 
 // current is the state for the profile as it is now, nil if there is none that
-// names a service.
+// names a service, or the entry is forgotten.
 func (e *profileEntry) current(set *series.Set) *profileState {
 	profile := e.lease.Value().Get()
 	if profile == nil || profile.Name == "" {
@@ -248,6 +251,11 @@ func (e *profileEntry) current(set *series.Set) *profileState {
 	defer e.mu.Unlock()
 	if s := e.state.Load(); s != nil && s.profile == profile {
 		return s
+	}
+	if e.gone {
+		// A request found the entry just before it was forgotten. Nobody would
+		// give these handles back, and their series would stay for ever.
+		return nil
 	}
 	s := &profileState{profile: profile}
 	for i := range profile.Routes {
