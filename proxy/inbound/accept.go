@@ -432,7 +432,7 @@ func (c *Conn) newHTTP1(h exchange.Handler, again bool) *h1.Server {
 func (c *Conn) serveHTTP2(h exchange.Handler) error {
 	c.srcTransport()
 	o := c.p.cfg.HTTP2Server
-	o.OwnHost = origproto.Carried
+	o.OwnHost = c.ownHost
 	if c.p.scarce != nil && !c.own {
 		o.Scarce = c.p.cfg.Memory.TakeOn(c.standing)
 	}
@@ -441,6 +441,13 @@ func (c *Conn) serveHTTP2(h exchange.Handler) error {
 		c.drain.OnWeigh(s.Held)
 	}
 	return c.serve(s)
+}
+
+// ownHost is h2.Options.OwnHost. A peer's proxy has seen to it that its application
+// does not choose one name for policies and another for whom it asks; where the two
+// differ all the same, a route of an upstream proxy made it so.
+func (c *Conn) ownHost(h *exchange.RequestHead) bool {
+	return !c.tls.Client.IsZero() || origproto.Carried(h)
 }
 
 // serve runs the codec until the connection ends.

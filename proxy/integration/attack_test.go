@@ -253,7 +253,11 @@ type hand struct {
 
 func (m *mesh) hand(t *testing.T, addr string, s ...xhttp2.Setting) *hand {
 	t.Helper()
-	c := m.dial(addr)
+	return handOn(t, m.dial(addr), s...)
+}
+
+// handOn is hand for a connection.
+func handOn(t *testing.T, c net.Conn, s ...xhttp2.Setting) *hand {
 	h := &hand{t: t, c: c, fr: xhttp2.NewFramer(c, c)}
 	h.enc = xhpack.NewEncoder(&h.buf)
 	h.fr.ReadMetaHeaders = xhpack.NewDecoder(4096, nil)

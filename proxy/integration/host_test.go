@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"strings"
@@ -49,6 +50,19 @@ func TestHostBesideTheAuthority(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHostOfPeers: upstream's proxies pass on what a route makes of the host, beside
+// an authority that it leaves alone.
+func TestHostOfPeers(t *testing.T) {
+	m := newMesh(t, viaProxy)
+	m.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }))
+	cfg := m.ca.Store(t, clientID).ClientConfig(model.DNSTLS(model.MustIdentity(serverID)), false)
+	h := handOn(t, tls.Client(m.dial(m.inAddr), cfg))
+	h.headers(1, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "web", "host", "other")
+	if got := h.answer(1); got != "200 3" {
+		t.Errorf("answered %q", got)
 	}
 }
 
