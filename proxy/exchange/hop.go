@@ -57,7 +57,7 @@ func named(values [][]byte, name []byte) bool {
 		for len(v) > 0 {
 			var tok []byte
 			tok, v = NextToken(v)
-			if len(tok) == len(name) && sameFold(tok, name) {
+			if SameFold(tok, name) {
 				return !isFraming(name)
 			}
 		}
@@ -103,8 +103,11 @@ func HasToken(v []byte, token string) bool {
 	return false
 }
 
-// sameFold compares two byte strings of equal length, ignoring ASCII case.
-func sameFold(a, b []byte) bool {
+// SameFold compares two byte strings, ignoring ASCII case.
+func SameFold(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
 	for i := range a {
 		x, y := a[i], b[i]
 		if 'A' <= x && x <= 'Z' {

@@ -217,7 +217,7 @@ func sameHost(h *exchange.RequestHead) bool {
 		return true // the host is all that there is
 	}
 	host := h.Get("host")
-	return bytes.Equal(host, h.Authority) || equalFold(withoutPort(host, h.Scheme), withoutPort(h.Authority, h.Scheme))
+	return bytes.Equal(host, h.Authority) || exchange.SameFold(withoutPort(host, h.Scheme), withoutPort(h.Authority, h.Scheme))
 }
 
 // withoutPort is an authority without its port if that is the scheme's, or empty.
@@ -231,20 +231,6 @@ func withoutPort(a, scheme []byte) []byte {
 		port = ":443"
 	}
 	return bytes.TrimSuffix(a, []byte(port))
-}
-
-// equalFold compares two values, ignoring the case of ASCII letters.
-func equalFold(a, b []byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i, c := range a {
-		d := b[i]
-		if c != d && (c|0x20 != d|0x20 || c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
 }
 
 // status returns the status of a response, 0 if it is none.
