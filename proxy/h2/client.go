@@ -132,8 +132,7 @@ func (cc *ClientConn) roundTrip(cn *exchange.Canceler, head *exchange.RequestHea
 		// The numbers are used up: whoever owns the connection makes
 		// another one.
 		c.goingAway = true
-		tell = !c.told && c.o.Draining != nil
-		c.told = true
+		tell = c.leavingLocked()
 	}
 	if end {
 		s.sentEnd = true

@@ -257,6 +257,14 @@ func (c *conn) wakeWriterLocked() {
 	}
 }
 
+// leavingLocked is for whoever finds that no new streams are taken: it reports
+// whether o.Draining has to be called now, without the lock, which is once.
+func (c *conn) leavingLocked() (tell bool) {
+	tell = !c.told && c.o.Draining != nil
+	c.told = true
+	return tell
+}
+
 // flushLocked has what is out written, at the end of a message. The writer does it,
 // since others may have something to add; but with one stream there are no others,
 // and the way through the writer would only keep the message waiting. A sender
@@ -298,8 +306,7 @@ func (c *conn) unwritable(err error) {
 		c.writeWake <- struct{}{}
 	}
 	c.freeSlotsLocked(len(c.slots))
-	tell := !c.told && c.o.Draining != nil
-	c.told = true
+	tell := c.leavingLocked()
 	c.mu.Unlock()
 	if c.nc.SetReadDeadline(time.Now().Add(stopTimeout)) != nil {
 		c.fail(err)
@@ -445,8 +452,7 @@ func (c *conn) fail(err error) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	tell := !c.told && c.o.Draining != nil
-	c.told = true
+	tell := c.leavingLocked()
 	close(c.done)
 	c.mu.Unlock()
 	for _, s := range cancelled {

@@ -825,8 +825,7 @@ func (c *conn) goAway(h header, p []byte) error {
 	if len(c.streams) == 0 {
 		c.stopLocked()
 	}
-	tell := !c.told && c.o.Draining != nil
-	c.told = true
+	tell := c.leavingLocked()
 	c.mu.Unlock()
 	if tell {
 		c.o.Draining()
