@@ -244,11 +244,31 @@ func TestSpellingsOfTheClientID(t *testing.T) {
 
 // hand is an HTTP/2 client whose frames are written by hand.
 type hand struct {
-	t   *testing.T
-	c   net.Conn
-	fr  *xhttp2.Framer
+	*blocks
+	t  *testing.T
+	c  net.Conn
+	fr *xhttp2.Framer
+}
+
+// blocks makes header blocks of one connection, in the order in which they are sent.
+type blocks struct {
 	buf bytes.Buffer
 	enc *xhpack.Encoder
+}
+
+func newBlocks() *blocks {
+	b := new(blocks)
+	b.enc = xhpack.NewEncoder(&b.buf)
+	return b
+}
+
+// of is the block of fields, names and values in turn. It is valid until the next.
+func (b *blocks) of(fields ...string) []byte {
+	b.buf.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		_ = b.enc.WriteField(xhpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return b.buf.Bytes()
 }
 
 func (m *mesh) hand(t *testing.T, addr string, s ...xhttp2.Setting) *hand {
@@ -258,8 +278,7 @@ func (m *mesh) hand(t *testing.T, addr string, s ...xhttp2.Setting) *hand {
 
 // handOn is hand for a connection.
 func handOn(t *testing.T, c net.Conn, s ...xhttp2.Setting) *hand {
-	h := &hand{t: t, c: c, fr: xhttp2.NewFramer(c, c)}
-	h.enc = xhpack.NewEncoder(&h.buf)
+	h := &hand{blocks: newBlocks(), t: t, c: c, fr: xhttp2.NewFramer(c, c)}
 	h.fr.ReadMetaHeaders = xhpack.NewDecoder(4096, nil)
 	h.fr.AllowIllegalWrites = true
 	_, _ = io.WriteString(c, xhttp2.ClientPreface)
@@ -269,11 +288,7 @@ func handOn(t *testing.T, c net.Conn, s ...xhttp2.Setting) *hand {
 
 // headers opens a stream.
 func (h *hand) headers(id uint32, end bool, fields ...string) {
-	h.buf.Reset()
-	for i := 0; i < len(fields); i += 2 {
-		_ = h.enc.WriteField(xhpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
-	_ = h.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: h.buf.Bytes(), EndHeaders: true, EndStream: end})
+	_ = h.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: h.of(fields...), EndHeaders: true, EndStream: end})
 }
 
 // answer reads until a stream has ended, and says how; or the connection.

@@ -112,12 +112,9 @@ func (e *early) http2(c *net.TCPConn, r *bufio.Reader) {
 	_, _ = r.Discard(len(xhttp2.ClientPreface))
 	fr := xhttp2.NewFramer(c, r)
 	fr.ReadMetaHeaders = xhpack.NewDecoder(4096, nil)
-	var buf bytes.Buffer
-	enc := xhpack.NewEncoder(&buf)
+	block := newBlocks()
 	respond := func(id uint32, status string, body []byte) {
-		buf.Reset()
-		_ = enc.WriteField(xhpack.HeaderField{Name: ":status", Value: status})
-		_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: buf.Bytes(), EndHeaders: true})
+		_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block.of(":status", status), EndHeaders: true})
 		for len(body) > 4096 {
 			_ = fr.WriteData(id, false, body[:4096])
 			body = body[4096:]

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
-	xhpack "golang.org/x/net/http2/hpack"
 )
 
 // fin is the step of a side that closes its sending half.
@@ -142,15 +141,7 @@ func TestHalfClosed(t *testing.T) {
 // frames writes frames into a buffer.
 func frames(write func(fr *xhttp2.Framer, block func(fields ...string) []byte)) string {
 	var out bytes.Buffer
-	var buf bytes.Buffer
-	enc := xhpack.NewEncoder(&buf)
-	write(xhttp2.NewFramer(&out, nil), func(fields ...string) []byte {
-		buf.Reset()
-		for i := 0; i < len(fields); i += 2 {
-			_ = enc.WriteField(xhpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-		}
-		return buf.Bytes()
-	})
+	write(xhttp2.NewFramer(&out, nil), newBlocks().of)
 	return out.String()
 }
 
